@@ -1,0 +1,97 @@
+"""Every error that rewardlab raises on purpose.
+
+    RewardlabError                exit code 1
+    └── InputError                exit code 2: something the user gave cannot be used
+        ├── ConfigError           a configuration: unknown key, wrong type, value out of range
+        ├── DataError             a file, row, column or encoding
+        ├── ModelError            a model folder, head, tokenizer or backbone
+        ├── RunError              a run directory: exists, locked, not found, incomplete record
+        └── MissingExtraError     an optional dependency that is not installed
+
+An input error carries *all* the problems found, each with what was found, what was expected and what
+to do. The command line prints them without a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with an input.
+
+    Attributes:
+        where: file, row and column (`pairs.jsonl:17, column "chosen"`), or the configuration key.
+        found: what is there, shortened by the raiser where it can be long.
+        expected: what would have been right.
+        remedy: what the user can do about it; may be empty where `expected` says it all.
+    """
+
+    where: str
+    found: str
+    expected: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: found {self.found}; expected {self.expected}"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class RewardlabError(Exception):
+    """Root of the tree."""
+
+    exit_code = 1
+
+
+class InputError(RewardlabError):
+    """Something the user gave cannot be used. Nothing has been written.
+
+    Args:
+        summary: one line: what could not be done.
+        problems: every problem found; the message shows the first 20 and counts the rest.
+    """
+
+    exit_code = 2
+
+    def __init__(self, summary: str, problems: Sequence[Problem] = ()) -> None:
+        self.summary = summary
+        self.problems = tuple(problems)
+        lines = [summary]
+        lines += [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        hidden = len(self.problems) - SHOWN_PROBLEMS
+        if hidden > 0:
+            lines.append(f"  ... and {hidden} more ({len(self.problems)} in all)")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(InputError):
+    """A configuration that cannot be used."""
+
+
+class DataError(InputError):
+    """A data file, row, column or encoding that cannot be used."""
+
+
+class ModelError(InputError):
+    """A model folder, head, tokenizer or backbone that cannot be used."""
+
+
+class RunError(InputError):
+    """A run directory that cannot be used."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: the module that could not be imported.
+        extra: the rewardlab extra that brings it.
+        purpose: what it is needed for.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}: pip install 'rewardlab[{extra}]'")

@@ -1,0 +1,25 @@
+"""The seams between rooms that do not see each other. Everything else is final."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from rewardlab.records import Prompt
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that gives a reward to completions of prompts; higher is better."""
+
+    @property
+    def name(self) -> str:
+        """Identity that score tables are keyed by: changes whenever the scores could."""
+        ...
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Rewards of `completions[i][k]` as an answer to `prompts[i]`, in the order given.
+
+        A reward depends on its own prompt and completion only, never on what else is in the call.
+        """
+        ...

@@ -1,0 +1,216 @@
+"""The frozen records that rooms exchange, and the stable ids of their content.
+
+Ids depend on content alone, so they stay the same in every file, split, machine and version:
+
+    prompt_id      first 16 hex digits of sha256 over the canonical JSON of the messages
+    completion_id  likewise over [prompt_id, completion]
+    pair_id        likewise over [prompt_id, chosen, rejected]
+    root_id        likewise over the first user turn: what splits go by
+
+Canonical JSON: keys sorted, no spaces, UTF-8, strings in Unicode normal form C. Exact duplicates share an
+id; tables tell them apart by `occurrence` (0, 1, ...).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+TEXT_ROLE = "text"
+"""Role of a prompt that is plain text and is rendered as it stands."""
+
+
+def _normal_form(value: Any) -> Any:
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, Mapping):
+        return {_normal_form(key): _normal_form(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normal_form(item) for item in value]
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """`value` as the one JSON text that ids and content keys are taken over."""
+    return json.dumps(
+        _normal_form(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+
+
+def content_id(value: Any) -> str:
+    """First 16 hex digits of the sha256 of `value`'s canonical JSON."""
+    # A lone surrogate is legal in JSON but not in UTF-8: "surrogatepass" gives it an id all the same.
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `role` is system, user, assistant, tool, or "text" for a prompt that is plain text."""
+
+    role: str
+    content: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a completion answers: a conversation so far, or one piece of plain text.
+
+    Attributes:
+        messages: the turns, oldest first; a plain text is one message of role "text".
+        template_options: extra arguments of the chat template (`chat_template_kwargs`, `tools`).
+    """
+
+    messages: tuple[Message, ...]
+    template_options: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    @classmethod
+    def of_text(cls, text: str) -> Prompt:
+        return cls((Message(TEXT_ROLE, text),))
+
+    @property
+    def is_text(self) -> bool:
+        return len(self.messages) == 1 and self.messages[0].role == TEXT_ROLE
+
+    @cached_property
+    def id(self) -> str:
+        return content_id([message.as_dict() for message in self.messages])
+
+    @cached_property
+    def root_id(self) -> str:
+        """Id of the first user turn; conversations that begin alike share it."""
+        for message in self.messages:
+            if message.role in ("user", TEXT_ROLE):
+                return content_id(message.content)
+        return self.id
+
+
+def completion_id(prompt: Prompt, completion: str) -> str:
+    return content_id([prompt.id, completion])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a record came from: file (or hub id) and 1-based row."""
+
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.row}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two completions of one prompt, the first preferred.
+
+    Attributes:
+        margin: by how much `chosen` is better, in reward units, where the data say so.
+        meta: whatever else the row carried; JSON values.
+    """
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    source: Source | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    @cached_property
+    def id(self) -> str:
+        return content_id([self.prompt.id, self.chosen, self.rejected])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """K >= 1 completions of one prompt, with a reward each where the data have them."""
+
+    prompt: Prompt
+    completions: tuple[str, ...]
+    rewards: tuple[float, ...] | None = None
+    source: Source | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    @cached_property
+    def id(self) -> str:
+        return content_id([self.prompt.id, *self.completions])
+
+
+@dataclass(frozen=True)
+class Rated:
+    """One completion with a binary label or a real-valued score (pointwise data).
+
+    Attributes:
+        label: good (True) or bad (False); exactly one of `label` and `score` is set.
+        score: the value to regress on.
+    """
+
+    prompt: Prompt
+    completion: str
+    label: bool | None = None
+    score: float | None = None
+    source: Source | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    @cached_property
+    def id(self) -> str:
+        return completion_id(self.prompt, self.completion)
+
+
+Record = Pair | Candidates | Rated
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A row that is well-formed but unusable, with the reason; counted and written to a file.
+
+    Attributes:
+        reason: a short fixed word (`identical`, `empty`, `prefix_mismatch`, ...), so that reasons count up.
+        detail: what exactly, for a person.
+    """
+
+    source: Source
+    reason: str
+    detail: str
+    row: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval, or the reason why there is none.
+
+    Attributes:
+        name: stable machine name, e.g. `accuracy` or `length.within_prompt_pearson`.
+        value: the point estimate; None when it cannot be computed, and then `reason` says why.
+        low, high: ends of the interval at `level`; None when there is no interval.
+        n: observations used (pairs, rows or prompts: `unit` says which).
+        clusters: independent clusters behind the interval (prompts, conversation roots), None if not clustered.
+        method: how the interval was made, e.g. `t, clustered by prompt (CR1)`.
+        reading: one sentence that says how to read the number.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    n: int = 0
+    unit: str = "pairs"
+    clusters: int | None = None
+    method: str = ""
+    reading: str = ""
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Estimate:
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
