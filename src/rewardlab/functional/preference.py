@@ -1,0 +1,100 @@
+"""Losses that turn preferences, labels and scores into gradients of a reward model.
+
+Conventions
+    c, r       rewards of the chosen and of the rejected side; higher is better
+    m          margin: by how much the chosen side should at least win, in reward units
+    eps        label smoothing: the believed share of flipped labels
+    sigma      the logistic function, sigma(x) = 1 / (1 + exp(-x)); logarithms are natural
+    shapes     one value per pair or per row; nothing is reduced, so that the caller weights and averages
+    dtypes     computed and returned in float32 (float64 where an input is float64), whatever the model's dtype is
+
+References
+    [1] Bradley and Terry 1952, Rank analysis of incomplete block designs; as a loss Ouyang et al. 2022,
+        arXiv 2203.02155, equation 1.
+    [2] Touvron et al. 2023, Llama 2, arXiv 2307.09288, equation 2 (the margin).
+    [3] Mitchell 2023, A note on DPO with noisy preferences (conservative DPO: label smoothing).
+    [4] Eisenstein et al. 2023, Helping or herding?, arXiv 2312.09244, equation 2 (the centring term).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def bradley_terry(
+    chosen: Float[Tensor, " pairs"],
+    rejected: Float[Tensor, " pairs"],
+    margin: Float[Tensor, " pairs"] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, " pairs"]:
+    """Negative log-likelihood that the chosen side wins.
+
+        l = -(1 - eps) log sigma(c - r - m) - eps log sigma(r - c - m)
+
+    The second term is the loss of the flipped pair, which keeps its margin: swapping the sides is the same as
+    replacing eps by 1 - eps. At m = 0 it is the smoothed loss of [3].
+
+    Args:
+        chosen: rewards of the preferred sides.
+        rejected: rewards of the other sides.
+        margin: m per pair; None is 0.
+        label_smoothing: eps in [0, 0.5).
+
+    Raises:
+        ValueError: `label_smoothing` outside [0, 0.5).
+
+    Source: [1], margin [2], label smoothing [3].
+    """
+    if not 0.0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing must be in [0, 0.5), not {label_smoothing}")
+    chosen, rejected = _in_float32(chosen), _in_float32(rejected)
+    required = torch.zeros_like(chosen) if margin is None else _in_float32(margin)
+    # softplus(-x) = -log sigma(x), without overflow and with a gradient that saturates at -1.
+    loss = F.softplus(rejected - chosen + required)
+    if label_smoothing == 0.0:
+        return loss
+    return (1.0 - label_smoothing) * loss + label_smoothing * F.softplus(chosen - rejected + required)
+
+
+def centring(chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+    """Squared sum (c + r)^2 of the rewards of a pair.
+
+    Bradley-Terry fixes rewards only up to a constant; a small multiple of this term's mean pulls the constant to
+    the place where the rewards of a pair sum to 0.
+
+    Source: [4].
+    """
+    return (_in_float32(chosen) + _in_float32(rejected)).square()
+
+
+def binary(
+    rewards: Float[Tensor, " rows"], labels: Bool[Tensor, " rows"] | Int[Tensor, " rows"] | Float[Tensor, " rows"]
+) -> Float[Tensor, " rows"]:
+    """Negative log-likelihood of labels under P(good) = sigma(reward).
+
+        l = -y log sigma(x) - (1 - y) log sigma(-x)
+
+    Args:
+        rewards: x per row.
+        labels: y per row: 1 or True is good; values between are soft labels.
+
+    Source: logistic regression, Cox 1958.
+    """
+    logits = _in_float32(rewards)
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+
+
+def regression(rewards: Float[Tensor, " rows"], scores: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    """Squared error (x - y)^2 of rewards against given scores.
+
+    Source: least squares; for reward models Wang et al. 2024, HelpSteer2, arXiv 2406.08673.
+    """
+    return (_in_float32(rewards) - _in_float32(scores)).square()
+
+
+def _in_float32(values: Tensor) -> Tensor:
+    """`values` in float32, or as they are where they are float64."""
+    return values if values.dtype == torch.float64 else values.float()
