@@ -1,0 +1,1 @@
+"""Reading preference data, checking it, splitting it and writing it in one canonical form."""

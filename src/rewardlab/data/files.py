@@ -1,0 +1,408 @@
+"""Rows with their positions from JSONL, JSON, CSV, Parquet, `datasets` folders and the hub.
+
+What a file is, its content decides; the name only breaks ties. Every file may be gzipped. A row's number is
+what a person would look for: the line in JSONL, the element in JSON, the row below the header in CSV and
+Parquet; all from 1. Files are read whole: the records are kept in memory anyway.
+
+Problems (encoding, truncated gzip, a line that is no JSON, an empty or missing file, ...) are collected over
+all files, never raised one by one.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import hashlib
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from rewardlab.data.rows import is_messages, json_safe, shown
+from rewardlab.errors import DataError, MissingExtraError, Problem
+from rewardlab.records import Source
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+"""Endings of data files, each also with `.gz` behind it."""
+
+SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val"} | {
+    "validation": "val",
+    "dev": "val",
+    "eval": "val",
+}
+"""Words in file names that name a split, and the split they name."""
+
+ALL_SPLITS = "all"
+"""The split that stands for every split."""
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+READABLE = f"one of {', '.join(SUFFIXES)}, each also gzipped (.gz)"
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows of one file.
+
+    Attributes:
+        name: the file as the user would call it, or hub id and split.
+        sha256: of the file's bytes; None for rows from the hub.
+        rows: position and values of each.
+    """
+
+    name: str
+    sha256: str | None
+    rows: tuple[tuple[Source, Values], ...]
+
+
+def unreadable(problems: Sequence[Problem]) -> DataError:
+    """The one error for data that cannot be used, with all its problems."""
+    count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+    return DataError(f"the data cannot be used: {count}", problems)
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether a name means a dataset on the hub: `owner/name`, no such path here, no ending of a data file."""
+    if Path(path).exists() or not HUB_ID.fullmatch(path) or path.startswith("."):
+        return False
+    return not has_data_suffix(path) and not Path(path).parent.exists()
+
+
+def has_data_suffix(name: str) -> bool:
+    """Whether a name ends like a data file."""
+    return name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
+def read_path(path: str, problems: list[Problem], *, split: str | None = None) -> list[FileRows]:
+    """Rows of a file, a folder of data files or a `datasets` folder (`save_to_disk`).
+
+    Args:
+        path: a file or folder.
+        problems: what is wrong is added here.
+        split: which files of a folder: those with this word in their names; `all` for every split. A folder
+            that holds several splits must be asked for one of them.
+    """
+    place = Path(path)
+    try:
+        if place.is_dir():
+            return _read_folder(place, path, problems, split)
+    except OSError as error:
+        problems.append(Problem(path, _words(error), "a readable folder"))
+        return []
+    if split not in (None, ALL_SPLITS):
+        problems.append(Problem(path, f"split {split!r} asked of a single file", "a folder or hub id", "Drop `split`."))
+    return [read_file(place, path, problems)]
+
+
+def read_file(path: Path, name: str, problems: list[Problem]) -> FileRows:
+    """Rows of one file; `name` is what positions and problems call it."""
+    before = len(problems)
+    content, digest = _content(path, name, problems)
+    rows: list[tuple[Source, Values]] = []
+    if content is not None:
+        rows = list(_rows(content, name, problems))
+        if not rows and len(problems) == before:
+            problems.append(Problem(name, "no rows", "at least one row"))
+    return FileRows(name, digest, tuple(rows))
+
+
+def read_hub(
+    hub_id: str, problems: list[Problem], *, split: str | None, revision: str | None, subset: str | None
+) -> list[FileRows]:
+    """Rows of a dataset on the hub, through the `datasets` library.
+
+    Args:
+        hub_id: `owner/name`.
+        problems: what is wrong is added here.
+        split: its name there; may be left out where there is only one, `all` reads every one.
+        revision: commit, tag or branch.
+        subset: name of the configuration, or a data directory inside the repository.
+
+    Raises:
+        MissingExtraError: `datasets` is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("datasets", "hub", "reading a dataset from the hub") from error
+    try:
+        loaded = datasets.load_dataset(hub_id, name=subset, revision=revision)
+    except Exception as error:  # noqa: BLE001  the library raises dozens of types, most of them not its own
+        words = " ".join(str(error).split())[:300]
+        expected = "a dataset that can be fetched"
+        problems.append(Problem(hub_id, f"{type(error).__name__}: {words}", expected, "Or give a local path."))
+        return []
+    return [_hub_rows(hub_id, name, loaded[name]) for name in _choose_split(hub_id, list(loaded), split, problems)]
+
+
+def split_in_name(name: str) -> str | None:
+    """The split that a file name speaks of (`pairs.test.jsonl.gz` → test), None where it names none."""
+    words = [SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLIT_WORDS]
+    return words[-1] if words else None
+
+
+def _hub_rows(hub_id: str, split: str, rows: Any) -> FileRows:
+    name = f"{hub_id}:{split}"
+    return FileRows(name, None, tuple((Source(name, i), json_safe(row)) for i, row in enumerate(rows, 1)))
+
+
+# --- folders ---------------------------------------------------------------------------------------------------
+
+
+def _read_folder(folder: Path, name: str, problems: list[Problem], split: str | None) -> list[FileRows]:
+    if (folder / "dataset_dict.json").is_file():
+        parts = sorted(part.name for part in folder.iterdir() if (part / "state.json").is_file())
+        chosen = _choose_split(name, parts, split, problems)
+        return [rows for part in chosen for rows in _read_saved(folder / part, f"{name}/{part}", problems)]
+    if (folder / "state.json").is_file():
+        return _read_saved(folder, name, problems)
+    files = data_files(folder)
+    if not files:
+        problems.append(Problem(name, "a folder without data files", f"a folder with files that end in {READABLE}"))
+        return []
+    of_split = {file: split_in_name(file) for file in files}
+    named = sorted({word for word in of_split.values() if word is not None})
+    wanted = None if split is None else SPLIT_WORDS.get(split, split)
+    if named and (wanted is not None or len(named) > 1):
+        chosen = _choose_split(name, named, wanted, problems)
+        files = [file for file in files if of_split[file] in chosen or (wanted == ALL_SPLITS)]
+    elif wanted not in (None, ALL_SPLITS):
+        problems.append(Problem(name, f"no file with {split!r} in its name", "files named after splits"))
+        files = []
+    return [read_file(folder / file, f"{name.rstrip('/')}/{file}", problems) for file in files]
+
+
+def data_files(folder: Path) -> list[str]:
+    """Data files in a folder and below, as sorted paths relative to it; hidden ones are left out."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and has_data_suffix(path.name))
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def _read_saved(folder: Path, name: str, problems: list[Problem]) -> list[FileRows]:
+    """A dataset as `datasets.Dataset.save_to_disk` leaves it: `state.json` lists Arrow stream files."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        files = [str(entry["filename"]) for entry in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problems.append(Problem(f"{name}/state.json", _words(error), "the state of a saved dataset"))
+        return []
+    return [read_file(folder / file, f"{name}/{file}", problems) for file in files]
+
+
+def _choose_split(name: str, known: Sequence[str], split: str | None, problems: list[Problem]) -> list[str]:
+    if split == ALL_SPLITS:
+        return list(known)
+    if split is not None and split in known:
+        return [split]
+    if split is None and len(known) == 1:
+        return list(known)
+    found = "no split asked for" if split is None else f"split {split!r}"
+    remedy = f"Set `split`, or `split: {ALL_SPLITS}` for all of them."
+    problems.append(Problem(name, found, f"one of its splits: {', '.join(known) or 'none'}", remedy))
+    return []
+
+
+# --- one file --------------------------------------------------------------------------------------------------
+
+
+def _content(path: Path, name: str, problems: list[Problem]) -> tuple[bytes | None, str | None]:
+    """Bytes after gunzipping, and the sha256 of the file as it is."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        problems.append(Problem(name, "no such file", "an existing file, folder or hub id", _near(path)))
+        return None, None
+    except OSError as error:
+        problems.append(Problem(name, _words(error), "a readable file"))
+        return None, None
+    digest = hashlib.sha256(raw).hexdigest()
+    if not raw.startswith(b"\x1f\x8b"):
+        return raw, digest
+    try:
+        return gzip.decompress(raw), digest
+    except (EOFError, zlib.error, OSError) as error:
+        found = "a truncated gzip file" if isinstance(error, EOFError) else f"a damaged gzip file ({error})"
+        problems.append(Problem(name, found, "a whole gzip file", "Fetch or write it again."))
+        return None, digest
+
+
+def _rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    kind = name.lower().removesuffix(".gz").rpartition(".")[2]
+    start = content[:4]
+    if start == b"PAR1" or start == b"ARRO" or start == b"\xff\xff\xff\xff" or kind in ("parquet", "arrow"):
+        yield from _arrow_rows(content, name, problems)
+    elif start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        problems.append(Problem(name, "UTF-16 text", "UTF-8 text", "Save the file as UTF-8."))
+    elif kind in ("csv", "tsv"):
+        yield from _csv_rows(content, name, "\t" if kind == "tsv" else ",", problems)
+    else:
+        yield from _json_or_lines(content.removeprefix(b"\xef\xbb\xbf"), name, kind, problems)
+
+
+def _json_or_lines(content: bytes, name: str, kind: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    body = content.strip()
+    if not body:
+        problems.append(Problem(name, "an empty file", "rows of data"))
+    elif body.startswith(b"[") or (body.startswith(b"{") and not _is_lines(body, kind)):
+        yield from _document_rows(content, name, problems)
+    elif body.startswith(b"{") or kind in ("jsonl", "ndjson"):
+        yield from _line_rows(content, name, problems)
+    else:
+        problems.append(Problem(name, f"a file that starts with {shown(body[:20].decode('latin-1'))}", READABLE))
+
+
+def _is_lines(body: bytes, kind: str) -> bool:
+    """Whether text that starts with `{` is an object a line, rather than one object over the whole file."""
+    if kind in ("jsonl", "ndjson"):
+        return True
+    first, _, more = body.partition(b"\n")
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return bool(more.strip())
+
+
+def _line_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    # Only "\n" ends a line: U+2028 and friends may stand unescaped inside JSON strings.
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        value = _parsed(line, where, problems)
+        if isinstance(value, dict):
+            yield Source(name, number), value
+        elif value is not _NOTHING:
+            problems.append(Problem(where, f"JSON that is {shown(value)}", "a JSON object with a row's columns"))
+
+
+def _document_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    document = _parsed(content, name, problems)
+    if document is _NOTHING:
+        return
+    for number, value in enumerate(_elements(document), 1):
+        if isinstance(value, dict):
+            yield Source(name, number), value
+        else:
+            found = f"an element that is {shown(value)}"
+            problems.append(Problem(f"{name}:{number}", found, "an object with a row's columns"))
+
+
+def _elements(document: list[Any] | dict[str, Any]) -> list[Any]:
+    """Rows of a JSON document: a list; an object that holds one list of rows, or rows by their ids; one row."""
+    if isinstance(document, list):
+        return document
+    tables: list[list[Any]] = [value for value in document.values() if _is_table(value)]
+    if len(tables) == 1:
+        return tables[0]
+    if len(document) > 0 and all(isinstance(value, dict) for value in document.values()):
+        return [{"id": key, **value} for key, value in document.items()]
+    return [document]
+
+
+def _is_table(value: Any) -> bool:
+    if not isinstance(value, list) or not value or is_messages(value):
+        return False
+    return all(isinstance(element, dict) for element in value) and not _is_ranking(value)
+
+
+def _is_ranking(value: Sequence[Mapping[str, Any]]) -> bool:
+    return all({"rank", "completion"} <= set(element) for element in value)
+
+
+_NOTHING = object()
+
+
+def _parsed(data: bytes, where: str, problems: list[Problem]) -> Any:
+    try:
+        return json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{data[error.start]:02x} that is not UTF-8, at byte {error.start + 1}"
+        problems.append(Problem(where, found, "UTF-8 text", "Save the file as UTF-8."))
+    except RecursionError:
+        problems.append(Problem(where, "JSON nested too deeply", "JSON with a row's columns"))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"character {error.colno}"
+        problems.append(Problem(where, f"no valid JSON: {error.msg} at {place}", "valid JSON"))
+    except ValueError as error:
+        problems.append(Problem(where, f"no valid JSON: {error}", "valid JSON"))
+    return _NOTHING
+
+
+def _csv_rows(content: bytes, name: str, delimiter: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{content[error.start]:02x} that is not UTF-8"
+        problems.append(Problem(f"{name}:{line}", found, "UTF-8 text", "Save the file as UTF-8."))
+        return
+    with _fields_of_any_length():
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            records = [record for record in reader if record]
+        except csv.Error as error:
+            problems.append(Problem(f"{name}:{reader.line_num}", f"no valid CSV: {error}", "valid CSV"))
+            return
+    if not records:
+        problems.append(Problem(name, "an empty file", "a header and rows"))
+        return
+    header = records[0]
+    if len(set(header)) < len(header):
+        problems.append(Problem(f"{name}, header", "a column name that comes twice", "every name once"))
+    for number, record in enumerate(records[1:], 1):
+        if len(record) == len(header):
+            yield Source(name, number), dict(zip(header, record, strict=True))
+        else:
+            problems.append(Problem(f"{name}:{number}", f"{len(record)} cells", f"{len(header)}, as in the header"))
+
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    # The csv module refuses cells over 131,072 characters unless this process-wide limit is raised.
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _arrow_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    buffer = pa.BufferReader(content)
+    try:
+        if content[:4] == b"PAR1":
+            table = pa.parquet.read_table(buffer)
+        elif content[:6] == b"ARROW1":
+            table = pa.ipc.open_file(buffer).read_all()
+        else:
+            table = pa.ipc.open_stream(buffer).read_all()
+        values = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problems.append(Problem(name, f"no valid Parquet or Arrow file: {words}", "a whole Parquet or Arrow file"))
+        return
+    for number, value in enumerate(values, 1):
+        yield Source(name, number), json_safe(value)
+
+
+def _words(error: Exception) -> str:
+    return str(error.strerror) if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+
+
+def _near(path: Path) -> str:
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return f"There is no folder {path.parent}."
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f'Did you mean "{path.with_name(close[0])}"?' if close else ""
