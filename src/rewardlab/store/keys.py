@@ -1,0 +1,142 @@
+"""Content keys: the same content has the same key, whatever its name, place and time.
+
+A stage of a study is done when the key of its configuration, inputs and code is that of the finished one.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rewardlab.errors import DataError, Problem
+from rewardlab.records import content_id
+from rewardlab.store.files import LEFTOVER_PREFIX, sha256_file
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of the package's source."""
+
+
+def path_digest(path: str | Path) -> str:
+    """Hex sha256 of a file's bytes, or of a folder's relative names and their hashes.
+
+    Raises:
+        DataError: nothing there, or unreadable.
+    """
+    place = Path(path)
+    if not place.is_dir():
+        return sha256_file(place)
+    digest = hashlib.sha256()
+    for file in files_under(place):
+        digest.update(f"{file.relative_to(place).as_posix()}\0{sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def files_under(folder: Path) -> list[Path]:
+    """The regular files of a folder in a fixed order, without unfinished ones and byte code."""
+
+    def counts(file: Path) -> bool:
+        parts = file.relative_to(folder).parts
+        return "__pycache__" not in parts and not any(part.startswith(LEFTOVER_PREFIX) for part in parts)
+
+    return sorted(file for file in folder.rglob("*") if file.is_file() and counts(file))
+
+
+def paths_in(value: Any) -> Iterator[Path]:
+    """Existing files and folders that a configuration's values name.
+
+    A `Path` counts always; a string only when it has a separator or a suffix, so that a split called `test`
+    is not taken for a folder of that name.
+    """
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from paths_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from paths_in(inner)
+    elif isinstance(value, Path) or (isinstance(value, str) and _looks_like_a_path(value)):
+        path = Path(value)
+        if _exists(path):
+            yield path
+
+
+def content_key(value: Any) -> str:
+    """Key of a configuration (as JSON values) in which every existing path counts by its content, not its name.
+
+    Raises:
+        DataError: a path that exists cannot be read.
+    """
+    return content_id(_by_content(value))
+
+
+@cache
+def code_key(module: str) -> str:
+    """Key of the source that `module` can run: its room and, transitively, every room that these import.
+
+    Whole rooms, because registries within a room find their members by name.
+
+    Raises:
+        DataError: no such module in the package.
+    """
+    reached: dict[str, list[Path]] = {}
+    open_rooms = [_room(module)]
+    while open_rooms:
+        room = open_rooms.pop()
+        if room not in reached:
+            reached[room] = _room_files(room)
+            open_rooms += [other for file in reached[room] for other in _rooms_imported(file)]
+    hashes = {file.relative_to(PACKAGE).as_posix(): sha256_file(file) for files in reached.values() for file in files}
+    return content_id(hashes)
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return "\0" not in text and "\n" not in text and len(text) < 4096 and ("/" in text or bool(Path(text).suffix))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _by_content(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _by_content(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_by_content(inner) for inner in value]
+    for path in paths_in(value):
+        return {"content": path_digest(path)}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _room(module: str) -> str:
+    package, _, rest = module.partition(".")
+    room = rest.partition(".")[0]
+    if package != PACKAGE.name or not (_room_files(room) if room else False):
+        raise DataError("no such module", [Problem(module, "nothing", f"a module of {PACKAGE.name}")])
+    return room
+
+
+def _room_files(room: str) -> list[Path]:
+    single = PACKAGE / f"{room}.py"
+    if single.is_file():
+        return [single]
+    return [file for file in files_under(PACKAGE / room) if file.suffix == ".py"] if (PACKAGE / room).is_dir() else []
+
+
+def _rooms_imported(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == PACKAGE.name and len(parts) > 1 and _room_files(parts[1]):
+                yield parts[1]

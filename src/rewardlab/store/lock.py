@@ -1,0 +1,75 @@
+"""One writer at a time per folder.
+
+The lock belongs to the process: the kernel lets go of it whatever way the process ends, so there are no stale
+locks, and forked workers do not keep it alive.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from rewardlab.errors import Problem, RunError
+
+LOCK_NAME = ".lock"
+
+# The kernel refuses other processes only; within this one the refusal is ours.
+_held_here: set[Path] = set()
+
+
+class FolderLock:
+    """Exclusive right to write to `folder`, held until `release` or the end of the process.
+
+    Raises:
+        RunError: somebody else holds it, or the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._key = folder.resolve()
+        if self._key in _held_here:
+            raise _refused(folder, "this process")
+        try:
+            self._descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _refused(folder, error.strerror) from error
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._descriptor, 200).decode("utf-8", "replace").strip()
+            os.close(self._descriptor)
+            raise _refused(folder, holder or "another process") from error
+        _held_here.add(self._key)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let others in; releasing twice does nothing."""
+        if self._key in _held_here:
+            _held_here.discard(self._key)
+            os.close(self._descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process (this one included) writes to `folder`."""
+    if folder.resolve() in _held_here:
+        return True
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _refused(folder: Path, holder: str | None) -> RunError:
+    problem = Problem(
+        str(folder), f"in use by {holder}", "a run that nobody writes to", "Wait for it, or stop it first."
+    )
+    return RunError("cannot write to the run directory", [problem])

@@ -1,0 +1,292 @@
+"""Run directories: made once, locked while written, recorded in full, read-only when done.
+
+    runs/
+      train-reward-001/       named by description and index, or by --run
+        run.json              the record: status, code, packages, seeds, inputs, machine, every session
+        config.yaml           the resolved configuration
+        code.diff             tracked files against the recorded commit, when they differ (code.2.diff: since a resume)
+        run.log               the log
+        ...                   results
+
+A run resumed after a kill or a failure keeps its directory and adds a session to its record.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from rewardlab.config import Config, nearest
+from rewardlab.errors import ConfigError, Problem, RewardlabError, RunError
+from rewardlab.store import record as records
+from rewardlab.store.files import atomic_path, remove_leftovers, write_json, write_text
+from rewardlab.store.lock import FolderLock
+from rewardlab.store.log import RunLog
+from rewardlab.store.provenance import Code, code_of
+from rewardlab.store.record import CONFIG, DIFF, LOG, RECORD, RunRecord
+from rewardlab.store.redact import Redactor
+from rewardlab.store.settings import Settings
+
+MAY_CHANGE_ON_RESUME = frozenset({"device"})
+"""Configuration keys that say where a run computes, not what."""
+
+_WRITE_BITS = 0o222
+
+
+class Run:
+    """A run directory that this process writes to; a context manager.
+
+    Leaving the block marks the run done, stopped (from the keyboard) or failed and lets go of the lock. A run
+    that is done is read-only.
+
+    Attributes:
+        folder: the run directory.
+        verb: what runs, e.g. `train reward`.
+        log: its logger; writes to `run.log`, and to standard error when a console level was asked for.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any], lock: FolderLock, run_log: RunLog) -> None:
+        self.folder = folder
+        self.verb = str(record["verb"])
+        self.log: logging.Logger = run_log.logger
+        self._record = record
+        self._lock = lock
+        self._run_log = run_log
+        self._began = time.monotonic()
+
+    @classmethod
+    def create(
+        cls,
+        config: Config,
+        *,
+        verb: str,
+        description: str = "",
+        name: str = "",
+        root: Path | None = None,
+        resume: bool = False,
+        allow_untracked: bool = False,
+        command: Sequence[str] | None = None,
+        console_level: str | None = None,
+    ) -> Self:
+        """Make a run directory, or open an unfinished one to go on with it.
+
+        Args:
+            config: the resolved configuration.
+            verb: what runs.
+            description: names the directory, with an index behind it; the verb by default.
+            name: the directory's exact name under `root` instead; refused when it exists, unless `resume`.
+            root: folder of runs; `REWARDLAB_HOME` by default.
+            resume: go on with the unfinished run `name`; the configuration must be the recorded one.
+            allow_untracked: accept a checkout with untracked files in the package's source.
+            command: the exact command; the process's own by default.
+            console_level: level of messages on standard error (`info`); None leaves it alone.
+
+        Raises:
+            RunError: the directory exists, is in use, is done or cannot be made; the record would be incomplete.
+            ConfigError: resumed with a different configuration; unusable environment settings.
+            DataError: an input file cannot be read.
+        """
+        settings = Settings.from_environment()
+        code = code_of(allow_untracked=allow_untracked or settings.allow_untracked)
+        redactor = Redactor()
+        facts = records.facts(config, code, redactor)
+        resolved = redactor.value(config.model_dump(mode="json"))
+        home = settings.home if root is None else root
+        if resume:
+            folder, record = _reopened(home, name, resolved)
+        else:
+            folder = _made(home, name, description or verb, settings)
+            record = {"name": folder.name, "verb": verb, "description": redactor.text(description), "sessions": []}
+        record |= facts | {"status": "running"}
+        sessions = [*record["sessions"], records.session(command, redactor)]
+        lock = FolderLock(folder)
+        try:
+            remove_leftovers(folder)
+            sessions[-1] |= {"commit": code.commit, "diff": _write_diff(folder, code, redactor, len(sessions))}
+            record["sessions"] = sessions
+            write_text(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+            write_json(folder / RECORD, record)
+            run_log = RunLog(folder / LOG, redactor, console_level)
+        except BaseException:
+            lock.release()
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        run = cls(folder, record, lock, run_log)
+        run.log.info("%s %s in %s", "resumed" if resume else "started", verb, folder)
+        if resume and any(sessions[-1][key] != sessions[-2].get(key) for key in ("commit", "diff")):
+            run.log.warning("the code has changed since this run was last worked on")
+        return run
+
+    def path(self, name: str | Path = "") -> Path:
+        """Where the result `name` goes; its parent folder is made."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier process has worked on this run."""
+        return len(self._record["sessions"]) > 1
+
+    def record_input(self, path: str | Path) -> None:
+        """Add a file or folder found while running to the record's inputs, by content.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        facts = records.input_facts(Path(path))
+        if facts not in self._record["inputs"]:
+            self._record["inputs"].append(facts)
+            write_json(self.folder / RECORD, self._record)
+
+    def finish(self, status: str = "done") -> None:
+        """Mark the run done, failed or stopped, and let go of it; when done, results become read-only."""
+        seconds = round(time.monotonic() - self._began, 3)
+        self._record["sessions"][-1] |= {"ended": records.now(), "seconds": seconds, "status": status}
+        self._record["status"] = status
+        self.log.info("%s after %.1f s", status, seconds)
+        self._run_log.close()
+        try:
+            write_json(self.folder / RECORD, self._record)
+            if status == "done":
+                make_read_only(self.folder)
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+            return
+        if isinstance(error, RewardlabError):
+            self.log.debug("failed: %s", error)
+        elif not isinstance(error, KeyboardInterrupt):
+            self._run_log.traceback(error)
+        # The disk may be full: what went wrong first is what the user has to hear.
+        with suppress(RewardlabError):
+            self.finish("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+
+
+def make_read_only(folder: Path) -> None:
+    """Take the right to write from everything in `folder`, and apply the environment's group and mode."""
+    settings = Settings.from_environment()
+    for path in _tree(folder):
+        _own(path, settings)
+        path.chmod(path.stat().st_mode & ~_WRITE_BITS)
+
+
+def make_writable(folder: Path) -> None:
+    """Give the owner the right to write back, to set results aside or to delete them."""
+    for path in reversed(_tree(folder)):
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def _tree(folder: Path) -> list[Path]:
+    """Everything under `folder` and the folder itself, contents before their folder; no links."""
+    return [path for path in [*sorted(folder.rglob("*"), reverse=True), folder] if not path.is_symlink()]
+
+
+def _own(path: Path, settings: Settings) -> None:
+    try:
+        if settings.group is not None:
+            shutil.chown(path, group=settings.group)
+        if settings.mode is not None:
+            # Whoever may read a file may enter the folder it lies in.
+            enter = (settings.mode & 0o444) >> 2 if path.is_dir() else 0
+            path.chmod(settings.mode | enter)
+    except OSError as error:
+        problem = Problem(str(path), str(error.strerror), "group and mode as REWARDLAB_GROUP and REWARDLAB_MODE say")
+        raise RunError("cannot hand over results", [problem]) from error
+
+
+def _write_diff(folder: Path, code: Code, redactor: Redactor, session: int) -> str | None:
+    """Name of the file with the code's difference from its commit; None when there is none to write."""
+    if not code.diff:
+        return None
+    content = redactor.text(code.diff.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    for former in sorted(folder.glob("code*.diff")):
+        if former.read_bytes() == content:
+            return former.name
+    name = DIFF if session == 1 else f"code.{session}.diff"
+    with atomic_path(folder / name) as temporary:
+        temporary.write_bytes(content)
+    return name
+
+
+def _made(home: Path, name: str, description: str, settings: Settings) -> Path:
+    """A new, empty run directory."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        folder = _named(home, name) if name else _numbered(home, description)
+    except OSError as error:
+        problem = Problem(
+            str(home / name), str(error.strerror), "a folder that can be written to", "Set REWARDLAB_HOME."
+        )
+        raise RunError("cannot make a run directory", [problem]) from error
+    _own(folder, settings)
+    return folder
+
+
+def _named(home: Path, name: str) -> Path:
+    folder = home / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        found = _standing(folder)
+        remedy = "Choose another name with --run" + (", or go on with it: --resume." if found != "done" else ".")
+        raise RunError("the run directory exists", [Problem(str(folder), found, "a new name", remedy)]) from error
+    return folder
+
+
+def _standing(folder: Path) -> str:
+    try:
+        return RunRecord.read(folder).status
+    except RewardlabError:
+        return "something that is no run"
+
+
+def _numbered(home: Path, description: str) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", description.lower()).strip("-")[:80] or "run"
+    taken = [int(path.name[len(slug) + 1 :]) for path in home.glob(f"{slug}-*") if path.name[len(slug) + 1 :].isdigit()]
+    index = max(taken, default=0)
+    while True:
+        index += 1
+        folder = home / f"{slug}-{index:03d}"
+        # Of two processes that see the same last index, one makes the folder and the other goes on.
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
+def _reopened(home: Path, name: str, resolved: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The unfinished run `name` and its record."""
+    if not name:
+        known = [run.folder.relative_to(home).as_posix() for run in records.find_runs(home) if run.status != "done"]
+        problem = Problem("--resume", "no run named", "--run NAME of the run to go on with", nearest("", known))
+        raise RunError("nothing to resume", [problem])
+    found = records.find_run(home, name)
+    if found.status == "done":
+        problem = Problem(
+            str(found.folder), "done", "an unfinished run", "Its results stand; start another run to redo it."
+        )
+        raise RunError("nothing to resume", [problem])
+    fixed = [key for key in resolved if key not in MAY_CHANGE_ON_RESUME]
+    recorded = {key: value for key, value in found.config().items() if key not in MAY_CHANGE_ON_RESUME}
+    differences = records.config_differences(recorded, {key: resolved[key] for key in fixed})
+    if differences:
+        raise ConfigError("a run is resumed with the configuration it began with", differences)
+    return found.folder, dict(found.values)
