@@ -1,0 +1,153 @@
+"""Do the probabilities that a reward model implies match how often it is right?
+
+Conventions
+    delta        chosen minus rejected reward; sigma(delta) is the implied probability of the chosen side
+    confidence   max(sigma(delta), 1 - sigma(delta)): the implied probability of the side with the higher reward
+    outcome      what happened, in [0, 1]: correctness, or which side was preferred; 1/2 where rewards tie
+    bins         of equal mass: a value's bin is its mid-rank's. Equal values share a bin, whatever the order of the
+                 input, so bins differ in size only where values tie
+
+References
+    [1] Naeini, Cooper and Hauskrecht 2015, Obtaining well calibrated probabilities using Bayesian binning (ECE);
+        equal-mass bins: Nixon et al. 2019, Measuring calibration in deep learning, section 3.3.
+    [2] Cox 1958, Two further applications of a model for binary regression (the calibration slope).
+    [3] White 1982, Maximum likelihood estimation of misspecified models (influence of the slope).
+    [4] Brocker and Smith 2007, Increasing the reliability of reliability diagrams (what chance alone would give).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.random import Generator
+from scipy.optimize import brentq
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from rewardlab.functional.intervals import Statistic
+
+BINS = 10
+
+
+class ReliabilityBin(NamedTuple):
+    """One point of a reliability curve.
+
+    Attributes:
+        members: indices of the observations in the bin.
+        predicted: mean predicted probability in the bin.
+        observed: mean outcome in the bin.
+    """
+
+    members: Int[np.ndarray, " members"]
+    predicted: float
+    observed: float
+
+
+def equal_mass_bins(values: Float[np.ndarray, " n"], bins: int = BINS) -> Int[np.ndarray, " n"]:
+    """Bin 0 .. bins - 1 of every value: floor(bins (midrank - 1/2) / n). Source: [1]."""
+    if len(values) == 0:
+        return np.zeros(0, dtype=np.int64)
+    # The mid-rank of the largest value is at most n, so the quotient stays below `bins`.
+    return np.floor(bins * (rankdata(values) - 0.5) / len(values)).astype(np.int64)
+
+
+def reliability_curve(
+    predicted: Float[np.ndarray, " n"], outcome: Float[np.ndarray, " n"], bins: int = BINS
+) -> list[ReliabilityBin]:
+    """Mean prediction against mean outcome in bins of equal mass, empty ones left out. Source: [1]."""
+    index = equal_mass_bins(predicted, bins)
+    members = [np.flatnonzero(index == number) for number in np.unique(index)]
+    return [ReliabilityBin(rows, float(predicted[rows].mean()), float(outcome[rows].mean())) for rows in members]
+
+
+def both_orders(
+    delta: Float[np.ndarray, " pairs"],
+) -> tuple[Float[np.ndarray, " two_pairs"], Float[np.ndarray, " two_pairs"]]:
+    """Every pair in both orders: sigma(delta) with outcome 1, then sigma(-delta) with outcome 0.
+
+    In the order chosen-rejected every outcome is 1 and there is nothing to compare with; both orders together are
+    what a coin flip per pair shows on average.
+
+    Returns:
+        Predicted probabilities and outcomes, pair i at i and at pairs + i.
+    """
+    return expit(np.concatenate([delta, -delta])), np.concatenate([np.ones_like(delta), np.zeros_like(delta)])
+
+
+def confidence(delta: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " pairs"]:
+    """max(sigma(delta), 1 - sigma(delta)) = sigma(|delta|), in [1/2, 1]."""
+    return np.asarray(expit(np.abs(delta)))
+
+
+def calibration_error(predicted: Float[np.ndarray, " n"], outcome: Float[np.ndarray, " n"], bins: int = BINS) -> float:
+    """Expected calibration error: sum over bins of n_b / n * |mean outcome - mean prediction|. Needs n >= 1.
+
+    Noise alone makes it positive, more so with few observations: compare with `chance_calibration_error`.
+
+    Source: [1].
+    """
+    terms = calibration_terms(predicted, outcome, bins)
+    return float(error_of_sums(terms.sum(axis=0)[None, :])[0])
+
+
+def calibration_terms(
+    predicted: Float[np.ndarray, " n"], outcome: Float[np.ndarray, " n"], bins: int = BINS
+) -> Float[np.ndarray, "n bins_and_count"]:
+    """Per observation outcome - prediction in the column of its bin, and 1 in the last column.
+
+    The error is `error_of_sums` of their sums, the form that `intervals.cluster_bootstrap` takes.
+    """
+    terms = np.zeros((len(predicted), bins + 1))
+    terms[np.arange(len(predicted)), equal_mass_bins(predicted, bins)] = outcome - predicted
+    terms[:, -1] = 1.0
+    return terms
+
+
+def error_of_sums(sums: Float[np.ndarray, "draws bins_and_count"]) -> Float[np.ndarray, " draws"]:
+    """Calibration error from sums of `calibration_terms`: sum over bins |sum| / count."""
+    return np.asarray(np.abs(sums[:, :-1]).sum(axis=1) / sums[:, -1])
+
+
+def chance_calibration_error(
+    predicted: Float[np.ndarray, " n"], generator: Generator, bins: int = BINS, draws: int = 200
+) -> float:
+    """Mean calibration error that a perfectly calibrated model with these predictions would show.
+
+    Outcomes are drawn independently from the predictions themselves. Needs n >= 1.
+
+    Source: [4].
+    """
+    index = equal_mass_bins(predicted, bins)
+    errors = []
+    for _ in range(draws):
+        gaps = (generator.random(len(predicted)) < predicted) - predicted
+        errors.append(np.abs(np.bincount(index, weights=gaps)).sum() / len(predicted))
+    return float(np.mean(errors))
+
+
+def slope_statistic(delta: Float[np.ndarray, " pairs"]) -> Statistic | None:
+    """Calibration slope: the b that maximises mean log sigma(b delta), with its influence values.
+
+    1 is calibrated, below 1 overconfident, 0 no information; 1 / b is the best temperature. psi = s / mean(h) with
+    score s = sigma(-b delta) delta and curvature h = sigma(b delta) sigma(-b delta) delta^2.
+
+    None where no finite b is best: the pairs are all ordered rightly, all wrongly, or all tied.
+
+    Source: [2], [3].
+    """
+    if not (delta.max(initial=0.0) > 0.0 > delta.min(initial=0.0)):
+        return None
+
+    def gradient(slope: float) -> float:
+        return float((expit(-slope * delta) * delta).mean())
+
+    # The gradient falls from mean(max(delta, 0)) > 0 to mean(min(delta, 0)) < 0: a bracket exists.
+    reach = 1.0 / float(np.abs(delta).max())
+    while gradient(reach) > 0.0 or gradient(-reach) < 0.0:
+        reach *= 2.0
+    slope = float(brentq(gradient, -reach, reach, xtol=1e-12, rtol=1e-12))
+    right = expit(slope * delta)
+    curvature = float((right * (1.0 - right) * np.square(delta)).mean())
+    return Statistic(slope, (1.0 - right) * delta / curvature)

@@ -1,0 +1,272 @@
+"""Confidence intervals for statistics of observations that come in clusters.
+
+Conventions
+    n, G       number of observations and of clusters; observations of one cluster (prompt, conversation root) may
+               depend on each other, clusters may not
+    theta      the statistic; psi_i is the influence of observation i on it: to first order the estimate is
+               theta + mean(psi), and psi sums to 0 over the sample
+    level      coverage of the interval, e.g. 0.95
+    degrees of freedom are G - 1, and sample standard deviations use n - 1
+
+    The standard error is CR1: se^2 = G / (G - 1) * sum over clusters of (sum of psi in the cluster)^2 / n^2. Where
+    every observation is its own cluster and theta is a mean, that is s^2 / n, and the interval is Student's.
+
+    A statistic is a pair (value, influence). Sums and differences of statistics on the same observations are
+    statistics, so a paired difference of any two measures has an interval too.
+
+References
+    [1] Liang and Zeger 1986, Longitudinal data analysis using generalized linear models (the cluster sandwich).
+    [2] Cameron and Miller 2015, A practitioner's guide to cluster-robust inference, sections II.B and VI.
+    [3] Hampel 1974, The influence curve and its role in robust estimation.
+    [4] Clopper and Pearson 1934, The use of confidence or fiducial limits illustrated in the case of the binomial.
+    [5] Davison and Hinkley 1997, Bootstrap methods and their application, sections 3.8 and 5.2.
+    [6] Wilson 1927, Probable inference, the law of succession, and statistical inference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from numpy.random import Generator
+from scipy.special import ndtri, stdtrit
+
+NO_OBSERVATIONS = "there are no observations"
+ONE_CLUSTER = "one independent cluster is too few for an interval"
+NO_SPREAD = "all clusters agree exactly, so there is no spread to build an interval from"
+
+_BOOTSTRAP_CELLS = 1 << 22
+"""Resampled cluster counts held in memory at once."""
+
+
+class Interval(NamedTuple):
+    """A value with its interval, or the reason why a part of it is missing.
+
+    Attributes:
+        value: the estimate; None when it cannot be computed.
+        low, high: ends of the interval; None when there is none.
+        n: observations used.
+        clusters: independent clusters among them.
+        method: how the interval was made.
+        reason: why value or ends are missing; empty otherwise.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    clusters: int = 0
+    method: str = ""
+    reason: str = ""
+
+
+class Statistic(NamedTuple):
+    """A statistic and the influence of every observation on it.
+
+    Attributes:
+        value: theta.
+        influence: psi, one per observation, sums to 0.
+    """
+
+    value: float
+    influence: Float[np.ndarray, " n"]
+
+
+Clusters = Shaped[np.ndarray, " n"] | None
+"""A label per observation, of any sortable type; None where every observation is its own cluster."""
+
+
+def mean_statistic(values: Float[np.ndarray, " n"]) -> Statistic:
+    """theta = mean(x), psi = x - theta. Needs n >= 1."""
+    value = float(values.mean())
+    return Statistic(value, values - value)
+
+
+def standard_deviation_statistic(values: Float[np.ndarray, " n"]) -> Statistic:
+    """theta = s, the sample standard deviation; psi = ((x - mean)^2 - v) / (2 sqrt(v)) with v the mean square.
+
+    Needs n >= 2 values that are not all the same.
+
+    Source: delta method on the variance, [3].
+    """
+    squares = np.square(values - values.mean())
+    variance = float(squares.mean())
+    return Statistic(float(values.std(ddof=1)), (squares - variance) / (2.0 * math.sqrt(variance)))
+
+
+def ratio_statistic(numerator: Float[np.ndarray, " n"], denominator: Float[np.ndarray, " n"]) -> Statistic:
+    """theta = sum(a) / sum(b), psi = (a - theta b) / mean(b).
+
+    With b the indicator of a subset and a = b x it is the mean of x on the subset, and the difference of two such
+    statistics compares subsets whose clusters overlap.
+
+    Needs sum(b) != 0.
+
+    Source: [3]; Cochran 1977, Sampling techniques, section 6.3.
+    """
+    value = float(numerator.sum() / denominator.sum())
+    return Statistic(value, (numerator - value * denominator) / denominator.mean())
+
+
+def difference(first: Statistic, second: Statistic) -> Statistic:
+    """first - second, two statistics of the same observations in the same order."""
+    return Statistic(first.value - second.value, first.influence - second.influence)
+
+
+def interval(
+    statistic: Statistic,
+    clusters: Clusters = None,
+    level: float = 0.95,
+    scale: Literal["plain", "fisher"] = "plain",
+) -> Interval:
+    """Student interval of a statistic from its influence values, clustered (CR1, df G - 1).
+
+    Args:
+        statistic: value and influence, one per observation.
+        clusters: cluster label per observation.
+        level: coverage.
+        scale: "fisher" builds the interval of a correlation for artanh(theta), se / (1 - theta^2), and maps it
+            back, so that it stays within (-1, 1).
+
+    Assumes independent clusters, and enough of them that the sum over clusters is near normal; with fewer than
+    about 30, or a few that hold most observations, it is too narrow.
+
+    Source: [1], [2]; Fisher 1915 for the scale.
+    """
+    n = len(statistic.influence)
+    sums = _cluster_sums(statistic.influence[:, None], clusters)[:, 0]
+    count = len(sums)
+    value = statistic.value
+    error = math.sqrt(count / (count - 1) * float(np.square(sums).sum())) / n if count > 1 else 0.0
+    if scale == "fisher":
+        method = "t on the Fisher scale"
+        if abs(value) >= 1.0:
+            return Interval(value, n=n, clusters=count, method=method, reason=NO_SPREAD)
+    else:
+        method = "t"
+    if count < 2:
+        return Interval(value, n=n, clusters=count, method=method, reason=ONE_CLUSTER)
+    # Rounding leaves about 1e-16 of the observations' own spread where clusters cancel exactly.
+    if error <= 1e-12 * math.sqrt(float(np.square(statistic.influence).sum())) / n or np.ptp(statistic.influence) == 0:
+        return Interval(value, n=n, clusters=count, method=method, reason=NO_SPREAD)
+    quantile = float(stdtrit(count - 1, 0.5 + level / 2.0))
+    if scale == "fisher":
+        centre, half = math.atanh(value), quantile * error / (1.0 - value * value)
+        return Interval(value, math.tanh(centre - half), math.tanh(centre + half), n, count, method)
+    return Interval(value, value - quantile * error, value + quantile * error, n, count, method)
+
+
+def mean(values: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95) -> Interval:
+    """Mean with its clustered Student interval; see `interval`."""
+    if len(values) == 0:
+        return Interval(None, reason=NO_OBSERVATIONS)
+    return interval(mean_statistic(values), clusters, level)
+
+
+def paired_difference(
+    first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95
+) -> Interval:
+    """Mean of first - second over matched observations, with its clustered Student interval; see `interval`."""
+    return mean(first - second, clusters, level)
+
+
+def proportion(values: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95) -> Interval:
+    """Mean of values in [0, 1] with an interval that stays in [0, 1].
+
+    The clustered Student interval, cut at 0 and 1. Where all values are 0, or all are 1, it would have no width:
+    there the exact binomial bound for G trials is used, as if each cluster were one trial.
+
+    Args:
+        values: 0, 1, or a share (a tie counts 1/2).
+        clusters: cluster label per observation.
+        level: coverage.
+
+    Source: `interval`; [4] for the bound.
+    """
+    found = mean(values, clusters, level)
+    if found.low is not None and found.high is not None:
+        return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+    if found.reason == NO_SPREAD and found.value in (0.0, 1.0):
+        # All of G trials alike: the bound p solves p^G = (1 - level) / 2.
+        bound = ((1.0 - level) / 2.0) ** (1.0 / found.clusters)
+        low, high = (bound, 1.0) if found.value == 1.0 else (0.0, 1.0 - bound)
+        return found._replace(low=low, high=high, method="exact binomial", reason="")
+    return found
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Share of successes among n independent trials, with Wilson's score interval.
+
+    Source: [6].
+    """
+    if n == 0:
+        return Interval(None, reason=NO_OBSERVATIONS)
+    share, square = successes / n, float(ndtri(0.5 + level / 2.0)) ** 2
+    centre = (share + square / (2.0 * n)) / (1.0 + square / n)
+    half = math.sqrt(square * (share * (1.0 - share) / n + square / (4.0 * n * n))) / (1.0 + square / n)
+    return Interval(share, max(centre - half, 0.0), min(centre + half, 1.0), n, n, "Wilson score")
+
+
+def cluster_bootstrap(
+    terms: Float[np.ndarray, "n k"],
+    statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
+    generator: Generator,
+    clusters: Clusters = None,
+    level: float = 0.95,
+    draws: int = 1000,
+    kind: Literal["percentile", "basic"] = "percentile",
+) -> Interval:
+    """Bootstrap interval of a statistic that is a function of sums over the observations.
+
+    Whole clusters are drawn with replacement. Sums per cluster are taken once, so a draw costs one product of
+    cluster counts and sums.
+
+    Args:
+        terms: what is summed, k numbers per observation.
+        statistic: maps k sums (a row per draw) to the statistic.
+        generator: source of the draws.
+        clusters: cluster label per observation.
+        level: coverage.
+        draws: number of resamples.
+        kind: "percentile" takes the quantiles q of the resampled statistic; "basic" reflects them at the estimate,
+            2 theta - q, which corrects a statistic that noise pushes one way, such as a calibration error.
+
+    Source: [5].
+    """
+    if len(terms) == 0:
+        return Interval(None, reason=NO_OBSERVATIONS)
+    sums = _cluster_sums(terms, clusters)
+    count = len(sums)
+    value = float(statistic(sums.sum(axis=0)[None, :])[0])
+    method = f"cluster bootstrap ({kind}, {draws} draws)"
+    if count < 2:
+        return Interval(value, n=len(terms), clusters=count, method=method, reason=ONE_CLUSTER)
+    chunk = max(1, _BOOTSTRAP_CELLS // count)
+    resampled = np.concatenate(
+        [
+            statistic(_draw_counts(min(chunk, draws - start), count, generator) @ sums)
+            for start in range(0, draws, chunk)
+        ]
+    )
+    low, high = (float(end) for end in np.quantile(resampled, [0.5 - level / 2.0, 0.5 + level / 2.0]))
+    if kind == "basic":
+        low, high = 2.0 * value - high, 2.0 * value - low
+    return Interval(value, low, high, len(terms), count, method)
+
+
+def _draw_counts(draws: int, count: int, generator: Generator) -> Float[np.ndarray, "draws count"]:
+    """How often each of `count` clusters is drawn in each of `draws` resamples of `count` clusters."""
+    chosen: Int[np.ndarray, "draws count"] = generator.integers(0, count, size=(draws, count))
+    flat = (chosen + count * np.arange(draws)[:, None]).ravel()
+    return np.bincount(flat, minlength=draws * count).reshape(draws, count).astype(np.float64)
+
+
+def _cluster_sums(terms: Float[np.ndarray, "n k"], clusters: Clusters) -> Float[np.ndarray, "clusters k"]:
+    if clusters is None:
+        return terms
+    _, index = np.unique(clusters, return_inverse=True)
+    groups = int(index.max()) + 1 if len(index) else 0
+    return np.stack([np.bincount(index, weights=column, minlength=groups) for column in terms.T], axis=1)
