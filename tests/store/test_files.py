@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,13 @@ from rewardlab.store import files
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def write_and_fail(context: AbstractContextManager[Path], name: str, error: Exception) -> None:
+    """Write something half-way, then fail as a writer would."""
+    with context as temporary:
+        (temporary / name if name else temporary).write_text("half")
+        raise error
 
 
 def full_disk(*_: Any, **__: Any) -> NoReturn:
@@ -40,9 +48,8 @@ def test_a_file_is_there_only_after_the_block(tmp_path: Path) -> None:
 def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "name.txt"
     target.write_text("old")
-    with pytest.raises(KeyError), files.atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise KeyError
+    with pytest.raises(KeyError):
+        write_and_fail(files.atomic_path(target), "", KeyError())
     assert target.read_text() == "old"
     assert names(tmp_path) == ["name.txt"]
 
@@ -53,9 +60,8 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
         with files.atomic_folder(target) as temporary:
             (temporary / content).write_text(content)
     assert names(target) == ["second"]
-    with pytest.raises(KeyError), files.atomic_folder(target) as temporary:
-        (temporary / "half").write_text("")
-        raise KeyError
+    with pytest.raises(KeyError):
+        write_and_fail(files.atomic_folder(target), "half", KeyError())
     assert names(target) == ["second"]
     assert names(tmp_path) == ["model"]
 
@@ -84,9 +90,9 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     target = tmp_path / "rows.jsonl"
     with pytest.raises(RunError, match=r"rows\.jsonl: found No space left on device"):
         files.write_jsonl(target, [{"a": 1}])
-    with pytest.raises(RunError, match="No space left on device"), files.atomic_folder(tmp_path / "model") as folder:
-        (folder / "weights").write_bytes(b"0")
-        raise RuntimeError("I/O error: No space left on device (os error 28)")
+    native = RuntimeError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(RunError, match="No space left on device"):
+        write_and_fail(files.atomic_folder(tmp_path / "model"), "weights", native)
     assert names(tmp_path) == []
 
 
@@ -148,7 +154,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl.gz"
     files.write_jsonl(path, [{"i": i} for i in range(1000)])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match="rows.jsonl.gz: found Compressed file ended"):
+    with pytest.raises(DataError, match=r"rows\.jsonl\.gz: found Compressed file ended"):
         list(files.read_jsonl(path))
 
 
@@ -158,7 +164,7 @@ def test_appended_lines_survive_a_torn_tail(tmp_path: Path) -> None:
     with path.open("ab") as stream:
         stream.write(b'{"step": 2, "lo')
     assert list(files.read_jsonl(path, torn_tail=True)) == [{"step": 1}]
-    with pytest.raises(DataError, match="history.jsonl:2"):
+    with pytest.raises(DataError, match=r"history\.jsonl:2"):
         list(files.read_jsonl(path))
     files.append_line(path, {"step": 3})
     assert list(files.read_jsonl(path)) == [{"step": 1}, {"step": 3}]
