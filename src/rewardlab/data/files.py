@@ -83,7 +83,9 @@ def has_data_suffix(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith(SUFFIXES)
 
 
-def read_path(path: str, problems: list[Problem], *, split: str | None = None) -> list[FileRows]:
+def read_path(
+    path: str, problems: list[Problem], *, split: str | None = None, subsets: Sequence[str] = ()
+) -> list[FileRows]:
     """Rows of a file, a folder of data files or a `datasets` folder (`save_to_disk`).
 
     Args:
@@ -91,16 +93,21 @@ def read_path(path: str, problems: list[Problem], *, split: str | None = None) -
         problems: what is wrong is added here.
         split: which files of a folder: those with this word in their names; `all` for every split. A folder
             that holds several splits must be asked for one of them.
+        subsets: which files of a folder: those with one of these as a folder or as a part of the file name
+            between dots (`harmless-base/test.jsonl`, `harmless-base.test.jsonl`).
     """
     place = Path(path)
     try:
         if place.is_dir():
-            return _read_folder(place, path, problems, split)
+            return _read_folder(place, path, problems, split, subsets)
     except OSError as error:
         problems.append(Problem(path, _words(error), "a readable folder"))
         return []
-    if split not in (None, ALL_SPLITS):
-        problems.append(Problem(path, f"split {split!r} asked of a single file", "a folder or hub id", "Drop `split`."))
+    for option, value in (("split", None if split == ALL_SPLITS else split), ("subsets", subsets)):
+        if value and place.exists():
+            problems.append(
+                Problem(path, "a single file", f"a folder or hub id, as {option} is set", f"Drop `{option}`.")
+            )
     return [read_file(place, path, problems)]
 
 
@@ -117,7 +124,13 @@ def read_file(path: Path, name: str, problems: list[Problem]) -> FileRows:
 
 
 def read_hub(
-    hub_id: str, problems: list[Problem], *, split: str | None, revision: str | None, subset: str | None
+    hub_id: str,
+    problems: list[Problem],
+    *,
+    split: str | None,
+    revision: str | None,
+    subset: str | None = None,
+    folder: str | None = None,
 ) -> list[FileRows]:
     """Rows of a dataset on the hub, through the `datasets` library.
 
@@ -126,7 +139,8 @@ def read_hub(
         problems: what is wrong is added here.
         split: its name there; may be left out where there is only one, `all` reads every one.
         revision: commit, tag or branch.
-        subset: name of the configuration, or a data directory inside the repository.
+        subset: name of the configuration.
+        folder: folder of the repository to read, where subsets are folders.
 
     Raises:
         MissingExtraError: `datasets` is not installed.
@@ -136,13 +150,15 @@ def read_hub(
     except ImportError as error:
         raise MissingExtraError("datasets", "hub", "reading a dataset from the hub") from error
     try:
-        loaded = datasets.load_dataset(hub_id, name=subset, revision=revision)
+        loaded = datasets.load_dataset(hub_id, name=subset, data_dir=folder, revision=revision)
     except Exception as error:  # noqa: BLE001  the library raises dozens of types, most of them not its own
         words = " ".join(str(error).split())[:300]
         expected = "a dataset that can be fetched"
         problems.append(Problem(hub_id, f"{type(error).__name__}: {words}", expected, "Or give a local path."))
         return []
-    return [_hub_rows(hub_id, name, loaded[name]) for name in _choose_split(hub_id, list(loaded), split, problems)]
+    name = "/".join(part for part in (hub_id, subset, folder) if part)
+    chosen = _choose_split(name, list(loaded), split, problems)
+    return [_hub_rows(f"{name}:{part}", loaded[part]) for part in chosen]
 
 
 def split_in_name(name: str) -> str | None:
@@ -151,15 +167,21 @@ def split_in_name(name: str) -> str | None:
     return words[-1] if words else None
 
 
-def _hub_rows(hub_id: str, split: str, rows: Any) -> FileRows:
-    name = f"{hub_id}:{split}"
+def subsets_in_name(name: str) -> set[str]:
+    """What a relative file name may be chosen by: its folders and the parts of its name between dots."""
+    return set(re.split(r"[/.]", name))
+
+
+def _hub_rows(name: str, rows: Any) -> FileRows:
     return FileRows(name, None, tuple((Source(name, i), json_safe(row)) for i, row in enumerate(rows, 1)))
 
 
 # --- folders ---------------------------------------------------------------------------------------------------
 
 
-def _read_folder(folder: Path, name: str, problems: list[Problem], split: str | None) -> list[FileRows]:
+def _read_folder(
+    folder: Path, name: str, problems: list[Problem], split: str | None, subsets: Sequence[str]
+) -> list[FileRows]:
     if (folder / "dataset_dict.json").is_file():
         parts = sorted(part.name for part in folder.iterdir() if (part / "state.json").is_file())
         chosen = _choose_split(name, parts, split, problems)
@@ -170,16 +192,28 @@ def _read_folder(folder: Path, name: str, problems: list[Problem], split: str | 
     if not files:
         problems.append(Problem(name, "a folder without data files", f"a folder with files that end in {READABLE}"))
         return []
-    of_split = {file: split_in_name(file) for file in files}
-    named = sorted({word for word in of_split.values() if word is not None})
+    there = set().union(*map(subsets_in_name, files))
+    problems += [
+        Problem(name, f"no files of a subset {subset!r}", f"a subset among its files: {', '.join(files[:8])}")
+        for subset in subsets
+        if subset not in there
+    ]
+    if subsets:
+        files = [file for file in files if subsets_in_name(file) & set(subsets)]
+    return [
+        read_file(folder / file, f"{name.rstrip('/')}/{file}", problems)
+        for file in _files_of_split(files, name, split, problems)
+    ]
+
+
+def _files_of_split(files: list[str], name: str, split: str | None, problems: list[Problem]) -> list[str]:
+    spoken = {file: split_in_name(file) for file in files}
+    known = sorted({word for word in spoken.values() if word is not None})
+    if not files or split == ALL_SPLITS or (split is None and len(known) < 2):
+        return files
     wanted = None if split is None else SPLIT_WORDS.get(split, split)
-    if named and (wanted is not None or len(named) > 1):
-        chosen = _choose_split(name, named, wanted, problems)
-        files = [file for file in files if of_split[file] in chosen or (wanted == ALL_SPLITS)]
-    elif wanted not in (None, ALL_SPLITS):
-        problems.append(Problem(name, f"no file with {split!r} in its name", "files named after splits"))
-        files = []
-    return [read_file(folder / file, f"{name.rstrip('/')}/{file}", problems) for file in files]
+    chosen = _choose_split(name, known, wanted, problems)
+    return [file for file in files if spoken[file] in chosen]
 
 
 def data_files(folder: Path) -> list[str]:

@@ -104,7 +104,7 @@ class Row:
         value = self.raw(name)
         if isinstance(value, str):
             return value
-        if value is None and empty and self._present(name):
+        if value is None and empty and self.knows(name):
             return ""
         self.complain(name, "a string")
         return ""
@@ -174,7 +174,7 @@ class Row:
             return self._messages(name, unpacked)
         if isinstance(value, str):
             return value
-        if value is None and self._present(name):
+        if value is None and self.knows(name):
             return ""
         self.complain(name, "a string or a list of messages with role and content")
         return ""
@@ -183,7 +183,8 @@ class Row:
         """The columns that no reader has asked for, as strict JSON."""
         return {name: json_safe(value) for name, value in self.values.items() if name not in self.read}
 
-    def _present(self, name: str) -> bool:
+    def knows(self, name: str) -> bool:
+        """Whether the row has the column, null or not."""
         return self.theirs(name).split(".")[0] in self.values
 
     def _messages(self, name: str, turns: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:

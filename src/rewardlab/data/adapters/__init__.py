@@ -1,0 +1,58 @@
+"""The registry of formats, most specific first: the order in which columns are matched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rewardlab.data.adapters import (
+    canonical,
+    comparison,
+    hh_rlhf,
+    kway,
+    preference,
+    qa_feedback,
+    reward_bench,
+    rewrites,
+    single,
+)
+from rewardlab.data.adapters.base import Adapter
+from rewardlab.data.rows import Row
+
+ADAPTERS: dict[str, Adapter] = {
+    adapter.name: adapter
+    for adapter in (
+        canonical.ADAPTER,
+        hh_rlhf.ADAPTER,
+        reward_bench.ADAPTER,
+        preference.ADAPTER,
+        comparison.ADAPTER,
+        qa_feedback.ADAPTER,
+        rewrites.ADAPTER,
+        kway.RANKED,
+        kway.ADAPTER,
+        single.LABELLED,
+        single.SCORED,
+        single.COMPLETION,
+        single.MESSAGES,
+        single.PROMPT,
+    )
+}
+"""Every format by its name."""
+
+
+def detect(rows: Sequence[Row]) -> Adapter | None:
+    """The first format of the registry that all of these rows fit; None where none does."""
+    for adapter in ADAPTERS.values():
+        if rows and all(_fits(adapter, row) for row in rows):
+            return adapter
+    return None
+
+
+def for_hub_id(hub_id: str) -> Adapter | None:
+    """The format that a dataset on the hub is known to have."""
+    return next((adapter for adapter in ADAPTERS.values() if hub_id in adapter.hub_ids), None)
+
+
+def _fits(adapter: Adapter, row: Row) -> bool:
+    has_columns = all(row.knows(name) for name in adapter.required)
+    return has_columns and (adapter.fits is None or adapter.fits(row))

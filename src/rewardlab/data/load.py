@@ -1,0 +1,176 @@
+"""A source → its records, with what was set aside and which files were read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from rewardlab.config import nearest
+from rewardlab.data.adapters import ADAPTERS, detect, for_hub_id
+from rewardlab.data.adapters.base import Adapter, usable
+from rewardlab.data.files import FileRows, unreadable
+from rewardlab.data.rows import Row
+from rewardlab.data.source import AUTO, DataSource, read_source
+from rewardlab.errors import DataError, Problem
+from rewardlab.records import TEXT_ROLE, Candidates, Message, Pair, Prompt, Record, SetAside
+
+__all__ = ["DataSource", "Loaded", "LoadedFile", "load"]
+
+ROWS_LOOKED_AT = 20
+"""How many rows at the beginning of each file tell its format."""
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """A file that was read: its name, the sha256 of its bytes (None on the hub) and its number of rows."""
+
+    name: str
+    sha256: str | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a source gave.
+
+    Attributes:
+        records: in the order of the rows.
+        set_aside: rows that cannot be used, with reasons.
+        adapter: name of the format.
+        files: what was read.
+    """
+
+    records: tuple[Record, ...]
+    set_aside: tuple[SetAside, ...]
+    adapter: str
+    files: tuple[LoadedFile, ...]
+
+
+def load(source: DataSource) -> Loaded:
+    """Read a source.
+
+    Raises:
+        DataError: with every problem of every file and row.
+        MissingExtraError: a hub id, and `datasets` is not installed.
+    """
+    problems: list[Problem] = []
+    adapter = _named(source, problems)
+    if problems:
+        raise unreadable(problems)
+    files = (adapter.load if adapter else read_source)(source, problems)
+    files = _limited(files, source.limit)
+    adapter = adapter or _detected(files, source, problems)
+    if adapter is None:
+        raise unreadable(problems)
+    records, aside = _parsed(adapter, files, source, problems)
+    if problems:
+        raise unreadable(problems)
+    read = tuple(LoadedFile(file.name, file.sha256, len(file.rows)) for file in files)
+    return Loaded(tuple(records), tuple(aside), adapter.name, read)
+
+
+def load_all(sources: Iterable[DataSource]) -> list[Loaded]:
+    """Read several sources; the problems of all of them come in one error."""
+    loaded: list[Loaded] = []
+    problems: list[Problem] = []
+    for source in sources:
+        try:
+            loaded.append(load(source))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise unreadable(problems)
+    return loaded
+
+
+def _named(source: DataSource, problems: list[Problem]) -> Adapter | None:
+    known = {column for adapter in ADAPTERS.values() for column in adapter.columns}
+    adapter = for_hub_id(source.path) if source.adapter == AUTO else ADAPTERS.get(source.adapter)
+    if adapter is not None:
+        known = set(adapter.columns)
+    elif source.adapter != AUTO:
+        names = [AUTO, *ADAPTERS]
+        problems.append(Problem("adapter", repr(source.adapter), "a known format", nearest(source.adapter, names)))
+    for name in source.columns:
+        if name not in known:
+            remedy = f"{nearest(name, sorted(known))} The map reads our name: their name."
+            problems.append(Problem("columns", repr(name), "a column of ours", remedy))
+    return adapter
+
+
+def _limited(files: Sequence[FileRows], limit: int | None) -> list[FileRows]:
+    if limit is None:
+        return list(files)
+    kept, left = [], limit
+    for file in files:
+        kept.append(replace(file, rows=tuple(islice(file.rows, left))))
+        left -= len(kept[-1].rows)
+    return kept
+
+
+def _detected(files: Sequence[FileRows], source: DataSource, problems: list[Problem]) -> Adapter | None:
+    first = [Row(position, values, source.columns) for file in files for position, values in file.rows[:ROWS_LOOKED_AT]]
+    adapter = detect(first)
+    if adapter is None and first:
+        columns = ", ".join(map(repr, first[0].values)) or "none"
+        known = "; ".join(f"{adapter.name} {{{', '.join(adapter.required)}}}" for adapter in ADAPTERS.values())
+        remedy = "Name the format with `adapter`, or map columns with `columns` (our name: their name)."
+        problems.append(Problem(files[0].name, f"columns {columns}", f"those of a known format: {known}", remedy))
+    return adapter
+
+
+def _parsed(
+    adapter: Adapter, files: Sequence[FileRows], source: DataSource, problems: list[Problem]
+) -> tuple[list[Record], list[SetAside]]:
+    records: list[Record] = []
+    aside: list[SetAside] = []
+    for file in files:
+        if _lacks_columns(adapter, file, source, problems):
+            continue
+        for position, values in file.rows:
+            row = Row(position, values, source.columns)
+            parsed = adapter.parse(row)
+            problems += row.problems
+            if not isinstance(parsed, SetAside):
+                parsed = _adjusted(row, parsed, source)
+            if isinstance(parsed, SetAside):
+                aside.append(parsed)
+            else:
+                records.append(parsed)
+    return records, aside
+
+
+def _lacks_columns(adapter: Adapter, file: FileRows, source: DataSource, problems: list[Problem]) -> bool:
+    """Whether no row of a file has a column that it needs: one problem, rather than one a row."""
+    rows = [Row(position, values, source.columns) for position, values in file.rows]
+    lacking = [name for name in adapter.required if rows and not any(row.knows(name) for row in rows)]
+    for name in lacking:
+        theirs = rows[0].theirs(name)
+        columns = list(rows[0].values)
+        where = f'{file.name}, column "{theirs}"'
+        remedy = f"{nearest(theirs, columns)} Map it with `columns: {{{name}: their name}}`."
+        expected = f"a column {theirs!r}, which the format {adapter.name} needs"
+        problems.append(Problem(where, f"columns {', '.join(map(repr, columns))}", expected, remedy))
+    return bool(lacking)
+
+
+def _adjusted(row: Row, record: Record, source: DataSource) -> Record | SetAside:
+    if source.prompt_role is not None:
+        record = replace(record, prompt=_with_role(record.prompt, source.prompt_role))
+    return usable(row, _stripped(record)) if source.strip else record
+
+
+def _with_role(prompt: Prompt, role: str) -> Prompt:
+    """A prompt of one user turn or one plain text, as the other of the two."""
+    if len(prompt.messages) != 1 or prompt.messages[0].role not in (TEXT_ROLE, "user"):
+        return prompt
+    return Prompt((Message(role, prompt.messages[0].content),), prompt.template_options)
+
+
+def _stripped(record: Record) -> Record:
+    if isinstance(record, Pair):
+        return replace(record, chosen=record.chosen.strip(), rejected=record.rejected.strip())
+    if isinstance(record, Candidates):
+        return replace(record, completions=tuple(text.strip() for text in record.completions))
+    return replace(record, completion=record.completion.strip())

@@ -1,0 +1,49 @@
+"""Where data come from: the configuration of one source."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rewardlab.config import Config
+from rewardlab.data.files import FileRows, is_hub_id, read_hub, read_path
+from rewardlab.errors import Problem
+
+AUTO = "auto"
+"""The adapter name that stands for: look at the columns."""
+
+
+class DataSource(Config):
+    """One source of rows and how to read it."""
+
+    path: str
+    """A file, a folder of data files, a `datasets` folder, or a hub id (owner/name)."""
+    adapter: str = AUTO
+    """The format by name (`rewardlab data formats` lists them); auto looks at the columns of the first rows."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Column map, our name to theirs; a dotted name reaches into nested objects (`question.full_text`)."""
+    split: str | None = None
+    """Which split of a folder or hub id; all for every one. Needed where there are several."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id."""
+    subsets: tuple[str, ...] = ()
+    """Configurations of a hub id, or folders or beginnings of file names in a local folder."""
+    prompt_role: Literal["text", "user"] | None = None
+    """Read a prompt that is a string as plain text or as a user turn; left out, as the format has it."""
+    strip: bool = False
+    """Cut white space off both ends of every completion, so that it cannot tell the sides apart."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read only the first so many rows."""
+
+
+def read_source(source: DataSource, problems: list[Problem]) -> list[FileRows]:
+    """The rows of a source as they stand; what is wrong is added to `problems`."""
+    if not is_hub_id(source.path):
+        if source.revision is not None:
+            problems.append(Problem("revision", repr(source.revision), "a hub id as path", "Drop `revision`."))
+        return read_path(source.path, problems, split=source.split, subsets=source.subsets)
+    files = []
+    for subset in source.subsets or (None,):
+        files += read_hub(source.path, problems, split=source.split, revision=source.revision, subset=subset)
+    return files
