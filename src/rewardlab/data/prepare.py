@@ -1,0 +1,138 @@
+"""`data prepare`: sources → canonical files, split by conversation root.
+
+train.jsonl  val.jsonl  test.jsonl          or, with `folds`, the three in fold-0/, fold-1/, ...
+set_aside.jsonl                             rows that cannot be used, with reasons
+summary.json                                what was read, what became of it
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from rewardlab.config import Config
+from rewardlab.data.canonical import write_records, write_set_aside
+from rewardlab.data.load import Loaded, load_all
+from rewardlab.data.pairs import as_pairs
+from rewardlab.data.source import DataSource
+from rewardlab.data.splits import Fractions, Side, cross_fit, split
+from rewardlab.errors import DataError, Problem
+from rewardlab.records import Candidates, Record
+from rewardlab.store.files import write_json
+
+
+class Folder(Protocol):
+    """What the verbs of this room need of a run: where to write."""
+
+    def path(self, name: str | Path = "") -> Path:
+        """Where the result `name` goes; its parent folder is made."""
+        ...
+
+
+class PrepareConfig(Config):
+    """Sources and how to split them."""
+
+    sources: tuple[DataSource, ...] = Field(min_length=1)
+    """What to read, one after the other."""
+    fractions: Fractions = Fractions()
+    """Shares of conversation roots."""
+    folds: int | None = Field(default=None, ge=2)
+    """Cross-fit: so many folds, every record tested in exactly one."""
+    seed: int = 0
+    """Draws the sides; the same seed gives a record the same side whatever else is read."""
+    candidates: Literal["keep", "pairs"] = "keep"
+    """Keep candidates with rewards as they are, or turn them into all their pairs (ties dropped)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read only the first so many rows of every source (smoke run)."""
+
+
+def prepare(config: PrepareConfig, run: Folder) -> dict[str, Any]:
+    """Read, split and write; gives what `summary.json` holds.
+
+    Raises:
+        DataError: problems of any source, or a side that would stay empty; nothing has been written then.
+    """
+    loaded = load_all(with_limit(source, config.limit) for source in config.sources)
+    records = [record for part in loaded for record in part.records]
+    if config.candidates == "pairs":
+        records = as_pairs(records)
+    parts = _parts(config, records)
+    _refuse_empty(config, parts, records)
+    summary = _summary(config, loaded, records, parts)
+    for name, sides in parts.items():
+        for side, members in sides.items():
+            write_records(run.path(f"{name}{side}.jsonl"), members)
+    write_set_aside(run.path("set_aside.jsonl"), (item for part in loaded for item in part.set_aside))
+    write_json(run.path("summary.json"), summary)
+    return summary
+
+
+def with_limit(source: DataSource, limit: int | None) -> DataSource:
+    """The source, cut to `limit` rows where it is not shorter already."""
+    limits = [value for value in (source.limit, limit) if value is not None]
+    return source.model_copy(update={"limit": min(limits)}) if limits else source
+
+
+def _parts(config: PrepareConfig, records: Sequence[Record]) -> dict[str, dict[Side, list[Record]]]:
+    """Folder prefix → side → records; a side that was given no share is left out."""
+    if config.folds is None:
+        shares = {"train": 1.0, "val": config.fractions.val, "test": config.fractions.test}
+        sides = split(records, config.fractions, config.seed)
+        return {"": {side: members for side, members in sides.items() if shares[side] > 0}}
+    folds = cross_fit(records, config.folds, config.fractions.val, config.seed)
+    drop = {"val"} if config.fractions.val == 0 else set()
+    return {
+        f"fold-{number}/": {side: members for side, members in sides.items() if side not in drop}
+        for number, sides in enumerate(folds)
+    }
+
+
+def _refuse_empty(
+    config: PrepareConfig, parts: Mapping[str, Mapping[Side, Sequence[Record]]], records: Sequence[Record]
+) -> None:
+    empty = [f"{name}{side}" for name, sides in parts.items() for side, members in sides.items() if not members]
+    if not empty:
+        return
+    roots = len({record.prompt.root_id for record in records})
+    found = f"{len(records)} usable records with {roots} conversation roots, none of which fell there"
+    remedy = "Give more data, larger fractions (0 leaves a side out), fewer folds or another seed."
+    problems = [Problem(f"{name}.jsonl", found, "at least one record", remedy) for name in empty]
+    raise DataError(f"splitting {', '.join(source.path for source in config.sources)} leaves a side empty", problems)
+
+
+def _summary(
+    config: PrepareConfig,
+    loaded: Sequence[Loaded],
+    records: Sequence[Record],
+    parts: Mapping[str, Mapping[Side, Sequence[Record]]],
+) -> dict[str, Any]:
+    ids = Counter(record.id for record in records)
+    return {
+        "records": len(records),
+        "roots": len({record.prompt.root_id for record in records}),
+        "prompts": len({record.prompt.id for record in records}),
+        "kinds": dict(Counter(type(record).__name__.lower() for record in records)),
+        "duplicates": sum(count - 1 for count in ids.values()),
+        "unrewarded_candidates": sum(isinstance(record, Candidates) and record.rewards is None for record in records),
+        "seed": config.seed,
+        "splits": {
+            f"{name}{side}": {"records": len(members), "roots": len({member.prompt.root_id for member in members})}
+            for name, sides in parts.items()
+            for side, members in sides.items()
+        },
+        "sources": [source_summary(part) for part in loaded],
+    }
+
+
+def source_summary(loaded: Loaded) -> dict[str, Any]:
+    """One source in a summary: format, counts, reasons and files with hashes."""
+    return {
+        "adapter": loaded.adapter,
+        "records": len(loaded.records),
+        "set_aside": dict(sorted(Counter(item.reason for item in loaded.set_aside).items())),
+        "files": [{"name": file.name, "sha256": file.sha256, "rows": file.rows} for file in loaded.files],
+    }
