@@ -133,17 +133,41 @@ def test_coverage_of_the_calibration_slope() -> None:
     assert 0.93 <= np.mean([experiment() for _ in range(1500)]) <= 0.97
 
 
-@pytest.mark.slow
-def test_basic_bootstrap_covers_a_true_calibration_error() -> None:
-    """A model that is off by .1 everywhere; percentiles of the resampled error would sit too high."""
+def test_error_interval_holds_the_estimate_and_never_leaves_zero_and_up() -> None:
     rng = RNG(11)
+    predicted = rng.uniform(0.5, 1.0, size=300)
+    outcome = (rng.random(300) < predicted).astype(float)
+    clusters = np.arange(300) // 2
+    found = calibration.calibration_error_interval(predicted, outcome, RNG(12), clusters)
+    assert found.value == pytest.approx(calibration.calibration_error(predicted, outcome))
+    assert found.low == 0.0
+    assert found.high is not None
+    assert found.value < found.high
+    assert (found.n, found.clusters) == (300, 150)
+    again = calibration.calibration_error_interval(predicted, outcome, RNG(12), clusters)
+    assert again == found
+
+
+def test_error_interval_needs_two_clusters() -> None:
+    nothing = calibration.calibration_error_interval(np.array([]), np.array([]), RNG(0))
+    assert (nothing.value, nothing.reason) == (None, intervals.NO_OBSERVATIONS)
+    one = calibration.calibration_error_interval(np.array([0.7, 0.8]), np.array([1.0, 0.0]), RNG(0), np.zeros(2))
+    # Two bins of one: (|1 - .7| + |0 - .8|) / 2.
+    assert one.value == pytest.approx(0.55)
+    assert (one.low, one.reason) == (None, intervals.ONE_CLUSTER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overconfidence", [0.0, 0.02, 0.05, 0.2])
+@pytest.mark.parametrize("n", [500, 4000])
+def test_error_interval_covers_at_least_at_its_level(n: int, overconfidence: float) -> None:
+    rng = RNG(13)
 
     def experiment() -> bool:
-        predicted = rng.uniform(0.6, 0.9, size=1000)
-        outcome = (rng.random(1000) < predicted - 0.1).astype(float)
-        terms = calibration.calibration_terms(predicted, outcome)
-        found = intervals.cluster_bootstrap(terms, calibration.error_of_sums, rng, draws=300, kind="basic")
-        return found.low is not None and found.high is not None and found.low <= 0.1 <= found.high
+        predicted = rng.uniform(0.6, 0.9, size=n)
+        outcome = (rng.random(n) < predicted - overconfidence).astype(float)
+        found = calibration.calibration_error_interval(predicted, outcome, rng, draws=200)
+        return found.low is not None and found.high is not None and found.low <= overconfidence <= found.high
 
-    # Slightly wide bounds: the error is a sum of absolute values, so its distribution is not quite normal.
-    assert 0.92 <= np.mean([experiment() for _ in range(1000)]) <= 0.975
+    # 300 runs at .95 have a standard error of 1.3 points.
+    assert np.mean([experiment() for _ in range(300)]) >= 0.925

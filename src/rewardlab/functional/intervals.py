@@ -20,7 +20,6 @@ References
     [3] Hampel 1974, The influence curve and its role in robust estimation.
     [4] Clopper and Pearson 1934, The use of confidence or fiducial limits illustrated in the case of the binomial.
     [5] Davison and Hinkley 1997, Bootstrap methods and their application, sections 3.8 and 5.2.
-    [6] Wilson 1927, Probable inference, the law of succession, and statistical inference.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.random import Generator
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 NO_OBSERVATIONS = "there are no observations"
 ONE_CLUSTER = "one independent cluster is too few for an interval"
@@ -197,19 +196,6 @@ def proportion(values: Float[np.ndarray, " n"], clusters: Clusters = None, level
     return found
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Share of successes among n independent trials, with Wilson's score interval.
-
-    Source: [6].
-    """
-    if n == 0:
-        return Interval(None, reason=NO_OBSERVATIONS)
-    share, square = successes / n, float(ndtri(0.5 + level / 2.0)) ** 2
-    centre = (share + square / (2.0 * n)) / (1.0 + square / n)
-    half = math.sqrt(square * (share * (1.0 - share) / n + square / (4.0 * n * n))) / (1.0 + square / n)
-    return Interval(share, max(centre - half, 0.0), min(centre + half, 1.0), n, n, "Wilson score")
-
-
 def cluster_bootstrap(
     terms: Float[np.ndarray, "n k"],
     statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
@@ -217,44 +203,54 @@ def cluster_bootstrap(
     clusters: Clusters = None,
     level: float = 0.95,
     draws: int = 1000,
-    kind: Literal["percentile", "basic"] = "percentile",
 ) -> Interval:
-    """Bootstrap interval of a statistic that is a function of sums over the observations.
-
-    Whole clusters are drawn with replacement. Sums per cluster are taken once, so a draw costs one product of
-    cluster counts and sums.
+    """Percentile bootstrap interval of a statistic that is a function of sums over the observations.
 
     Args:
         terms: what is summed, k numbers per observation.
-        statistic: maps k sums (a row per draw) to the statistic.
+        statistic: maps k sums (a row per draw) to the statistic; smooth near the sums observed.
         generator: source of the draws.
-        clusters: cluster label per observation.
+        clusters: cluster label per observation; whole clusters are drawn.
         level: coverage.
         draws: number of resamples.
-        kind: "percentile" takes the quantiles q of the resampled statistic; "basic" reflects them at the estimate,
-            2 theta - q, which corrects a statistic that noise pushes one way, such as a calibration error.
 
     Source: [5].
     """
     if len(terms) == 0:
         return Interval(None, reason=NO_OBSERVATIONS)
-    sums = _cluster_sums(terms, clusters)
-    count = len(sums)
-    value = float(statistic(sums.sum(axis=0)[None, :])[0])
-    method = f"cluster bootstrap ({kind}, {draws} draws)"
+    count = cluster_count(len(terms), clusters)
+    value = float(statistic(terms.sum(axis=0)[None, :])[0])
+    method = bootstrap_method(draws)
     if count < 2:
         return Interval(value, n=len(terms), clusters=count, method=method, reason=ONE_CLUSTER)
-    chunk = max(1, _BOOTSTRAP_CELLS // count)
-    resampled = np.concatenate(
-        [
-            statistic(_draw_counts(min(chunk, draws - start), count, generator) @ sums)
-            for start in range(0, draws, chunk)
-        ]
-    )
+    resampled = statistic(resampled_sums(terms, generator, clusters, draws))
     low, high = (float(end) for end in np.quantile(resampled, [0.5 - level / 2.0, 0.5 + level / 2.0]))
-    if kind == "basic":
-        low, high = 2.0 * value - high, 2.0 * value - low
     return Interval(value, low, high, len(terms), count, method)
+
+
+def resampled_sums(
+    terms: Float[np.ndarray, "n k"], generator: Generator, clusters: Clusters = None, draws: int = 1000
+) -> Float[np.ndarray, "draws k"]:
+    """Sums of `terms` over resamples of G clusters drawn with replacement.
+
+    Sums per cluster are taken once, so a draw costs one product of cluster counts and sums.
+
+    Source: [5].
+    """
+    sums = _cluster_sums(terms, clusters)
+    chunk = max(1, _BOOTSTRAP_CELLS // len(sums))
+    parts = [_draw_counts(min(chunk, draws - start), len(sums), generator) @ sums for start in range(0, draws, chunk)]
+    return np.concatenate(parts)
+
+
+def bootstrap_method(draws: int) -> str:
+    """How an interval from `draws` resamples is named."""
+    return f"cluster bootstrap, {draws} draws"
+
+
+def cluster_count(n: int, clusters: Clusters) -> int:
+    """Number of clusters among n observations."""
+    return n if clusters is None else len(np.unique(clusters))
 
 
 def _draw_counts(draws: int, count: int, generator: Generator) -> Float[np.ndarray, "draws count"]:
