@@ -1,0 +1,27 @@
+"""Keep freed memory in the process instead of handing it back after every operation.
+
+glibc returns large freed blocks to the kernel and asks for them again, zeroed page by page, at the next operation.
+Training on a CPU allocates the same sizes over and over, so that costs a tenth of the time and more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse blocks below 1 GiB; does nothing where the C library is another one.
+
+    Called by the stages that compute, never by an import: it changes the whole process.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        # Older versions of glibc refuse a threshold above 32 MiB.
+        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
