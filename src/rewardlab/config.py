@@ -1,22 +1,36 @@
 """Frozen, validated configurations: YAML files and dotted flags become one dictionary, validated once.
 
 A configuration class stands beside what it builds and derives from `Config`; the docstring under a field is
-its help text on the command line. All problems are reported at once, an unknown key with the nearest known
-name.
+its help text on the command line. All problems are reported at once, with the place in the file or the flag
+they come from, and an unknown key with the nearest known name.
+
+    class Training(Config):
+        model: ModelChoice
+        \"\"\"What is trained.\"\"\"
+        learning_rate: float = 1e-5
+        \"\"\"Step size of AdamW.\"\"\"
+
+    Training.build(files=[Path("train.yaml")], flags=[("model.path", "gpt2"), ("learning_rate", "3e-5")])
 """
 
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from rewardlab.errors import ConfigError, Problem
+
+Key = tuple[str, ...]
+"""Path of a value in nested mappings, e.g. `("model", "path")`."""
+
+_LONGEST_SHOWN = 200
 
 
 class Config(BaseModel):
@@ -28,41 +42,40 @@ class Config(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
         allow_inf_nan=False,
+        # YAML reads `revision: 1234567` as a number.
+        coerce_numbers_to_str=True,
         protected_namespaces=(),
     )
 
     @classmethod
     def build(
-        cls, values: Mapping[str, Any] | None = None, *, files: Sequence[Path] = (), flags: Sequence[tuple[str, str]] = ()
+        cls,
+        values: Mapping[str, Any] | None = None,
+        *,
+        files: Sequence[Path] = (),
+        flags: Sequence[tuple[str, str]] = (),
     ) -> Self:
         """Merge `values`, then `files` (later wins), then `flags`, and validate once.
 
         Args:
             values: a plain dictionary, e.g. a stage of a study.
             files: YAML files whose top level is a mapping.
-            flags: (dotted name, text) as on the command line; the text is read as YAML.
+            flags: (dotted name, text) as on the command line; the text is taken as it stands where the field
+                is text, and read as YAML elsewhere.
 
         Raises:
             ConfigError: with every problem found.
         """
         problems: list[Problem] = []
-        merged: dict[str, Any] = _merged({}, values or {})
+        merged = merge({}, values or {})
+        origins: dict[Key, str] = {}
         for file in files:
-            merged = _merged(merged, read_yaml(file, problems))
+            merged = merge(merged, read_yaml(file, problems, origins))
         for name, text in flags:
-            _set_dotted(merged, name, _flag_value(text), problems)
-        return cls._validated(merged, problems)
-
-    @classmethod
-    def _validated(cls, merged: dict[str, Any], problems: list[Problem]) -> Self:
-        try:
-            built = cls.model_validate(merged)
-        except ValidationError as error:
-            problems += [_problem(cls, detail) for detail in error.errors()]
-        else:
-            if not problems:
-                return built
-        raise ConfigError(f"{cls.__name__}: {_counted(len(problems), 'problem')} in the configuration", problems)
+            key = tuple(name.split("."))
+            _set(merged, key, _flag_value(text, cls._annotation(key)), problems)
+            origins[key] = f"--{name}"
+        return cls._validated(merged, problems, origins)
 
     @classmethod
     def flag_names(cls) -> Iterator[tuple[str, FieldInfo]]:
@@ -78,33 +91,56 @@ class Config(BaseModel):
         """The resolved configuration, every field, as YAML that `build` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
+    @classmethod
+    def _validated(cls, merged: dict[str, Any], problems: list[Problem], origins: Mapping[Key, str]) -> Self:
+        try:
+            built = cls.model_validate(merged)
+        except ValidationError as error:
+            problems += [_problem(cls, detail, origins) for detail in error.errors()]
+        else:
+            if not problems:
+                return built
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(f"{cls.__name__}: {count} in the configuration", problems)
+
+    @classmethod
+    def _annotation(cls, key: Key) -> Any:
+        """Type of the field that `key` names, None when there is none."""
+        field = cls.model_fields.get(key[0])
+        if field is None or len(key) == 1:
+            return field.annotation if field else None
+        inner = nested_config(field)
+        return inner._annotation(key[1:]) if inner else None
+
 
 def nested_config(field: FieldInfo) -> type[Config] | None:
     """The configuration class of a field that holds one (also as `X | None`), else None."""
-    for candidate in (field.annotation, *get_args(field.annotation)):
+    for candidate in _alternatives(field.annotation):
         if isinstance(candidate, type) and issubclass(candidate, Config):
             return candidate
     return None
 
 
-def read_yaml(file: Path, problems: list[Problem]) -> dict[str, Any]:
-    """The mapping in a YAML file; what is wrong with it is appended to `problems`."""
+def read_yaml(file: Path, problems: list[Problem], origins: dict[Key, str] | None = None) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Args:
+        file: the file.
+        problems: what is wrong with the file is added here.
+        origins: where each key stands (`train.yaml:3:5`) is added here.
+    """
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         problems.append(Problem(str(file), str(error.strerror), "a readable YAML file"))
     except UnicodeDecodeError as error:
         problems.append(Problem(str(file), f"bytes that are not UTF-8 at {error.start}", "a UTF-8 YAML file"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
-        problems.append(Problem(place, str(getattr(error, "problem", None) or "no valid YAML"), "valid YAML"))
+        found = str(getattr(error, "problem", None) or error)
+        problems.append(Problem(_place(file, mark) if mark else str(file), found, "valid YAML"))
     else:
-        if loaded is None:
-            return {}
-        if isinstance(loaded, dict):
-            return loaded
-        problems.append(Problem(str(file), type(loaded).__name__, "a mapping of field names to values"))
+        return _mapping(file, node, problems, {} if origins is None else origins)
     return {}
 
 
@@ -116,59 +152,133 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"Known: {', '.join(sorted(known))}." if known else ""
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mapping by mapping; neither is changed."""
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
 
 
-def _flag_value(text: str) -> Any:
+def _place(file: Path, mark: yaml.Mark) -> str:
+    return f"{file}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _mapping(file: Path, node: yaml.Node | None, problems: list[Problem], origins: dict[Key, str]) -> dict[str, Any]:
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        problems.append(Problem(_place(file, node.start_mark), found, "a mapping of field names to values"))
+        return {}
+    before = len(problems)
+    _locate(file, node, (), problems, origins)
+    if len(problems) > before:
+        return {}
+    try:
+        loaded = yaml.SafeLoader("").construct_document(node)
+    except (ValueError, yaml.YAMLError) as error:
+        problems.append(Problem(str(file), str(error).replace("\n", " "), "valid YAML"))
+        return {}
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _locate(file: Path, node: yaml.MappingNode, parents: Key, problems: list[Problem], origins: dict[Key, str]) -> None:
+    """Note where each key stands; a key that stands twice is a problem, because YAML drops the first silently."""
+    seen: set[str] = set()
+    for name, value in node.value:
+        key = (*parents, str(name.value))
+        if key[-1] in seen:
+            problems.append(Problem(_place(file, name.start_mark), f"{'.'.join(key)} a second time", "each key once"))
+        seen.add(key[-1])
+        origins[key] = _place(file, name.start_mark)
+        if isinstance(value, yaml.MappingNode):
+            _locate(file, value, key, problems, origins)
+
+
+def _flag_value(text: str, annotation: Any) -> Any:
+    alternatives = _alternatives(annotation)
+    if type(None) in alternatives and text.lower() in ("null", "none", "~", ""):
+        return None
+    if all(_is_text(kind) for kind in alternatives if kind is not type(None)):
+        return text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    # YAML 1.1 reads 1e-5 as a string; pydantic turns such strings into numbers where a number is wanted.
-    return value
+    wants_list = any(get_origin(kind) in (list, tuple) or kind in (list, tuple) for kind in alternatives)
+    return [value] if wants_list and not isinstance(value, list | None) else value
 
 
-def _set_dotted(target: dict[str, Any], name: str, value: Any, problems: list[Problem]) -> None:
-    *parents, leaf = name.split(".")
-    for depth, parent in enumerate(parents):
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _is_text(kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return all(isinstance(choice, str) for choice in get_args(kind))
+    return isinstance(kind, type) and issubclass(kind, str | Path)
+
+
+def _set(target: dict[str, Any], key: Key, value: Any, problems: list[Problem]) -> None:
+    for depth, parent in enumerate(key[:-1], start=1):
         inner = target.get(parent)
-        if inner is None:
-            inner = {}
-        elif not isinstance(inner, dict):
-            where = ".".join(parents[: depth + 1])
-            problems.append(Problem(f"--{name}", f"{where} set to {inner!r} elsewhere", f"{where} to be a mapping"))
+        if inner is not None and not isinstance(inner, Mapping):
+            where = ".".join(key[:depth])
+            problems.append(Problem(f"--{'.'.join(key)}", f"{where} set to {inner!r}", f"{where} to be a mapping"))
             return
-        target[parent] = dict(inner)
+        target[parent] = dict(inner or {})
         target = target[parent]
-    target[leaf] = value
+    target[key[-1]] = value
 
 
-def _problem(cls: type[Config], detail: Any) -> Problem:
-    location = [str(part) for part in detail["loc"]]
-    where = ".".join(location) or "configuration"
+def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Problem:
+    location, known = _location(cls, detail["loc"])
+    name = ".".join(location)
+    where = _where(location, origins)
     if detail["type"] == "extra_forbidden":
-        known = _known_names(cls, location[:-1])
-        return Problem(where, "an unknown key", "a known one", nearest(location[-1], known))
+        return Problem(where, f'the unknown key "{location[-1]}"', "a known one", nearest(location[-1], known))
     if detail["type"] == "missing":
-        return Problem(where, "nothing", "a value", f"Set it in the YAML file or with --{where}.")
+        return Problem(where, "nothing", "a value", f"Set {name} in the YAML file or with --{name}.")
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return Problem(where, repr(detail["input"])[:200], message[:1].lower() + message[1:])
+    given = detail["input"]
+    found = (
+        "these values together"
+        if isinstance(given, Mapping | Config) and detail["type"] == "value_error"
+        else repr(given)
+    )
+    return Problem(where, found[:_LONGEST_SHOWN], message[:1].lower() + message[1:])
 
 
-def _known_names(cls: type[Config], path: Sequence[str]) -> list[str]:
-    for part in path:
-        field = cls.model_fields.get(part)
-        inner = nested_config(field) if field else None
-        if inner is None:
-            return []
-        cls = inner
-    return list(cls.model_fields)
+def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[str]]:
+    """The key that pydantic's location means, without the names of alternatives, and the keys known beside it."""
+    key: list[str] = []
+    known: list[str] = []
+    scope: type[Config] | None = cls
+    for part in parts:
+        if isinstance(part, str):
+            if scope is None:
+                break
+            known = list(scope.model_fields)
+            field = scope.model_fields.get(part)
+            scope = _config_within(field.annotation) if field else None
+        key.append(str(part))
+    return tuple(key), known
+
+
+def _config_within(annotation: Any) -> type[Config] | None:
+    """The configuration class in a type or in what it holds, e.g. `list[Stage]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    return next(filter(None, map(_config_within, get_args(annotation))), None)
+
+
+def _where(key: Key, origins: Mapping[Key, str]) -> str:
+    """The dotted name, behind the place it comes from where that is known."""
+    name = ".".join(key) or "configuration"
+    for length in range(len(key), 0, -1):
+        origin = origins.get(key[:length])
+        if origin is not None:
+            return origin if origin == f"--{name}" else f"{origin}, {name}"
+    return name

@@ -37,9 +37,7 @@ def _normal_form(value: Any) -> Any:
 
 def canonical_json(value: Any) -> str:
     """`value` as the one JSON text that ids and content keys are taken over."""
-    return json.dumps(
-        _normal_form(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
+    return json.dumps(_normal_form(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def content_id(value: Any) -> str:
@@ -56,6 +54,7 @@ class Message:
     content: str
 
     def as_dict(self) -> dict[str, str]:
+        """JSON values, as in canonical records."""
         return {"role": self.role, "content": self.content}
 
 
@@ -73,14 +72,17 @@ class Prompt:
 
     @classmethod
     def of_text(cls, text: str) -> Prompt:
+        """A prompt that is plain text."""
         return cls((Message(TEXT_ROLE, text),))
 
     @property
     def is_text(self) -> bool:
+        """Whether this is plain text rather than a conversation."""
         return len(self.messages) == 1 and self.messages[0].role == TEXT_ROLE
 
     @cached_property
     def id(self) -> str:
+        """The prompt_id: content alone, without template options."""
         return content_id([message.as_dict() for message in self.messages])
 
     @cached_property
@@ -93,6 +95,7 @@ class Prompt:
 
 
 def completion_id(prompt: Prompt, completion: str) -> str:
+    """Id of a completion as an answer to its prompt."""
     return content_id([prompt.id, completion])
 
 
@@ -125,6 +128,7 @@ class Pair:
 
     @cached_property
     def id(self) -> str:
+        """The pair_id."""
         return content_id([self.prompt.id, self.chosen, self.rejected])
 
 
@@ -140,6 +144,7 @@ class Candidates:
 
     @cached_property
     def id(self) -> str:
+        """Id of the prompt with its completions in order."""
         return content_id([self.prompt.id, *self.completions])
 
 
@@ -161,6 +166,7 @@ class Rated:
 
     @cached_property
     def id(self) -> str:
+        """The completion_id."""
         return completion_id(self.prompt, self.completion)
 
 
@@ -209,8 +215,10 @@ class Estimate:
     reason: str = ""
 
     def as_dict(self) -> dict[str, Any]:
+        """Every field, as JSON values."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Estimate:
+        """The estimate that `as_dict` gave; unknown keys are left out."""
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})

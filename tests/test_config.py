@@ -1,0 +1,186 @@
+"""Configurations: files and flags together, every problem at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from rewardlab.config import Config, nearest
+from rewardlab.errors import ConfigError
+
+
+class Optimiser(Config):
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Step size."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the averages."""
+
+
+class Stage(Config):
+    verb: str
+    """What runs."""
+
+
+class Training(Config):
+    data: Path
+    """Pairs."""
+    optimiser: Optimiser = Optimiser()
+    """How it learns."""
+    steps: int | None = None
+    """Stop after so many."""
+    kind: Literal["pair", "label"] = "pair"
+    """Which loss."""
+    revision: str | None = None
+    """Commit of the model."""
+    names: tuple[str, ...] = ()
+    """Evaluation sets."""
+    shuffle: bool = True
+    """Whether to."""
+    stages: tuple[Stage, ...] = ()
+    """What else."""
+
+    @model_validator(mode="after")
+    def _steps_and_kind(self) -> Training:
+        if self.steps == 13:
+            raise ValueError("thirteen steps bring bad luck")
+        return self
+
+
+def refusal(**given: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        Training.build(**given)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("data: a.jsonl\noptimiser: {learning_rate: 1.0e-3, betas: [0.8, 0.9]}\nsteps: 5\n")
+    second.write_text("optimiser:\n  learning_rate: 2e-3\n")
+    built = Training.build({"data": "x", "kind": "label"}, files=[first, second], flags=[("steps", "7")])
+    assert built.data == Path("a.jsonl")
+    assert built.kind == "label"
+    assert built.optimiser == Optimiser(learning_rate=2e-3, betas=(0.8, 0.9))
+    assert built.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "expected"),
+    [
+        ("optimiser.learning_rate", "1e-5", 1e-5),
+        ("optimiser.betas", "[0.5, 0.6]", (0.5, 0.6)),
+        ("data", "no", Path("no")),
+        ("data", "a: b", Path("a: b")),
+        ("revision", "1234567", "1234567"),
+        ("revision", "null", None),
+        ("steps", "none", None),
+        ("steps", "12", 12),
+        ("names", "[a, b]", ("a", "b")),
+        ("names", "a", ("a",)),
+        ("shuffle", "false", False),
+        ("stages", "[{verb: score}]", (Stage(verb="score"),)),
+    ],
+)
+def test_flags_are_read_as_their_fields_mean_them(flag: str, text: str, expected: object) -> None:
+    value: Any = Training.build({"data": "x"}, flags=[(flag, text)])
+    for part in flag.split("."):
+        value = getattr(value, part)
+    assert value == expected
+
+
+def test_all_problems_come_at_once_with_their_places(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("optimiser:\n  learnin_rate: 1\n  betas: [1]\nkind: pairs\nrevision: 12\nstages:\n- {verp: 1}\n")
+    problems = refusal(files=[file], flags=[("optimiser.learning_rate", "fast"), ("stepz", "3")])
+    known = "expected a known one. Did you mean"
+    number = "input should be a valid number, unable to parse string as a number"
+    set_it = "found nothing; expected a value. Set {0} in the YAML file or with --{0}."
+    expected = [
+        f'{file}:2:3, optimiser.learnin_rate: found the unknown key "learnin_rate"; {known} "learning_rate"?',
+        f"{file}:3:3, optimiser.betas.1: {set_it.format('optimiser.betas.1')}",
+        f"{file}:4:1, kind: found 'pairs'; expected input should be 'pair' or 'label'",
+        f"--optimiser.learning_rate: found 'fast'; expected {number}",
+        f'--stepz: found the unknown key "stepz"; {known} "steps"?',
+        f"data: {set_it.format('data')}",
+        f'{file}:6:1, stages.0.verp: found the unknown key "verp"; {known} "verb"?',
+        f"{file}:6:1, stages.0.verb: {set_it.format('stages.0.verb')}",
+    ]
+    assert sorted(problems) == sorted(expected)
+
+
+def test_a_rule_over_several_values_is_told_as_one() -> None:
+    assert refusal(values={"data": "x", "steps": 13}) == [
+        "configuration: found these values together; expected thirteen steps bring bad luck"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "file.yaml:1:6: found expected ',' or ']', but got '<stream end>'; expected valid YAML"),
+        (b"- 1", "file.yaml:1:1: found a list; expected a mapping of field names to values"),
+        (b"\xff", "file.yaml: found bytes that are not UTF-8 at 0; expected a UTF-8 YAML file"),
+        (b"data: a\nsteps: 1\ndata: b\n", "file.yaml:3:1: found data a second time; expected each key once"),
+        (b"data: !!python/object/apply:os.system ['true']", "could not determine a constructor for the tag"),
+        (b"data: \x00", "special characters are not allowed"),
+        (None, "file.yaml: found No such file or directory; expected a readable YAML file"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "file.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    problems = refusal(values={"data": "x"}, files=[file])
+    assert any(message in problem for problem in problems), problems
+
+
+def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_text("# nothing yet\n")
+    assert Training.build({"data": "x"}, files=[tmp_path / "file.yaml"]) == Training(data=Path("x"))
+
+
+def test_a_flag_cannot_go_into_a_plain_value() -> None:
+    assert refusal(values={"data": "x", "steps": 1}, flags=[("steps.more", "1")]) == [
+        "--steps.more: found steps set to 1; expected steps to be a mapping"
+    ]
+
+
+def test_what_is_saved_builds_the_same_again(tmp_path: Path) -> None:
+    built = Training.build({"data": "é/x", "optimiser": {"learning_rate": 3e-7}, "names": ["no", "1"]})
+    (tmp_path / "config.yaml").write_text(built.to_yaml(), encoding="utf-8")
+    assert Training.build(files=[tmp_path / "config.yaml"]) == built
+
+
+def test_values_are_frozen_and_sources_unchanged() -> None:
+    values: dict[str, Any] = {"data": "x", "optimiser": {"learning_rate": 1}}
+    built = Training.build(values, flags=[("optimiser.learning_rate", "2")])
+    assert values == {"data": "x", "optimiser": {"learning_rate": 1}}
+    with pytest.raises(ValidationError, match="frozen"):
+        built.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_are_finite(bad: float) -> None:
+    assert "finite" in refusal(values={"data": "x", "optimiser": {"learning_rate": bad}})[0]
+
+
+def test_flag_names_reach_into_nested_configurations_only() -> None:
+    assert [name for name, _ in Training.flag_names()] == [
+        "data",
+        "optimiser.learning_rate",
+        "optimiser.betas",
+        "steps",
+        "kind",
+        "revision",
+        "names",
+        "shuffle",
+        "stages",
+    ]
+
+
+def test_nearest_name() -> None:
+    assert nearest("lerning_rate", ["learning_rate", "steps"]) == 'Did you mean "learning_rate"?'
+    assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+    assert nearest("zzz", []) == ""

@@ -1,0 +1,77 @@
+"""Records: ids that come from content alone and stay for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+import pytest
+
+from rewardlab.records import (
+    Candidates,
+    Estimate,
+    Message,
+    Pair,
+    Prompt,
+    Rated,
+    Source,
+    canonical_json,
+    completion_id,
+    content_id,
+)
+
+
+def sha16(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+HELLO = Prompt((Message("user", "Hello"),))
+
+
+def test_ids_are_those_written_down() -> None:
+    """Written out by hand: a change here breaks every table that users keep."""
+    prompt_id = sha16('[{"content":"Hello","role":"user"}]')
+    assert HELLO.id == prompt_id == "013cf0c05f083773"
+    assert HELLO.root_id == sha16('"Hello"')
+    assert completion_id(HELLO, "Hi") == sha16(f'["{prompt_id}","Hi"]')
+    assert Pair(HELLO, "Hi", "No").id == sha16(f'["{prompt_id}","Hi","No"]')
+    assert Candidates(HELLO, ("a", "b")).id == sha16(f'["{prompt_id}","a","b"]')
+    assert Rated(HELLO, "Hi", label=True).id == completion_id(HELLO, "Hi")
+
+
+def test_ids_do_not_know_source_extras_or_composition() -> None:
+    composed, decomposed = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
+    assert composed != decomposed
+    assert Prompt.of_text(composed).id == Prompt.of_text(decomposed).id
+    assert Prompt.of_text("a").id != Prompt((Message("user", "a"),)).id
+    assert Pair(HELLO, "a", "b", margin=1, source=Source("x", 1), meta={"k": 1}).id == Pair(HELLO, "a", "b").id
+    assert Pair(HELLO, "a", "b").id != Pair(HELLO, "b", "a").id
+
+
+def test_conversations_that_begin_alike_share_their_root() -> None:
+    longer = Prompt((Message("system", "Be kind"), *HELLO.messages, Message("assistant", "Hi"), Message("user", "Bye")))
+    assert longer.root_id == HELLO.root_id == Prompt.of_text("Hello").root_id
+    assert longer.id != HELLO.id
+    no_user = Prompt((Message("assistant", "Hi"),))
+    assert no_user.root_id == no_user.id
+
+
+def test_a_lone_surrogate_has_an_id_of_its_own() -> None:
+    assert content_id("\ud800") not in {content_id("\ud801"), content_id("?"), content_id("")}
+
+
+def test_canonical_json_has_one_form() -> None:
+    assert canonical_json({"b": (1, 2.5), "a": {"d": None, "c": "é"}}) == '{"a":{"c":"é","d":null},"b":[1,2.5]}'
+    with pytest.raises(ValueError, match="Out of range"):
+        canonical_json(float("nan"))
+
+
+def test_prompts_say_whether_they_are_text() -> None:
+    assert Prompt.of_text("a").is_text
+    assert not HELLO.is_text
+
+
+def test_estimates_survive_a_file() -> None:
+    estimate = Estimate("accuracy", 0.5, 0.4, 0.6, n=10, clusters=4, method="t", reading="half")
+    assert Estimate.from_dict(estimate.as_dict() | {"later": 1}) == estimate
+    assert Estimate.from_dict({"name": "x", "value": None, "reason": "no pairs"}).level == 0.95
