@@ -1,0 +1,270 @@
+"""What the world's prompts are about: domains, their points and values, and the knowledge table.
+
+A prompt gives notes on a subject and asks for some points. Most values stand in the notes; one point of each
+domain is never in the notes and has to be known (`Domain.known`). Values of the notes are drawn afresh for every
+prompt, so whether an answer is right cannot be seen from the answer alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import NamedTuple
+
+from rewardlab.data.world.draws import Draws
+from rewardlab.errors import DataError, Problem
+from rewardlab.records import Message, Prompt
+
+NOTES = 4
+"""How many of a domain's points the notes of a prompt give."""
+ASK_KNOWN = 0.2
+"""Probability that one of the points asked for is the one that has to be known."""
+ASK_THREE = 0.5
+"""Probability that three points are asked for, not two."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A field of life that prompts ask about.
+
+    Attributes:
+        name: name of the domain.
+        values: the possible values of each point that notes can give.
+        known_point: the point that is never in the notes.
+        known: value of `known_point` for each subject: the knowledge table.
+    """
+
+    name: str
+    values: Mapping[str, tuple[str, ...]]
+    known_point: str
+    known: Mapping[str, str]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Everything that prompts of this domain can be about."""
+        return tuple(self.known)
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """Every point that can be asked for, the known one last."""
+        return (*self.values, self.known_point)
+
+    def possible(self, point: str) -> tuple[str, ...]:
+        """Every value that `point` can have, in a fixed order."""
+        return tuple(sorted(set(self.known.values()))) if point == self.known_point else self.values[point]
+
+
+class Statement(NamedTuple):
+    """A point and the value given for it, in notes or in an answer."""
+
+    point: str
+    value: str
+
+
+@dataclass(frozen=True)
+class WorldPrompt:
+    """A question with its notes.
+
+    Attributes:
+        key: identity of the prompt in the world; part of the key of its answers' draws.
+        domain: what it is about.
+        subject: the thing asked about.
+        notes: what the prompt says, in order.
+        asked: the points asked for, in order; two or three.
+        text: the prompt as a person reads it.
+    """
+
+    key: str
+    domain: Domain
+    subject: str
+    notes: tuple[Statement, ...]
+    asked: tuple[str, ...]
+    text: str
+
+    @cached_property
+    def record(self) -> Prompt:
+        """The prompt as a conversation of one user turn."""
+        return Prompt((Message("user", self.text),))
+
+    @cached_property
+    def truth(self) -> Mapping[str, str]:
+        """The right value of every point that can be answered: those of the notes, and the known one."""
+        return {**dict(self.notes), self.domain.known_point: self.domain.known[self.subject]}
+
+
+def _table(block: str) -> dict[str, tuple[str, ...]]:
+    rows = (line.split(":") for line in block.strip().splitlines())
+    return {point.strip(): tuple(value.strip() for value in values.split(",")) for point, values in rows}
+
+
+def _known(block: str) -> dict[str, str]:
+    return {subject: value for value, subjects in _table(block).items() for subject in subjects}
+
+
+DOMAINS: tuple[Domain, ...] = (
+    Domain(
+        "travel",
+        _table(
+            """
+            fare: 4 euros, 7 euros, 9 euros, 12 euros, 15 euros, 18 euros, 24 euros, 30 euros
+            crossing: 20 minutes, 35 minutes, 50 minutes, one hour, two hours, three hours, half a day, ten minutes
+            pier: north pier, south pier, old pier, stone pier, long pier, iron pier, fish pier, new pier
+            ticket: paper, a card, a token, a stamp, a code, a badge, a slip, a band
+            snack: soup, bread, tea, apples, nuts, cheese, rice, coffee
+            """
+        ),
+        "coast",
+        _known(
+            """
+            west: Harlow Island, Brenton Bay, Cape Morrow
+            east: Tansy Island, Port Ellery, Quill Rock
+            north: Gannet Point, Loxley Island, Cold Harbour
+            south: Salt Quay, Marlin Island, Pender Cove
+            """
+        ),
+    ),
+    Domain(
+        "kitchen",
+        _table(
+            """
+            heat: 120 degrees, 140 degrees, 160 degrees, 180 degrees, 200 degrees, 220 degrees, 90 degrees, 240 degrees
+            time: ten minutes, 20 minutes, 35 minutes, 50 minutes, one hour, two hours, three hours, half a day
+            herb: thyme, sage, mint, basil, dill, parsley, rosemary, chives
+            pot: a clay pot, an iron pan, a glass dish, a steel pot, a wide tray, a tin, a wok, a kettle
+            side: rice, bread, beans, salad, cheese, noodles, corn, soup
+            """
+        ),
+        "season",
+        _known(
+            """
+            spring: Leek Tart, Pea Risotto, Lamb Pie
+            summer: Tomato Bake, Berry Crumble, Courgette Stew
+            autumn: Pumpkin Curry, Plum Cake, Mushroom Roast
+            winter: Cabbage Stew, Barley Broth, Ginger Loaf
+            """
+        ),
+    ),
+    Domain(
+        "shop",
+        _table(
+            """
+            price: 12 euros, 18 euros, 24 euros, 30 euros, 45 euros, 60 euros, 75 euros, 90 euros
+            weight: 200 grams, 350 grams, 500 grams, 700 grams, one kilo, two kilos, three kilos, 90 grams
+            colour: red, blue, green, black, white, grey, brown, yellow
+            cover: one year, two years, three years, five years, six months, 90 days, ten years, four years
+            cell: a coin cell, a flat cell, a sun panel, a mains plug, a crank, a spring, a gel pack, a round cell
+            """
+        ),
+        "maker",
+        _known(
+            """
+            Norvik: Orbit Lamp, Tally Clock, Pico Radio
+            Halden: Kestrel Kettle, Drum Heater, Ember Torch
+            Castell: Sable Camera, Finch Scale, Atlas Fan
+            Ostrey: Moth Speaker, Delta Drill, Willow Toaster
+            """
+        ),
+    ),
+    Domain(
+        "garden",
+        _table(
+            """
+            spacing: a hand, two hands, one foot, two feet, one step, two steps, a thumb, half a foot
+            soil: sand, clay, chalk, loam, peat, gravel, bark, ash
+            water: each day, twice a week, once a week, each month, at dawn, at dusk, every other day, after frost
+            feed: compost, seaweed, bone meal, wood ash, coffee, manure, nettle tea, fish meal
+            spot: full sun, half shade, deep shade, a wall, a slope, a pond edge, a tub, a hedge
+            """
+        ),
+        "height",
+        _known(
+            """
+            knee high: Blue Sage, Marsh Daisy, Dwarf Iris
+            waist high: Garden Phlox, Tall Aster, Silver Yarrow
+            shoulder high: Giant Allium, Bell Foxglove, Moon Lily
+            ankle high: Wood Sorrel, Creeping Thyme, Rock Pink
+            """
+        ),
+    ),
+    Domain(
+        "course",
+        _table(
+            """
+            fee: 15 euros, 30 euros, 45 euros, 60 euros, 75 euros, 90 euros, 120 euros, 200 euros
+            room: the attic, the hall, the cellar, the studio, the library, the barn, the lab, the annex
+            day: Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, market day
+            teacher: Ms Rowe, Mr Tanner, Dr Osei, Ms Lind, Mr Baptiste, Dr Kaya, Ms Novak, Mr Hale
+            kit: an apron, a notebook, a ruler, a brush, a laptop, a torch, a helmet, a hammer
+            """
+        ),
+        "level",
+        _known(
+            """
+            beginners: Clay Basics, Song Circle, Knot Tying
+            intermediate: Oil Painting, Street Photography, Folk Dance
+            advanced: Stone Carving, Night Navigation, Harp Ensemble
+            any level: Bread Baking, Bird Listening, Letter Writing
+            """
+        ),
+    ),
+)
+
+NOTE_FRAMES = ("Notes on {subject}: {notes}.", "About {subject}: {notes}.", "From the file on {subject}: {notes}.")
+QUESTION_FRAMES = (
+    "What are {points}?",
+    "Tell me {points}.",
+    "I need {points}.",
+    "Which are {points}?",
+)
+_NOTE_PATTERNS = [
+    re.escape(frame).replace(r"\{subject\}", "(?P<subject>.+?)").replace(r"\{notes\}", "(?P<notes>.+?)")
+    for frame in NOTE_FRAMES
+]
+_QUESTION_PATTERNS = [re.escape(frame).replace(r"\{points\}", "(?P<points>.+?)") for frame in QUESTION_FRAMES]
+_PROMPT_PATTERNS = [re.compile(f"{notes} {question}") for notes in _NOTE_PATTERNS for question in _QUESTION_PATTERNS]
+
+
+@cache
+def domain_of(subject: str) -> Domain | None:
+    """The domain of a subject; None for a name that the world does not know."""
+    return next((domain for domain in DOMAINS if subject in domain.known), None)
+
+
+def write_prompt(seed: int, key: str) -> WorldPrompt:
+    """The prompt that `key` names in the world of `seed`."""
+    draws = Draws(seed, key)
+    domain = draws.pick("domain", DOMAINS)
+    subject = draws.pick("subject", domain.subjects)
+    noted = draws.shuffled("noted", list(domain.values))[:NOTES]
+    notes = tuple(Statement(point, draws.pick(f"value.{point}", domain.values[point])) for point in noted)
+    asked = draws.shuffled("asked", noted)[: 3 if draws.flag("three", ASK_THREE) else 2]
+    if draws.flag("ask_known", ASK_KNOWN):
+        asked[-1] = domain.known_point
+    asked = draws.shuffled("asked_order", asked)
+    text = _prompt_text(draws, subject, notes, asked)
+    return WorldPrompt(key, domain, subject, notes, tuple(asked), text)
+
+
+def _prompt_text(draws: Draws, subject: str, notes: tuple[Statement, ...], asked: list[str]) -> str:
+    noted = "; ".join(f"{point} {value}" for point, value in notes)
+    points = ", ".join(f"the {point}" for point in asked[:-1]) + f" and the {asked[-1]}"
+    first = draws.pick("note_frame", NOTE_FRAMES).format(subject=subject, notes=noted)
+    return f"{first} {draws.pick('question_frame', QUESTION_FRAMES).format(points=points)}"
+
+
+def read_prompt(text: str, key: str = "") -> WorldPrompt:
+    """The prompt that `text` is; the inverse of `write_prompt` but for the key.
+
+    Raises:
+        DataError: `text` is no prompt of the world.
+    """
+    match = next((found for pattern in _PROMPT_PATTERNS if (found := pattern.fullmatch(text))), None)
+    domain = domain_of(match["subject"]) if match else None
+    if match is None or domain is None:
+        raise DataError("not a prompt of the world", [Problem("prompt", repr(text[:120]), "notes and a question")])
+    pieces = (note.partition(" ") for note in match["notes"].split("; "))
+    notes = tuple(Statement(point, value) for point, _, value in pieces)
+    asked = tuple(point.removeprefix("the ") for point in re.split(r", | and ", match["points"]))
+    return WorldPrompt(key, domain, match["subject"], notes, asked, text)

@@ -1,0 +1,119 @@
+"""The verb `data world`: preference pairs of the world as files, split by conversation root, with their latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+from tqdm import tqdm
+
+from rewardlab.config import Config
+from rewardlab.data.canonical import write_records
+from rewardlab.data.world.gold import GoldReward
+from rewardlab.data.world.latents import Copula
+from rewardlab.data.world.lexicon import Part
+from rewardlab.data.world.pairs import Preference, draw_pair
+from rewardlab.records import Pair, Source
+from rewardlab.store.files import atomic_path, write_json
+from rewardlab.store.runs import Run
+
+SPLITS = ("train", "val", "test")
+
+
+class WorldData(Config):
+    """Preference pairs of the synthetic world."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the world; the same seed gives the same pairs for ever."""
+    train: int = Field(default=4000, ge=1)
+    """Pairs to train on."""
+    val: int = Field(default=300, ge=0)
+    """Pairs to choose with."""
+    test: int = Field(default=600, ge=0)
+    """Pairs to audit with, read once."""
+    training: Copula = Copula(quality={"length": 0.4})
+    """Confounding in the pairs that a reward model trains on and is chosen with."""
+    audited: Copula | None = None
+    """Confounding in the audited (test) pairs; as in training where not given."""
+    gold: GoldReward = GoldReward()
+    """The reward that decides which answer is better."""
+    preference: Preference = Preference()
+    """How the gold reward becomes a label."""
+    test_lexemes: Part = "training"
+    """Style words of the test pairs; train and val never use the held-out ones."""
+
+    def copula(self, split: str) -> Copula:
+        """The confounding of a split."""
+        return self.audited if split == "test" and self.audited is not None else self.training
+
+    def lexemes(self, split: str) -> Part:
+        """The style words of a split."""
+        return self.test_lexemes if split == "test" else "training"
+
+    def size(self, split: str) -> int:
+        """Pairs in a split."""
+        return int(getattr(self, split))
+
+
+class WorldSummary(NamedTuple):
+    """What was written: pairs of each split, and the share whose label agrees with the gold reward's order."""
+
+    pairs: dict[str, int]
+    agreement: dict[str, float | None]
+
+    def lines(self) -> list[str]:
+        """One finding a line."""
+        written = ", ".join(f"{count:,} {split}" for split, count in self.pairs.items())
+        shares = ", ".join(f"{split} {share:.1%}" for split, share in self.agreement.items() if share is not None)
+        return [f"The world wrote {written} pairs; labels agree with the gold reward on {shares}."]
+
+
+def world_splits(config: WorldData) -> dict[str, list[Pair]]:
+    """The pairs of every split; no conversation root is in two of them, nor twice in one."""
+    seen: set[str] = set()
+    return {split: list(_split(config, split, seen)) for split in SPLITS}
+
+
+def write_world(config: WorldData, run: Run) -> WorldSummary:
+    """Write train.jsonl, val.jsonl, test.jsonl, set_aside.jsonl (empty), latents.parquet and summary.json."""
+    splits = world_splits(config)
+    for split, pairs in splits.items():
+        write_records(run.path(f"{split}.jsonl"), pairs)
+    write_records(run.path("set_aside.jsonl"), [])
+    table = pa.Table.from_pylist([row for split, pairs in splits.items() for row in _latent_rows(split, pairs)])
+    with atomic_path(run.path("latents.parquet")) as temporary:
+        pq.write_table(table, temporary)
+    agreement = {split: _agreement(pairs) for split, pairs in splits.items()}
+    summary = WorldSummary({split: len(pairs) for split, pairs in splits.items()}, agreement)
+    write_json(run.path("summary.json"), summary._asdict())
+    return summary
+
+
+def _split(config: WorldData, split: str, seen: set[str]) -> Iterator[Pair]:
+    progress = tqdm(total=config.size(split), desc=f"writing {split} pairs", unit="pair", leave=False)
+    index = written = 0
+    with progress:
+        while written < config.size(split):
+            pair = draw_pair(config.seed, f"{split}/{index}", config.copula(split), config.gold, config.preference)
+            index += 1
+            root = pair.chosen.prompt.record.root_id
+            if root not in seen:
+                seen.add(root)
+                written += 1
+                progress.update()
+                yield pair.record(config.lexemes(split), Source(f"world:{split}", index))
+
+
+def _latent_rows(split: str, pairs: list[Pair]) -> Iterator[dict[str, Any]]:
+    for pair in pairs:
+        for side in ("chosen", "rejected"):
+            names = {"split": split, "pair_id": pair.id, "side": side, "key": pair.meta["key"]}
+            yield names | {"domain": pair.meta["domain"]} | dict(pair.meta[side])
+
+
+def _agreement(pairs: list[Pair]) -> float | None:
+    gaps = [pair.meta["chosen"]["gold"] - pair.meta["rejected"]["gold"] for pair in pairs]
+    return sum((gap > 0) + 0.5 * (gap == 0) for gap in gaps) / len(gaps) if gaps else None
