@@ -104,8 +104,8 @@ def test_all_problems_come_at_once_with_their_places(tmp_path: Path) -> None:
         f"--optimiser.learning_rate: found 'fast'; expected {number}",
         f'--stepz: found the unknown key "stepz"; {known} "steps"?',
         f"data: {set_it.format('data')}",
-        f'{file}:6:1, stages.0.verp: found the unknown key "verp"; {known} "verb"?',
-        f"{file}:6:1, stages.0.verb: {set_it.format('stages.0.verb')}",
+        f'{file}:7:4, stages.0.verp: found the unknown key "verp"; {known} "verb"?',
+        f"{file}:7:3, stages.0.verb: {set_it.format('stages.0.verb')}",
     ]
     assert sorted(problems) == sorted(expected)
 
@@ -124,6 +124,7 @@ def test_a_rule_over_several_values_is_told_as_one() -> None:
         (b"\xff", "file.yaml: found bytes that are not UTF-8 at 0; expected a UTF-8 YAML file"),
         (b"data: a\nsteps: 1\ndata: b\n", "file.yaml:3:1: found data a second time; expected each key once"),
         (b"data: !!python/object/apply:os.system ['true']", "could not determine a constructor for the tag"),
+        (b"names: &all [*all]", "more than 30 levels"),
         (b"data: \x00", "special characters are not allowed"),
         (None, "file.yaml: found No such file or directory; expected a readable YAML file"),
     ],

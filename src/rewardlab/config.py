@@ -31,6 +31,7 @@ Key = tuple[str, ...]
 """Path of a value in nested mappings, e.g. `("model", "path")`."""
 
 _LONGEST_SHOWN = 200
+_DEEPEST = 30
 
 
 class Config(BaseModel):
@@ -54,6 +55,7 @@ class Config(BaseModel):
         *,
         files: Sequence[Path] = (),
         flags: Sequence[tuple[str, str]] = (),
+        origins: Mapping[Key, str] | None = None,
     ) -> Self:
         """Merge `values`, then `files` (later wins), then `flags`, and validate once.
 
@@ -62,20 +64,21 @@ class Config(BaseModel):
             files: YAML files whose top level is a mapping.
             flags: (dotted name, text) as on the command line; the text is taken as it stands where the field
                 is text, and read as YAML elsewhere.
+            origins: where the keys of `values` come from (`study.yaml:12:7`), for messages.
 
         Raises:
             ConfigError: with every problem found.
         """
         problems: list[Problem] = []
         merged = merge({}, values or {})
-        origins: dict[Key, str] = {}
+        places = dict(origins or {})
         for file in files:
-            merged = merge(merged, read_yaml(file, problems, origins))
+            merged = merge(merged, read_yaml(file, problems, places))
         for name, text in flags:
             key = tuple(name.split("."))
             _set(merged, key, _flag_value(text, cls._annotation(key)), problems)
-            origins[key] = f"--{name}"
-        return cls._validated(merged, problems, origins)
+            places[key] = f"--{name}"
+        return cls._validated(merged, problems, places)
 
     @classmethod
     def flag_names(cls) -> Iterator[tuple[str, FieldInfo]]:
@@ -184,16 +187,23 @@ def _mapping(file: Path, node: yaml.Node | None, problems: list[Problem], origin
     return {str(key): value for key, value in loaded.items()}
 
 
-def _locate(file: Path, node: yaml.MappingNode, parents: Key, problems: list[Problem], origins: dict[Key, str]) -> None:
+def _locate(file: Path, node: yaml.Node, parents: Key, problems: list[Problem], origins: dict[Key, str]) -> None:
     """Note where each key stands; a key that stands twice is a problem, because YAML drops the first silently."""
-    seen: set[str] = set()
-    for name, value in node.value:
-        key = (*parents, str(name.value))
-        if key[-1] in seen:
-            problems.append(Problem(_place(file, name.start_mark), f"{'.'.join(key)} a second time", "each key once"))
-        seen.add(key[-1])
-        origins[key] = _place(file, name.start_mark)
-        if isinstance(value, yaml.MappingNode):
+    if len(parents) > _DEEPEST:
+        # An alias may point at what it stands in.
+        problems.append(Problem(_place(file, node.start_mark), f"more than {_DEEPEST} levels", "fewer levels"))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            origins[(*parents, str(index))] = _place(file, item.start_mark)
+            _locate(file, item, (*parents, str(index)), problems, origins)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[Key] = set()
+        for name, value in node.value:
+            key = (*parents, str(name.value))
+            origins[key] = _place(file, name.start_mark)
+            if key in seen:
+                problems.append(Problem(origins[key], f"{'.'.join(key)} a second time", "each key once"))
+            seen.add(key)
             _locate(file, value, key, problems, origins)
 
 

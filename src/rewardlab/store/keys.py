@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from rewardlab.errors import DataError, Problem
 from rewardlab.records import content_id
 from rewardlab.store.files import LEFTOVER_PREFIX, sha256_file
+from rewardlab.store.lock import LOCK_NAME
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package's source."""
@@ -36,11 +38,13 @@ def path_digest(path: str | Path) -> str:
 
 
 def files_under(folder: Path) -> list[Path]:
-    """The regular files of a folder in a fixed order, without unfinished ones and byte code."""
+    """The regular files of a folder in a fixed order, without locks, unfinished ones and byte code."""
 
     def counts(file: Path) -> bool:
         parts = file.relative_to(folder).parts
-        return "__pycache__" not in parts and not any(part.startswith(LEFTOVER_PREFIX) for part in parts)
+        # Reading a lock file would let go of the lock: the kernel drops it when any handle closes.
+        skipped = file.name == LOCK_NAME or "__pycache__" in parts
+        return not skipped and not any(part.startswith(LEFTOVER_PREFIX) for part in parts)
 
     return sorted(file for file in folder.rglob("*") if file.is_file() and counts(file))
 
@@ -76,20 +80,21 @@ def content_key(value: Any) -> str:
 def code_key(module: str) -> str:
     """Key of the source that `module` can run: its room and, transitively, every room that these import.
 
-    Whole rooms, because registries within a room find their members by name.
+    Whole rooms, because registries within a room find their members by name. A module from outside the
+    package counts as its one file.
 
     Raises:
-        DataError: no such module in the package.
+        DataError: no such module.
     """
     reached: dict[str, list[Path]] = {}
-    open_rooms = [_room(module)]
-    while open_rooms:
-        room = open_rooms.pop()
-        if room not in reached:
+    waiting = [_room_of(module)]
+    while waiting:
+        room = waiting.pop()
+        if room and room not in reached:
             reached[room] = _room_files(room)
-            open_rooms += [other for file in reached[room] for other in _rooms_imported(file)]
-    hashes = {file.relative_to(PACKAGE).as_posix(): sha256_file(file) for files in reached.values() for file in files}
-    return content_id(hashes)
+            waiting += [other for file in reached[room] for other in _rooms_imported(file)]
+    files = {file.relative_to(PACKAGE).as_posix(): file for members in reached.values() for file in members}
+    return content_id({name: sha256_file(file) for name, file in (files or _outside(module)).items()})
 
 
 def _looks_like_a_path(text: str) -> bool:
@@ -113,12 +118,17 @@ def _by_content(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _room(module: str) -> str:
+def _room_of(module: str) -> str:
+    """First part of the module's name within the package; empty outside."""
     package, _, rest = module.partition(".")
-    room = rest.partition(".")[0]
-    if package != PACKAGE.name or not (_room_files(room) if room else False):
-        raise DataError("no such module", [Problem(module, "nothing", f"a module of {PACKAGE.name}")])
-    return room
+    return rest.partition(".")[0] if package == PACKAGE.name else ""
+
+
+def _outside(module: str) -> dict[str, Path]:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise DataError("no such module", [Problem(module, "nothing", "a Python module")])
+    return {module: Path(spec.origin)}
 
 
 def _room_files(room: str) -> list[Path]:
@@ -136,7 +146,4 @@ def _rooms_imported(file: Path) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == PACKAGE.name and len(parts) > 1 and _room_files(parts[1]):
-                yield parts[1]
+        yield from filter(None, map(_room_of, names))

@@ -16,7 +16,7 @@ import yaml
 from rewardlab.config import Config, nearest
 from rewardlab.errors import Problem, RewardlabError, RunError
 from rewardlab.store.files import read_json
-from rewardlab.store.keys import path_digest, paths_in
+from rewardlab.store.keys import files_under, path_digest, paths_in
 from rewardlab.store.lock import is_locked
 from rewardlab.store.provenance import LARGEST_DIFF_BYTES, Code, machine, packages
 from rewardlab.store.redact import Redactor
@@ -81,6 +81,16 @@ class RunRecord:
     def command(self) -> str:
         """The exact command of the last session."""
         return str(self.values["sessions"][-1].get("command", ""))
+
+    @property
+    def findings(self) -> list[str]:
+        """What the run found, in plain words."""
+        return [str(line) for line in self.values.get("findings", [])]
+
+    def is_whole(self) -> bool:
+        """Whether the run is done and every result it recorded still has its size."""
+        results = self.values.get("results")
+        return self.status == "done" and isinstance(results, dict) and results == results_in(self.folder)
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
@@ -149,6 +159,15 @@ def session(command: Sequence[str] | None, redactor: Redactor) -> dict[str, Any]
     """The start of one process's work on a run; `command` is the process's own by default."""
     words = redactor.command(list(sys.orig_argv) if command is None else command)
     return {"command": shlex.join(words), "started": now(), "status": "running"}
+
+
+def results_in(folder: Path) -> dict[str, int]:
+    """Size in bytes of every result, by name; not the record and the log, which change last."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in files_under(folder)
+        if path not in (folder / RECORD, folder / LOG)
+    }
 
 
 def now() -> str:

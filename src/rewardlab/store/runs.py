@@ -73,6 +73,7 @@ class Run:
         name: str = "",
         root: Path | None = None,
         resume: bool = False,
+        key: str = "",
         allow_untracked: bool = False,
         command: Sequence[str] | None = None,
         console_level: str | None = None,
@@ -86,6 +87,8 @@ class Run:
             name: the directory's exact name under `root` instead; refused when it exists, unless `resume`.
             root: folder of runs; `REWARDLAB_HOME` by default.
             resume: go on with the unfinished run `name`; the configuration must be the recorded one.
+            key: content key of configuration, inputs and code, kept in the record; resuming with the recorded
+                key needs no comparison of configurations.
             allow_untracked: accept a checkout with untracked files in the package's source.
             command: the exact command; the process's own by default.
             console_level: level of messages on standard error (`info`); None leaves it alone.
@@ -102,11 +105,11 @@ class Run:
         resolved = redactor.value(config.model_dump(mode="json"))
         home = settings.home if root is None else root
         if resume:
-            folder, record = _reopened(home, name, resolved)
+            folder, record = _reopened(home, name, resolved, key)
         else:
             folder = _made(home, name, description or verb, settings)
             record = {"name": folder.name, "verb": verb, "description": redactor.text(description), "sessions": []}
-        record |= facts | {"status": "running"}
+        record |= facts | {"status": "running", "key": key}
         sessions = [*record["sessions"], records.session(command, redactor)]
         lock = FolderLock(folder)
         try:
@@ -149,6 +152,10 @@ class Run:
             self._record["inputs"].append(facts)
             write_json(self.folder / RECORD, self._record)
 
+    def record_findings(self, lines: Sequence[str]) -> None:
+        """Keep what was found, in plain words; written with the record when the run ends."""
+        self._record["findings"] = list(lines)
+
     def finish(self, status: str = "done") -> None:
         """Mark the run done, failed or stopped, and let go of it; when done, results become read-only."""
         seconds = round(time.monotonic() - self._began, 3)
@@ -156,6 +163,7 @@ class Run:
         self._record["status"] = status
         self.log.info("%s after %.1f s", status, seconds)
         self._run_log.close()
+        self._record["results"] = records.results_in(self.folder)
         try:
             write_json(self.folder / RECORD, self._record)
             if status == "done":
@@ -272,7 +280,7 @@ def _numbered(home: Path, description: str) -> Path:
             return folder
 
 
-def _reopened(home: Path, name: str, resolved: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+def _reopened(home: Path, name: str, resolved: dict[str, Any], key: str) -> tuple[Path, dict[str, Any]]:
     """The unfinished run `name` and its record."""
     if not name:
         known = [run.folder.relative_to(home).as_posix() for run in records.find_runs(home) if run.status != "done"]
@@ -284,9 +292,16 @@ def _reopened(home: Path, name: str, resolved: dict[str, Any]) -> tuple[Path, di
             str(found.folder), "done", "an unfinished run", "Its results stand; start another run to redo it."
         )
         raise RunError("nothing to resume", [problem])
-    fixed = [key for key in resolved if key not in MAY_CHANGE_ON_RESUME]
-    recorded = {key: value for key, value in found.config().items() if key not in MAY_CHANGE_ON_RESUME}
-    differences = records.config_differences(recorded, {key: resolved[key] for key in fixed})
+    if not key or key != found.values.get("key"):
+        _refuse_differences(_fixed(found.config()), _fixed(resolved))
+    return found.folder, dict(found.values)
+
+
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in MAY_CHANGE_ON_RESUME}
+
+
+def _refuse_differences(recorded: dict[str, Any], given: dict[str, Any]) -> None:
+    differences = records.config_differences(recorded, given)
     if differences:
         raise ConfigError("a run is resumed with the configuration it began with", differences)
-    return found.folder, dict(found.values)

@@ -1,0 +1,92 @@
+"""The one table of verbs: what the command line, study files and Python can run.
+
+A verb is a configuration class and a function `(config, run) -> result`. They are named by string, so that
+listing verbs imports none of them. A result that has findings for people offers them as `lines()`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+from rewardlab.config import Config, nearest
+from rewardlab.errors import ConfigError, Problem
+from rewardlab.store.runs import Run
+
+
+@runtime_checkable
+class Findings(Protocol):
+    """A result that says in plain words what was found."""
+
+    def lines(self) -> list[str]:
+        """One finding a line."""
+        ...
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Something that runs.
+
+    Attributes:
+        module: where both parts live.
+        config: name of the configuration class there.
+        function: name of the function there.
+        help: one line.
+    """
+
+    module: str
+    config: str
+    function: str
+    help: str
+
+    def config_class(self) -> type[Config]:
+        """The configuration class; imports the verb's module."""
+        found: type[Config] = getattr(importlib.import_module(self.module), self.config)
+        return found
+
+    def run(self, config: Config, run: Run) -> Any:
+        """Call the function and keep what it found in the run's record."""
+        function: Callable[[Config, Run], Any] = getattr(importlib.import_module(self.module), self.function)
+        result = function(config, run)
+        if isinstance(result, Findings):
+            run.record_findings(result.lines())
+        return result
+
+
+VERBS: Mapping[str, Verb] = MappingProxyType(
+    {
+        "data prepare": Verb(
+            "rewardlab.data.prepare", "DataPreparation", "prepare", "read preference data and split it by conversation"
+        ),
+        "data doctor": Verb("rewardlab.data.doctor", "DataDoctor", "doctor", "look for what is wrong with the data"),
+        "data world": Verb(
+            "rewardlab.data.world.verb",
+            "WorldData",
+            "write_world",
+            "make pairs in the synthetic world with known truth",
+        ),
+        "train base": Verb(
+            "rewardlab.train.base", "BaseTraining", "train_base", "warm-start a small language model on the world"
+        ),
+        "train reward": Verb("rewardlab.train.reward", "RewardTraining", "train_reward", "train a reward model"),
+        "score": Verb("rewardlab.score.score", "Scoring", "score_file", "score every completion of a file"),
+        "evaluate accuracy": Verb(
+            "rewardlab.evaluate.accuracy", "AccuracyEvaluation", "evaluate_accuracy", "accuracy, calibration and length"
+        ),
+        "report": Verb("rewardlab.report.page", "Report", "write_report", "one self-contained page"),
+    }
+)
+
+
+def verb_named(name: str, verbs: Mapping[str, Verb] = VERBS) -> Verb:
+    """The verb called `name`.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
+    if name in verbs:
+        return verbs[name]
+    raise ConfigError("no such verb", [Problem("verb", repr(name), "a known verb", nearest(name, list(verbs)))])
