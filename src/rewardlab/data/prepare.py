@@ -36,8 +36,8 @@ class Folder(Protocol):
 class PrepareConfig(Config):
     """Sources and how to split them."""
 
-    sources: tuple[DataSource, ...] = Field(min_length=1)
-    """What to read, one after the other."""
+    sources: dict[str, DataSource] = Field(min_length=1)
+    """What to read, by names of your own, one after the other."""
     fractions: Fractions = Fractions()
     """Shares of conversation roots."""
     folds: int | None = Field(default=None, ge=2)
@@ -56,7 +56,7 @@ def prepare(config: PrepareConfig, run: Folder) -> dict[str, Any]:
     Raises:
         DataError: problems of any source, or a side that would stay empty; nothing has been written then.
     """
-    loaded = load_all(with_limit(source, config.limit) for source in config.sources)
+    loaded = load_all(with_limit(source, config.limit) for source in config.sources.values())
     records = [record for part in loaded for record in part.records]
     if config.candidates == "pairs":
         records = as_pairs(records)
@@ -101,7 +101,9 @@ def _refuse_empty(
     found = f"{len(records)} usable records with {roots} conversation roots, none of which fell there"
     remedy = "Give more data, larger fractions (0 leaves a side out), fewer folds or another seed."
     problems = [Problem(f"{name}.jsonl", found, "at least one record", remedy) for name in empty]
-    raise DataError(f"splitting {', '.join(source.path for source in config.sources)} leaves a side empty", problems)
+    raise DataError(
+        f"splitting {', '.join(source.path for source in config.sources.values())} leaves a side empty", problems
+    )
 
 
 def _summary(
@@ -124,7 +126,7 @@ def _summary(
             for name, sides in parts.items()
             for side, members in sides.items()
         },
-        "sources": [source_summary(part) for part in loaded],
+        "sources": {name: source_summary(part) for name, part in zip(config.sources, loaded, strict=True)},
     }
 
 

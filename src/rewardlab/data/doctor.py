@@ -1,0 +1,198 @@
+"""`data doctor`: what is wrong or telling in preference data, before anything is trained on them.
+
+doctor.json       the findings: {"sets", "sources", "checks"}
+set_aside.jsonl   rows that cannot be used, with reasons
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from rewardlab.config import Config
+from rewardlab.data.canonical import write_set_aside
+from rewardlab.data.checks import (
+    Check,
+    Examined,
+    Member,
+    completions_of,
+    conflicting_duplicates,
+    duplicates,
+    empty_turns,
+    leakage,
+    unusable,
+)
+from rewardlab.data.cues import (
+    cut_off,
+    lengths,
+    longer_chosen,
+    odd_characters,
+    special_tokens,
+    truncated,
+    whitespace_cues,
+)
+from rewardlab.data.load import Loaded, load_all
+from rewardlab.data.overlap import overlap
+from rewardlab.data.prepare import Folder, source_summary, with_limit
+from rewardlab.data.source import DataSource
+from rewardlab.data.tokenize import Encoded, Encoder, Encoding
+from rewardlab.errors import ModelError, Problem
+from rewardlab.records import Record
+from rewardlab.store.files import write_json
+
+WIDTH = 110
+"""Columns of the terminal table."""
+
+SIGNS = {"ok": "ok", "note": "note", "warning": "WARNING", "problem": "PROBLEM", "skipped": "-"}
+
+
+class DoctorConfig(Config):
+    """What to examine, and what to compare it with."""
+
+    sources: dict[str, DataSource] = Field(min_length=1)
+    """The sets by name, training data first: leakage is looked for between them."""
+    evaluation_sets: dict[str, DataSource] = Field(default_factory=dict)
+    """Sets by name whose 13-grams the data should not hold."""
+    tokenizer: str | None = None
+    """Folder or hub id of a tokenizer: lengths and truncation in its tokens; without one, in words."""
+    encoding: Encoding = Field(default_factory=Encoding.build)
+    """How sequences are made and cut."""
+    examples: int = Field(default=3, ge=0)
+    """Example rows per check."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read only the first so many rows of every source (smoke run)."""
+
+
+def doctor(config: DoctorConfig, run: Folder) -> dict[str, Any]:
+    """Examine the sources; gives what `doctor.json` holds.
+
+    Raises:
+        DataError: problems of any source.
+        ModelError: the tokenizer cannot be read.
+    """
+    tokenizer = None if config.tokenizer is None else _tokenizer(config.tokenizer)
+    named = {**config.sources, **{f"evaluation: {name}": source for name, source in config.evaluation_sets.items()}}
+    loaded = dict(zip(named, load_all(with_limit(source, config.limit) for source in named.values()), strict=True))
+    sets = {name: loaded[name] for name in config.sources}
+    evaluation = {name: loaded[f"evaluation: {name}"].records for name in config.evaluation_sets}
+    encoder = None if tokenizer is None else Encoder(tokenizer, config.encoding)
+    checks = examine(sets, evaluation, encoder=encoder, encoding=config.encoding, shown=config.examples)
+    result = {
+        "sets": {name: source_summary(part) for name, part in sets.items()},
+        "evaluation_sets": {name: len(records) for name, records in evaluation.items()},
+        "tokenizer": config.tokenizer,
+        "checks": [check.as_dict() for check in checks],
+    }
+    write_set_aside(run.path("set_aside.jsonl"), (item for part in sets.values() for item in part.set_aside))
+    write_json(run.path("doctor.json"), result)
+    return result
+
+
+def examine(
+    sets: Mapping[str, Loaded],
+    evaluation: Mapping[str, Sequence[Record]] | None = None,
+    *,
+    encoder: Encoder | None = None,
+    encoding: Encoding | None = None,
+    shown: int = 3,
+) -> list[Check]:
+    """All checks, in the order a person reads them.
+
+    Args:
+        sets: loaded sources by name, training data first.
+        evaluation: records of evaluation sets by name.
+        encoder: tokenizer and rules; without one, words stand in for tokens.
+        encoding: the rules alone, where there is no encoder.
+        shown: examples per check.
+    """
+    members = tuple(Member(name, record) for name, part in sets.items() for record in part.records)
+    aside = tuple((name, item) for name, part in sets.items() for item in part.set_aside)
+    encoded = None if encoder is None else _encoded(members, encoder)
+    examined = Examined(members, aside, tuple(sets), shown, encoded)
+    rules = encoder.encoding if encoder is not None else encoding or Encoding.build()
+    marks = () if encoder is None else _own_marks(encoder.tokenizer)
+    return [
+        *unusable(examined),
+        *truncated(examined, rules)[::-1],
+        empty_turns(examined),
+        duplicates(examined),
+        conflicting_duplicates(examined),
+        *leakage(examined),
+        whitespace_cues(examined),
+        special_tokens(examined, marks),
+        cut_off(examined),
+        odd_characters(examined),
+        lengths(examined),
+        longer_chosen(examined),
+        overlap(examined, evaluation or {}),
+    ]
+
+
+def format_doctor(result: Mapping[str, Any]) -> str:
+    """The findings as a table for the terminal, then what deserves a look, worst first."""
+    lines = []
+    for name, source in result["sets"].items():
+        aside = ", ".join(f"{count} {reason}" for reason, count in source["set_aside"].items()) or "none"
+        lines.append(f"{name}: {source['records']:,} records ({source['adapter']}), set aside: {aside}")
+    lines += ["", f"{'':9}{'count':>8} {'of':>8} {'share':>7}  check", "-" * WIDTH]
+    lines += [_table_row(check) for check in result["checks"]]
+    length = next(check for check in result["checks"] if check["name"] == "longer_chosen")
+    for unit, numbers in length["numbers"].items():
+        lines.append(f"{'':9}the longer answer is chosen, by {unit} (ties 1/2): {_shown(numbers['longer_is_better'])}")
+    order = ("problem", "warning")
+    telling = sorted((c for c in result["checks"] if c["severity"] in order), key=lambda c: order.index(c["severity"]))
+    for check in telling:
+        head = f"{SIGNS[check['severity']]} {check['title']}: {check['reading']}"
+        lines += ["", *textwrap.wrap(head, WIDTH, subsequent_indent="    ")]
+        lines += [f"    {_example_line(item)}" for item in check["examples"]]
+    return "\n".join(lines)
+
+
+def _table_row(check: Mapping[str, Any]) -> str:
+    count, total = check["count"], check["total"]
+    sign = f"{SIGNS[check['severity']]:9}"
+    if count is None or total is None:
+        return f"{sign}{'-':>8} {'-':>8} {'-':>7}  {check['title']}"
+    part = f"{count / total:7.2%}" if total else f"{'-':>7}"
+    return f"{sign}{count:8,} {total:8,} {part}  {check['title']}"
+
+
+def _shown(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return f"not known ({estimate['reason']})"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f} ({estimate['reason']})"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _example_line(item: Mapping[str, Any]) -> str:
+    # Text of the data may hold anything: terminal control sequences must not reach the terminal.
+    text = item.get("chosen") or item.get("row") or item.get("completions") or ""
+    line = f"{item['source']} {item['note']}".rstrip() + f": {text!a}"
+    return line if len(line) <= WIDTH - 4 else f"{line[: WIDTH - 7]}..."
+
+
+def _encoded(members: Sequence[Member], encoder: Encoder) -> tuple[tuple[Encoded, ...], ...]:
+    sequences = encoder.encode(
+        [member.prompt for member in members], [completions_of(member.record) for member in members]
+    )
+    return tuple(map(tuple, sequences))
+
+
+def _own_marks(tokenizer: Any) -> tuple[str, ...]:
+    marks = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token)
+    return tuple(dict.fromkeys(mark for mark in marks if mark))
+
+
+def _tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        words = " ".join(str(error).split())[:200]
+        problem = Problem("tokenizer", f"{name!r}: {words}", "a folder or hub id with a tokenizer")
+        raise ModelError("the tokenizer cannot be read", [problem]) from error
