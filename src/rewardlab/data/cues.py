@@ -134,9 +134,8 @@ def cut_off(examined: Examined) -> Check:
         "cut off more often, an end-of-text token tells the sides apart (`finished`)."
     )
     examples = tuple(example(member.record, f"ends {text[-60:]!a}") for member, text in found[: examined.shown])
-    severity: Severity = (
-        "warning" if telling and len(found) >= MANY * len(texts) else graded(len(found), len(texts), many="note")
-    )
+    telling = excludes(numbers["finished"]["accuracy"], 0.5) and len(found) >= MANY * len(texts)
+    severity: Severity = "warning" if telling else graded(len(found), len(texts), many="note")
     title = "Answers that end as if cut off"
     return Check("cut_off", title, len(found), len(texts), severity, reading, examples, numbers)
 
