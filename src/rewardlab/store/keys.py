@@ -115,7 +115,7 @@ def _by_content(value: Any) -> Any:
         return [_by_content(inner) for inner in value]
     for path in paths_in(value):
         return {"content": path_digest(path)}
-    return str(value) if isinstance(value, Path) else value
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _room_of(module: str) -> str:

@@ -20,7 +20,7 @@ _held_here: set[Path] = set()
 
 
 class FolderLock:
-    """Exclusive right to write to `folder`, held until `release` or the end of the process.
+    """Exclusive right to write to `folder` (made when missing), held until `release` or the end of the process.
 
     Raises:
         RunError: somebody else holds it, or the folder cannot be written to.
@@ -31,9 +31,13 @@ class FolderLock:
         if self._key in _held_here:
             raise _refused(folder, "this process")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise _refused(folder, error.strerror) from error
+            problem = Problem(
+                str(folder), str(error.strerror), "a folder that can be written to", "Set REWARDLAB_HOME."
+            )
+            raise RunError("cannot write to the run directory", [problem]) from error
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -68,7 +72,7 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _refused(folder: Path, holder: str | None) -> RunError:
+def _refused(folder: Path, holder: str) -> RunError:
     problem = Problem(
         str(folder), f"in use by {holder}", "a run that nobody writes to", "Wait for it, or stop it first."
     )

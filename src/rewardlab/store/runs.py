@@ -197,12 +197,6 @@ def make_read_only(folder: Path) -> None:
         path.chmod(path.stat().st_mode & ~_WRITE_BITS)
 
 
-def make_writable(folder: Path) -> None:
-    """Give the owner the right to write back, to set results aside or to delete them."""
-    for path in reversed(_tree(folder)):
-        path.chmod(path.stat().st_mode | 0o200)
-
-
 def _tree(folder: Path) -> list[Path]:
     """Everything under `folder` and the folder itself, contents before their folder; no links."""
     return [path for path in [*sorted(folder.rglob("*"), reverse=True), folder] if not path.is_symlink()]

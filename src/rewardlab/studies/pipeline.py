@@ -1,0 +1,204 @@
+"""Run a study: every stage in order, what is done not again.
+
+    runs/demo/
+      study.yaml                 the study as it ran
+      world/  base/  train.0/    a run directory per step
+      superseded/train.0-001/    results of a former configuration, input or code of that step
+
+A step's key covers its configuration, the content of every file that it names, and the source that it can run.
+A step that is done with the same key is not run again; an unfinished one with the same key is resumed; results
+with another key are set aside and the step runs anew.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from rewardlab.errors import RewardlabError
+from rewardlab.store.files import write_text
+from rewardlab.store.keys import code_key, content_key
+from rewardlab.store.lock import FolderLock
+from rewardlab.store.record import RunRecord
+from rewardlab.store.runs import Run
+from rewardlab.store.settings import Settings
+from rewardlab.studies.study import SUPERSEDED, Step, StudyFile
+from rewardlab.studies.verbs import VERBS, Verb
+
+Action = Literal["unchanged", "run", "resume"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is run.
+
+    Attributes:
+        name: of its folder; the study's own by default.
+        root: folder of runs; `REWARDLAB_HOME` by default.
+        flags: changes to stages, as `StudyFile.steps` takes them.
+        allow_untracked: as for `Run.create`.
+        command: the exact command, for the records.
+        console_level: level of the stages' messages on standard error.
+    """
+
+    name: str = ""
+    root: Path | None = None
+    flags: Sequence[tuple[str, str]] = ()
+    allow_untracked: bool = False
+    command: Sequence[str] | None = None
+    console_level: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Where a study's results are and what they say.
+
+    Attributes:
+        folder: the study's.
+        actions: what was done with each step.
+        findings: in plain words, of the steps that no other step reads.
+        pages: reports that these steps wrote.
+    """
+
+    folder: Path
+    actions: Mapping[str, Action]
+    findings: tuple[str, ...]
+    pages: tuple[Path, ...]
+
+    def lines(self) -> list[str]:
+        """The findings, then the path of every report."""
+        return [*self.findings, *(str(page) for page in self.pages)]
+
+
+def run_study(
+    source: StudyFile,
+    options: Options,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    verbs: Mapping[str, Verb] = VERBS,
+) -> StudyResult:
+    """Run what has to be run of a study.
+
+    Args:
+        source: the study.
+        options: how.
+        tell: is given a line when a step begins and ends.
+        verbs: what stages can run.
+
+    Raises:
+        ConfigError: a problem in any stage; nothing has run then.
+        RunError: somebody else is running the study.
+        RewardlabError: a step failed; run the study again to go on.
+    """
+    folder = study_folder(source, options)
+    steps = source.steps(folder, options.flags, verbs)
+    lock = FolderLock(folder)
+    actions: dict[str, Action] = {}
+    try:
+        write_text(folder / "study.yaml", source.study.to_yaml())
+        for number, step in enumerate(steps, start=1):
+            label = f"[{number}/{len(steps)}] {step.name} ({step.verb_name})"
+            actions[step.name] = _run_step(step, folder, options, partial(_tell, tell, label))
+    except BaseException as error:
+        if len(actions) < len(steps):
+            error.add_note(f"In step {steps[len(actions)].name}. What is done stays done: go on with the same command.")
+        raise
+    finally:
+        lock.release()
+    return _result(folder, steps, actions)
+
+
+def plan_study(source: StudyFile, options: Options, verbs: Mapping[str, Verb] = VERBS) -> list[tuple[Step, Action]]:
+    """What `run_study` would do with every step, without doing it.
+
+    Raises:
+        ConfigError: a problem in any stage.
+    """
+    folder = study_folder(source, options)
+    planned: list[tuple[Step, Action]] = []
+    for step in source.steps(folder, options.flags, verbs):
+        to_run = {earlier.name for earlier, action in planned if action != "unchanged"}
+        # What reads results that are still to come has a key that is still to come.
+        planned.append((step, "run" if step.needs & to_run else _action(step, folder, step_key(step))))
+    return planned
+
+
+def study_folder(source: StudyFile, options: Options) -> Path:
+    """Where a study's results go."""
+    root = Settings.from_environment().home if options.root is None else options.root
+    return root / (options.name or source.study.name)
+
+
+def step_key(step: Step) -> str:
+    """Key of a step's configuration, the content of the files it names and the source it can run."""
+    return content_key({"verb": step.verb_name, "config": step.config.model_dump(), "code": code_key(step.verb.module)})
+
+
+def _tell(tell: Callable[[str], None], label: str, line: str) -> None:
+    tell(f"{label}: {line}")
+
+
+def _action(step: Step, folder: Path, key: str) -> Action:
+    try:
+        record = RunRecord.read(folder / step.name)
+    except RewardlabError:
+        return "run"
+    if record.values.get("key") != key:
+        return "run"
+    if record.status != "done":
+        return "resume"
+    return "unchanged" if record.is_whole() else "run"
+
+
+def _run_step(step: Step, folder: Path, options: Options, tell: Callable[[str], None]) -> Action:
+    key = step_key(step)
+    action = _action(step, folder, key)
+    if action == "unchanged":
+        tell("unchanged, not run again")
+        return action
+    if action == "run":
+        _set_aside(folder, step.name)
+    tell("running" if action == "run" else "resuming")
+    began = time.monotonic()
+    run = Run.create(
+        step.config,
+        verb=step.verb_name,
+        name=step.name,
+        root=folder,
+        resume=action == "resume",
+        key=key,
+        allow_untracked=options.allow_untracked,
+        command=options.command,
+        console_level=options.console_level,
+    )
+    with run:
+        step.verb.run(step.config, run)
+    tell(f"done in {time.monotonic() - began:.1f} s")
+    return action
+
+
+def _set_aside(folder: Path, name: str) -> None:
+    """Move what stands where a step is about to run into the folder of superseded results."""
+    former = folder / name
+    if not former.exists():
+        return
+    kept = folder / SUPERSEDED
+    kept.mkdir(exist_ok=True)
+    index = 1 + sum(1 for _ in kept.glob(f"{name}-*"))
+    # A folder can be moved only by somebody who may write to it.
+    mode = former.stat().st_mode
+    former.chmod(mode | stat.S_IWUSR)
+    former.rename(kept / f"{name}-{index:03d}").chmod(mode)
+
+
+def _result(folder: Path, steps: Sequence[Step], actions: Mapping[str, Action]) -> StudyResult:
+    read = {name for step in steps for name in step.needs}
+    last = [step for step in steps if step.name not in read]
+    findings = [line for step in last for line in RunRecord.read(folder / step.name).findings]
+    pages = [page for step in last for page in sorted((folder / step.name).glob("*.html"))]
+    return StudyResult(folder, dict(actions), tuple(findings), tuple(pages))

@@ -1,0 +1,311 @@
+"""Study files: stages, references between them, and the steps they expand to.
+
+    name: demo
+    stages:
+      - id: world
+        verb: data world
+        config: {pairs: 4000}
+      - id: train
+        verb: train reward
+        foreach: {fold: [0, 1, 2]}
+        config: {data: "${world}/fold-${fold}/train.jsonl"}
+      - id: compare
+        verb: evaluate accuracy
+        config: {scores: "${train}/scores.parquet", first: "${train[0]}/scores.parquet"}
+
+`${world}` is the folder of an earlier stage. A stage with `foreach` becomes a step for every combination of its
+values (the last name varies fastest); a text with `${train}` then becomes a list with one text per step, and
+`${train[1]}` is the second step alone. `${fold}` is a value of the stage's own `foreach`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from rewardlab.config import Config, Key, nearest, read_yaml
+from rewardlab.errors import ConfigError, Problem
+from rewardlab.studies.verbs import VERBS, Verb, verb_named
+
+SHIPPED = "rewardlab.studies"
+SUPERSEDED = "superseded"
+"""Folder in a study's folder that keeps results of earlier configurations."""
+COMMON_FIELDS = ("limit", "device")
+"""Fields that a study's flags set in every stage that has them."""
+
+_NAME = r"[A-Za-z0-9_-]+"
+_VARIABLE = re.compile(rf"\$\{{({_NAME})\}}")
+_REFERENCE = re.compile(rf"\$\{{({_NAME})(?:\[(\d+)\])?\}}")
+
+
+class Stage(Config):
+    """One stage of a study."""
+
+    id: str = Field(pattern=rf"^{_NAME}$")
+    """Name of its folder; what `${id}` refers to."""
+    verb: str
+    """What runs, e.g. `train reward`."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Its configuration."""
+    foreach: dict[str, list[Any]] = Field(default_factory=dict)
+    """Names and values: a step for every combination."""
+
+
+class Study(Config):
+    """A pipeline of stages, run from first to last."""
+
+    name: str = Field(pattern=rf"^{_NAME}$")
+    """Name of its folder of results."""
+    description: str = ""
+    """What it is for."""
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    """In the order they run."""
+
+    @model_validator(mode="after")
+    def _one_folder_per_stage(self) -> Self:
+        ids = [stage.id for stage in self.stages]
+        taken = sorted({name for name in ids if ids.count(name) > 1} | ({SUPERSEDED} & set(ids)))
+        if taken:
+            raise ValueError(f"stage ids that are unique and not {SUPERSEDED!r} (given: {', '.join(taken)})")
+        return self
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage, or one combination of its `foreach`, ready to run.
+
+    Attributes:
+        name: its folder's name in the study's folder.
+        verb: what runs.
+        verb_name: what it is called.
+        config: resolved, validated.
+        needs: names of the steps whose folders it reads.
+    """
+
+    name: str
+    verb: Verb
+    verb_name: str
+    config: Config
+    needs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A study and where its values stand in its file, for messages."""
+
+    study: Study
+    origins: Mapping[Key, str]
+
+    @classmethod
+    def find(cls, name: str) -> StudyFile:
+        """The study in the file `name`, or the shipped one of that name.
+
+        Raises:
+            ConfigError: neither exists, or the file is not a study.
+        """
+        path = Path(name)
+        if path.suffix in (".yaml", ".yml") or path.is_file():
+            return cls.read(path)
+        shipped = resources.files(SHIPPED).joinpath(f"{name}.yaml")
+        if re.fullmatch(_NAME, name) and shipped.is_file():
+            with resources.as_file(shipped) as file:
+                return cls.read(file)
+        expected = "a study file, or the name of a shipped study"
+        raise ConfigError("no such study", [Problem("study", repr(name), expected, nearest(name, shipped_studies()))])
+
+    @classmethod
+    def read(cls, path: Path) -> StudyFile:
+        """The study in a YAML file.
+
+        Raises:
+            ConfigError: with every problem found.
+        """
+        problems: list[Problem] = []
+        origins: dict[Key, str] = {}
+        values = read_yaml(path, problems, origins)
+        if problems:
+            raise ConfigError(f"cannot read the study {path}", problems)
+        return cls(Study.build(values, origins=origins), origins)
+
+    def steps(
+        self, folder: Path, flags: Sequence[tuple[str, str]] = (), verbs: Mapping[str, Verb] = VERBS
+    ) -> list[Step]:
+        """Every step in order, its configuration validated.
+
+        Args:
+            folder: the study's folder of results, which references lead to.
+            flags: (`stages.<id>.<field>`, text) changes one stage, (`limit` or `device`, text) every stage that
+                has the field.
+            verbs: what stages can run.
+
+        Raises:
+            ConfigError: with every problem of every stage.
+        """
+        problems = _unknown_flags(self.study, flags)
+        earlier: dict[str, list[str]] = {}
+        steps: list[Step] = []
+        for index, stage in enumerate(self.study.stages):
+            place = ("stages", str(index), "config")
+            scope = _Scope(stage.id, folder, earlier, self.origins.get(place, ""), problems)
+            origins = {key[3:]: origin for key, origin in self.origins.items() if key[:3] == place}
+            combinations = _combinations(stage)
+            for name, variables in combinations:
+                step = _step(name, stage, replace(scope, variables=variables), flags, origins, verbs)
+                steps += [step] if step else []
+            earlier[stage.id] = [name for name, _ in combinations]
+        if problems:
+            # The steps of one stage share most of their problems.
+            raise ConfigError(f"the study {self.study.name} cannot run", list(dict.fromkeys(problems)))
+        return steps
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that come with the package."""
+    files = resources.files(SHIPPED).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What `${...}` can mean in one step, and where problems go.
+
+    Attributes:
+        stage: id of the step's stage.
+        folder: the study's.
+        earlier: names of the steps of every earlier stage.
+        place: where the stage's configuration stands in the file.
+        problems: added to.
+        variables: values of the stage's `foreach` in this step.
+    """
+
+    stage: str
+    folder: Path
+    earlier: Mapping[str, Sequence[str]]
+    place: str
+    problems: list[Problem]
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def filled(self, value: Any, needs: set[str]) -> Any:
+        """`value` with variables and references replaced; names of the steps referred to are added to `needs`."""
+        if isinstance(value, Mapping):
+            return {key: self.filled(inner, needs) for key, inner in value.items()}
+        if isinstance(value, list):
+            return list(self._spliced(value, needs))
+        if not isinstance(value, str):
+            return value
+        whole = _VARIABLE.fullmatch(value)
+        if whole and whole[1] in self.variables:
+            return self.variables[whole[1]]
+        text = _VARIABLE.sub(lambda match: str(self.variables.get(match[1], match[0])), value)
+        return self._referred(text, needs)
+
+    def _spliced(self, values: Sequence[Any], needs: set[str]) -> Iterator[Any]:
+        for value in values:
+            filled = self.filled(value, needs)
+            if isinstance(value, str) and isinstance(filled, list):
+                yield from filled
+            else:
+                yield filled
+
+    def _referred(self, text: str, needs: set[str]) -> str | list[str]:
+        references = [(match[1], match[2]) for match in _REFERENCE.finditer(text)]
+        unknown = [reference for reference in references if not self._is_known(*reference)]
+        if unknown:
+            return text
+        many = {stage for stage, index in references if index is None and self.earlier[stage] != [stage]}
+        if len(many) > 1:
+            self._add(text, "references to one stage with foreach at most")
+            return text
+        texts = []
+        for number in range(len(self.earlier[min(many)]) if many else 1):
+            names = [self.earlier[stage][int(index or (number if stage in many else 0))] for stage, index in references]
+            needs.update(names)
+            texts.append(_replaced(text, [str(self.folder / name) for name in names]))
+        return texts if many else texts[0]
+
+    def _is_known(self, stage: str, index: str | None) -> bool:
+        if stage not in self.earlier:
+            known = [*self.variables, *self.earlier]
+            self._add(f"${{{stage}}}", "an earlier stage or a foreach name", nearest(stage, known))
+            return False
+        steps = self.earlier[stage]
+        if index is not None and (steps == [stage] or int(index) >= len(steps)):
+            count = 0 if steps == [stage] else len(steps)
+            self._add(f"${{{stage}[{index}]}}", f"one of the {count} steps of {stage}, counted from 0")
+            return False
+        return True
+
+    def _add(self, found: str, expected: str, remedy: str = "") -> None:
+        where = f"{self.place}, stage {self.stage}" if self.place else f"stage {self.stage}"
+        self.problems.append(Problem(where, found, expected, remedy))
+
+
+def _replaced(text: str, folders: Sequence[str]) -> str:
+    """`text` with its references, from left to right, replaced by `folders`."""
+    upcoming = iter(folders)
+    return _REFERENCE.sub(lambda _: next(upcoming), text)
+
+
+def _combinations(stage: Stage) -> list[tuple[str, dict[str, Any]]]:
+    """Step names and the values of `foreach` in each."""
+    if not stage.foreach:
+        return [(stage.id, {})]
+    combinations = itertools.product(*stage.foreach.values())
+    return [(f"{stage.id}.{i}", dict(zip(stage.foreach, values, strict=True))) for i, values in enumerate(combinations)]
+
+
+def _step(
+    name: str,
+    stage: Stage,
+    scope: _Scope,
+    flags: Sequence[tuple[str, str]],
+    origins: Mapping[Key, str],
+    verbs: Mapping[str, Verb],
+) -> Step | None:
+    """The step, or None after adding its problems to the scope's."""
+    needs: set[str] = set()
+    values = scope.filled(stage.config, needs)
+    try:
+        verb = verb_named(stage.verb, verbs)
+        kind = verb.config_class()
+        own = [(flag, _filled_flag(text, scope, needs)) for flag, text in _flags_of(stage.id, kind, flags)]
+        config = kind.build(values, flags=own, origins=origins)
+    except ConfigError as error:
+        scope.problems.extend(_of_stage(problem, stage.id) for problem in error.problems)
+        return None
+    return Step(name, verb, stage.verb, config, frozenset(needs))
+
+
+def _filled_flag(text: str, scope: _Scope, needs: set[str]) -> str:
+    filled = scope.filled(text, needs)
+    return filled if isinstance(filled, str) else str(yaml.safe_dump(filled, default_flow_style=True))
+
+
+def _flags_of(stage: str, kind: type[Config], flags: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    prefix = f"stages.{stage}."
+    common = [(name, text) for name, text in flags if name in COMMON_FIELDS and name in kind.model_fields]
+    return common + [(name.removeprefix(prefix), text) for name, text in flags if name.startswith(prefix)]
+
+
+def _of_stage(problem: Problem, stage: str) -> Problem:
+    if problem.where.startswith("--"):
+        return replace(problem, where=f"--stages.{stage}.{problem.where[2:]}")
+    return replace(problem, where=f"{problem.where} (stage {stage})")
+
+
+def _unknown_flags(study: Study, flags: Sequence[tuple[str, str]]) -> list[Problem]:
+    known = [*COMMON_FIELDS, *(f"stages.{stage.id}" for stage in study.stages)]
+    problems = []
+    for name, _ in flags:
+        stage = ".".join(name.split(".")[:2])
+        if name not in COMMON_FIELDS and (stage not in known or stage == name):
+            problems.append(Problem(f"--{name}", "an unknown flag", "--stages.<id>.<field>", nearest(stage, known)))
+    return problems
