@@ -26,7 +26,7 @@ from typing import Any, Self
 import yaml
 
 from rewardlab.config import Config, nearest
-from rewardlab.errors import ConfigError, Problem, RewardlabError, RunError
+from rewardlab.errors import ConfigError, InputError, Problem, RewardlabError, RunError
 from rewardlab.store import record as records
 from rewardlab.store.files import atomic_path, remove_leftovers, write_json, write_text
 from rewardlab.store.lock import FolderLock
@@ -46,7 +46,7 @@ class Run:
     """A run directory that this process writes to; a context manager.
 
     Leaving the block marks the run done, stopped (from the keyboard) or failed and lets go of the lock. A run
-    that is done is read-only.
+    that is done is read-only; one that ends with an `InputError` before it has any result goes away.
 
     Attributes:
         folder: the run directory.
@@ -180,13 +180,24 @@ class Run:
         if error is None:
             self.finish()
             return
+        if isinstance(error, InputError) and not self.resumed and self._is_bare():
+            # Nothing came of it: the name is free for the corrected command.
+            self._run_log.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.release()
+            return
         if isinstance(error, RewardlabError):
             self.log.debug("failed: %s", error)
         elif not isinstance(error, KeyboardInterrupt):
             self._run_log.traceback(error)
+            error.add_note(f"The traceback is in {self.folder / LOG}")
         # The disk may be full: what went wrong first is what the user has to hear.
         with suppress(RewardlabError):
             self.finish("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+
+    def _is_bare(self) -> bool:
+        """Whether there is nothing but the record."""
+        return all(name == CONFIG or name.endswith(".diff") for name in records.results_in(self.folder))
 
 
 def make_read_only(folder: Path) -> None:

@@ -1,0 +1,99 @@
+"""The command line: find the command, run it, turn what goes wrong into one clear message and an exit code.
+
+0    done
+1    something went wrong inside; the traceback is in the run's log
+2    the input cannot be used: every problem, no traceback
+130  stopped from the keyboard, with the line that goes on
+141  whoever read our output has gone
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from rewardlab.cli import help as texts
+from rewardlab.cli import runs, study, verb
+from rewardlab.cli.environment import load_env_file
+from rewardlab.config import nearest
+from rewardlab.errors import ConfigError, Problem, RewardlabError
+from rewardlab.studies.verbs import VERBS, Verb
+
+STOPPED = 130
+READER_GONE = 141
+"""128 + SIGPIPE, as for any program in a pipe."""
+
+
+def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) -> int:
+    """Run one command line (default: the process's) and return the exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    try:
+        load_env_file(Path(), os.environ)
+        _dispatch(words, verbs)
+        sys.stdout.flush()
+    except RewardlabError as error:
+        return _fail(str(error), error, error.exit_code)
+    except KeyboardInterrupt as error:
+        return _fail("stopped", error, STOPPED)
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more at exit, and must not fail there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except Exception as error:  # noqa: BLE001 - the edge: whatever it is, a person gets a message, not a traceback
+        return _fail_unexpectedly(error, words)
+    return 0
+
+
+def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
+    commands = {"run": "run a study, shipped or from a file: run STUDY", **runs.COMMANDS}
+    if words in (["--version"], ["-V"]):
+        print(metadata.version("rewardlab"))
+        return
+    name, rest = _command(words, [*verbs, *commands])
+    helps = not {"--help", "-h"}.isdisjoint(rest)
+    if name not in verbs and name not in commands:
+        print(texts.overview(name, verbs, commands))
+    elif name in verbs:
+        print(texts.verb_help(name, verbs[name])) if helps else verb.run_verb(name, verbs[name], rest)
+    elif name == "run":
+        print(study.study_help()) if helps else study.run_command(rest, verbs)
+    else:
+        print(texts.command_help(name, commands[name])) if helps else runs.run_command(name, rest)
+
+
+def _command(words: Sequence[str], known: Sequence[str]) -> tuple[str, list[str]]:
+    """The command that `words` begin with and the rest; a group (`data`) or nothing at all asks for an overview."""
+    plain = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    for length in range(len(plain), 0, -1):
+        name = " ".join(plain[:length])
+        if name in known:
+            return name, list(words[length:])
+    group = plain[0] if plain else ""
+    only_help = all(word in ("--help", "-h") for word in words[len(plain) :])
+    if only_help and len(plain) <= 1 and any(name.startswith(f"{group} " if group else "") for name in known):
+        return group, []
+    given = " ".join(plain[:2]) or words[0]
+    raise ConfigError("no such command", [Problem(given, "an unknown command", "a known one", nearest(given, known))])
+
+
+def _fail(message: str, error: BaseException, code: int) -> int:
+    lines = [message, *getattr(error, "__notes__", ())]
+    print("rewardlab: " + "\n".join(lines), file=sys.stderr)
+    return code
+
+
+def _fail_unexpectedly(error: Exception, words: Sequence[str]) -> int:
+    asked = any(word == "debug" or word == "--log-level=debug" for word in words)
+    if asked:
+        traceback.print_exception(error)
+    hint = "" if asked else "\nFor the traceback here: --log-level debug"
+    return _fail(f"unexpected {type(error).__name__}: {error}{hint}", error, RewardlabError.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""`rewardlab runs`: what ran, how to bring it back, how two runs differ."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rewardlab.cli.arguments import Arguments, Grammar, parse
+from rewardlab.store.record import CONFIG, RunRecord, config_differences, find_run, find_runs
+from rewardlab.store.settings import Settings
+
+COMMANDS = {
+    "runs list": "every run: when, how it ended, what ran",
+    "runs show": "the record of a run: runs show RUN",
+    "runs restore": "the commands that bring back a run's code and configuration: runs restore RUN",
+    "runs compare": "how two runs differ, in configuration and in what they measured: runs compare RUN RUN",
+}
+
+
+def run_command(name: str, words: Sequence[str]) -> None:
+    """Print what the `runs` command `name` is asked for.
+
+    Raises:
+        RewardlabError: no such run, or its record cannot be read.
+    """
+    names, answer = _ANSWERS[name]
+    given = parse(words, Grammar(names=names))
+    print("\n".join(answer(given)))
+
+
+def _root() -> Path:
+    return Settings.from_environment().home
+
+
+def _named(given: Arguments) -> list[RunRecord]:
+    return [find_run(_root(), name) for name in given.names]
+
+
+def _list(given: Arguments) -> list[str]:
+    del given
+    rows = [("RUN", "STATUS", "STARTED", "SECONDS", "VERB")]
+    for run in find_runs(_root()):
+        name = run.folder.relative_to(_root()).as_posix()
+        rows.append((name, run.status, run.started[:19], f"{run.seconds:.1f}", run.verb))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _show(given: Arguments) -> list[str]:
+    (run,) = _named(given)
+    code, machine = run.values.get("code", {}), run.values.get("machine", {})
+    lines = [
+        f"run          {run.folder}",
+        f"verb         {run.verb}",
+        f"description  {run.values.get('description', '')}",
+        f"status       {run.status}, {run.seconds:.1f} s in {len(run.values['sessions'])} session(s)",
+        f"command      {run.command}",
+        f"code         {code.get('commit') or 'installed ' + str(code.get('version'))}",
+        f"changes      {run.values['sessions'][-1].get('diff') or 'none'}",
+        f"machine      {machine.get('processor')}, {machine.get('cores')} cores, python {machine.get('python')}",
+        f"seeds        {run.values.get('seeds')}",
+    ]
+    lines += [f"input        {item['path']} {item['sha256'][:16]}" for item in run.values.get("inputs", [])]
+    lines += [f"result       {name} ({size} bytes)" for name, size in run.values.get("results", {}).items()]
+    lines += [f"finding      {line}" for line in run.findings]
+    return [*lines, "", (run.folder / CONFIG).read_text(encoding="utf-8").rstrip()]
+
+
+def _restore(given: Arguments) -> list[str]:
+    (run,) = _named(given)
+    code = run.values.get("code", {})
+    place = run.folder.resolve()
+    diff = run.values["sessions"][-1].get("diff")
+    if code.get("commit"):
+        lines = ["# in a clone of the repository", f"git checkout {code['commit']}"]
+        lines += [f"git apply {shlex.quote(str(place / diff))}"] if diff else []
+    else:
+        lines = [f"pip install rewardlab=={code.get('version')}  # sha256 of its files: code.files in run.json"]
+    if not code.get("diff_recorded", True):
+        lines.append(
+            f"# {code['diff_bytes']} bytes of changes were too many to record: the code differs from the commit"
+        )
+    lines += [f"# not recorded: the untracked file {name}" for name in code.get("untracked", [])]
+    return [*lines, f"rewardlab {run.verb} --config {shlex.quote(str(place / CONFIG))}"]
+
+
+def _compare(given: Arguments) -> list[str]:
+    first, second = _named(given)
+    differences = config_differences(first.config(), second.config())
+    lines = [f"configuration: {len(differences)} difference(s)"]
+    lines += [f"  {item.where}: {item.expected} -> {item.found}" for item in differences]
+    return [*lines, *_measured(first, second)]
+
+
+def _measured(first: RunRecord, second: RunRecord) -> list[str]:
+    """Paired differences and flipped examples, where both runs measured accuracy."""
+    # Evaluation brings in torch; the other commands need not wait for it.
+    from rewardlab.evaluate.compare import compare
+
+    return compare(first.folder, second.folder).lines()
+
+
+_ANSWERS: dict[str, tuple[tuple[str, ...], Callable[[Arguments], list[str]]]] = {
+    "runs list": ((), _list),
+    "runs show": (("RUN",), _show),
+    "runs restore": (("RUN",), _restore),
+    "runs compare": (("RUN", "RUN"), _compare),
+}

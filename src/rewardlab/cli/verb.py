@@ -1,0 +1,64 @@
+"""Run a verb: configuration from files and flags, a run directory, the function, its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rewardlab.cli.arguments import Arguments, Grammar, parse
+from rewardlab.config import Config
+from rewardlab.errors import ConfigError, Problem
+from rewardlab.store.record import CONFIG, find_run
+from rewardlab.store.runs import Run
+from rewardlab.store.settings import Settings
+from rewardlab.studies.verbs import Findings, Verb
+
+OPTIONS = ("config", "run", "description", "log-level")
+SWITCHES = ("resume", "allow-untracked")
+
+
+def run_verb(name: str, verb: Verb, words: Sequence[str]) -> None:
+    """Run `verb` as `words` say and print what it found.
+
+    Raises:
+        InputError: flags, files or the run directory cannot be used.
+    """
+    kind = verb.config_class()
+    given = parse(words, grammar_of(kind))
+    config = kind.build(files=_files(given), flags=given.flags)
+    run = Run.create(
+        config,
+        verb=name,
+        description=given.option("description"),
+        name=given.option("run"),
+        resume="resume" in given.switches,
+        allow_untracked="allow-untracked" in given.switches,
+        command=["rewardlab", *name.split(), *words],
+        console_level=given.option("log-level", "info"),
+    )
+    try:
+        with run:
+            result = verb.run(config, run)
+    except BaseException as error:
+        if run.folder.exists():
+            error.add_note(f"Go on with: rewardlab {name} --run {run.folder.name} --resume")
+        raise
+    if isinstance(result, Findings):
+        print("\n".join(result.lines()))
+
+
+def grammar_of(kind: type[Config]) -> Grammar:
+    """What a verb with this configuration understands."""
+    fields = dict(kind.flag_names())
+    switch_flags = [name for name, field in fields.items() if field.annotation is bool]
+    return Grammar(OPTIONS, SWITCHES, list(fields), switch_flags)
+
+
+def _files(given: Arguments) -> list[Path]:
+    files = [Path(file) for file in given.options.get("config", [])]
+    if "resume" not in given.switches:
+        return files
+    if not given.option("run"):
+        raise ConfigError("nothing to resume", [Problem("--resume", "no run named", "--run NAME beside it")])
+    # What the run began with need not be typed again.
+    return [find_run(Settings.from_environment().home, given.option("run")).folder / CONFIG, *files]
