@@ -63,7 +63,9 @@ class PackedAttention:
         length = query.shape[2]
         scores = query.shape[1] * length * key.shape[2]
         if query.device.type == "cpu" and scores <= MATRIX_ATTENTION_LIMIT:
-            output: Tensor = _MatrixAttention.apply(query, key, value, self._mask(prefix, length, query), scale)
+            output: Tensor = _MatrixAttention.apply(  # type: ignore[no-untyped-call]  # torch types no apply
+                query, key, value, self._mask(prefix, length, query), scale
+            )
             return output
         if prefix == 0:
             return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)

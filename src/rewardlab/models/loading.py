@@ -103,7 +103,7 @@ def new_reward_model(
         ModelError: unreadable folder, missing backbone weights, unusable tokenizer.
     """
     tokenizer = load_tokenizer(source.tokenizer or source.path or "", source)
-    with torch.random.fork_rng(devices=[]), _quiet_transformers():
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         network = _fresh_network(source)
         prepare_padding(tokenizer, network)
@@ -143,7 +143,7 @@ def load_reward_model(
     """
     source = ModelSource(path=str(path), revision=revision, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(str(path), source)
-    with _quiet_transformers():
+    with quiet_transformers():
         network, info = _from_pretrained(source, torch_dtype(precision))
     _check_weights(str(path), network, info, fresh_head=False)
     rules = encoding or _saved_encoding(path) or _foreign_encoding(network.config, tokenizer)
@@ -165,7 +165,7 @@ def save_reward_model(model: RewardModel, folder: Path, *, card: str) -> None:
         folder: must not exist.
         card: text of README.md.
     """
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary, quiet_transformers():
         network = _merged(model)
         network.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
@@ -385,8 +385,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """What transformers would warn about (new heads, missing keys) is checked and said by us."""
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars for milliseconds of work; what transformers would warn about (new heads, missing keys) is checked and said by us."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

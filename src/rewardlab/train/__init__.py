@@ -1,0 +1,1 @@
+"""Training: one trainer on transformers.Trainer, and its objectives."""

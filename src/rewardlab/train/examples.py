@@ -1,0 +1,121 @@
+"""Records → training examples: token groups with a target per sequence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rewardlab.data.layout import Group
+from rewardlab.errors import DataError, Problem
+from rewardlab.models.reward import RewardModel, grouped
+from rewardlab.records import Candidates, Pair, Prompt, Rated, Record
+
+Target = Literal["preference", "label", "score"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the trainer sees of a record.
+
+    Attributes:
+        group: its sequences.
+        targets: one per sequence: ranks of a preference (higher is better), a label (0 or 1), or a score.
+        margin: by how much the better side should win, in reward units (pairs only).
+    """
+
+    group: Group
+    targets: tuple[float, ...]
+    margin: float = 0.0
+
+
+@dataclass
+class Examples:
+    """The examples of one data set.
+
+    Attributes:
+        items: in the order of the records.
+        target: what kind of target all of them have.
+        counts: `records`, `truncated` (sequences), and a count per reason for records that were left out.
+    """
+
+    items: list[Example]
+    target: Target
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def make_examples(records: Sequence[Record], model: RewardModel, name: str) -> Examples:
+    """Tokenise records and say what they are good for.
+
+    Left out and counted: records with a sequence over the limit where the encoding says `drop`; sides that are
+    identical after tokenisation and truncation; candidates without two different rewards.
+
+    Args:
+        records: all of one kind of target.
+        model: its tokenizer and encoding.
+        name: of the data set, for messages.
+
+    Raises:
+        DataError: no record, records of several kinds, or none left to learn from.
+    """
+    target = _target(records, name)
+    counts: Counter[str] = Counter(records=len(records))
+    encoded = model.encode([record.prompt for record in records], [_completions(record) for record in records])
+    items = []
+    for record, sequences in zip(records, encoded, strict=True):
+        truncated = sum(sequence.truncated for sequence in sequences)
+        if truncated and model.encoding.overlong == "drop":
+            counts["too_long"] += 1
+            continue
+        counts["truncated"] += truncated
+        targets, margin = _targets(record)
+        if target == "preference" and len(set(targets)) < 2:
+            counts["no_preference"] += 1
+        elif target == "preference" and len({sequence.ids for sequence in sequences}) < 2:
+            counts["identical_sequences"] += 1
+        else:
+            items.append(Example(grouped(sequences), targets, margin))
+    if not items:
+        problem = Problem(name, f"nothing to learn from: {dict(counts)}", "at least one usable record")
+        raise DataError("No example is left", [problem])
+    return Examples(items, target, counts)
+
+
+def _target(records: Sequence[Record], name: str) -> Target:
+    kinds = {_kind(record) for record in records}
+    if len(kinds) == 1 and (kind := next(iter(kinds))) is not None:
+        return kind
+    found = "no records" if not records else f"records of several kinds ({', '.join(sorted(map(str, kinds)))})"
+    expected = "pairs, candidates with rewards, completions with labels or completions with scores, one kind only"
+    raise DataError("The data cannot train a reward model", [Problem(name, found, expected)])
+
+
+def _kind(record: Record) -> Target | None:
+    if isinstance(record, Rated):
+        return "label" if record.label is not None else "score"
+    if isinstance(record, Candidates) and record.rewards is None:
+        return None
+    return "preference"
+
+
+def _completions(record: Record) -> tuple[str, ...]:
+    if isinstance(record, Pair):
+        return record.chosen, record.rejected
+    return record.completions if isinstance(record, Candidates) else (record.completion,)
+
+
+def _targets(record: Record) -> tuple[tuple[float, ...], float]:
+    if isinstance(record, Pair):
+        return (1.0, 0.0), record.margin or 0.0
+    if isinstance(record, Candidates):
+        return record.rewards or (), 0.0
+    return (float(record.score if record.label is None else record.label),), 0.0  # type: ignore[arg-type]
+
+
+def prompts_and_completions(records: Sequence[Record]) -> tuple[list[Prompt], list[tuple[str, ...]]]:
+    """What there is to score in records."""
+    return [record.prompt for record in records], [_completions(record) for record in records]

@@ -1,0 +1,360 @@
+"""`rewardlab train reward`: preference pairs (or labels, or scores) → a reward model."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, TrainerCallback, TrainingArguments
+
+from rewardlab.config import Config
+from rewardlab.data.load import DataSource, load_all
+from rewardlab.data.splits import place
+from rewardlab.data.tokenize import Encoding
+from rewardlab.errors import ModelError, Problem
+from rewardlab.models.card import model_card
+from rewardlab.models.loading import (
+    LayoutChoice,
+    LoRA,
+    ModelSource,
+    load_reward_model,
+    new_reward_model,
+    quiet_transformers,
+    save_reward_model,
+    torch_device,
+)
+from rewardlab.models.memory import keep_freed_memory
+from rewardlab.models.reward import RewardModel
+from rewardlab.records import Record
+from rewardlab.store.files import read_jsonl, write_json
+from rewardlab.store.runs import Run
+from rewardlab.train.examples import Example, Examples, make_examples
+from rewardlab.train.objectives import Objective
+from rewardlab.train.trainer import GroupTrainer, StepPlan, run_training
+
+CPU_BUDGET, ACCELERATOR_BUDGET = 1024, 16384
+CHECKED_EXAMPLES = 4
+SAME_SCORE = 1e-5
+
+
+class RewardTraining(Config):
+    """Configuration of `train reward`."""
+
+    model: ModelSource
+    """Where the backbone comes from."""
+
+    train: list[DataSource] = Field(min_length=1)
+    """Training data."""
+
+    validation: dict[str, DataSource] = Field(default_factory=dict)
+    """Named evaluation sets; the first one chooses the best checkpoint. None: a part of the training data."""
+
+    validation_share: float = Field(0.05, gt=0, lt=0.5)
+    """Share of conversations held out of the training data where no validation set is named."""
+
+    encoding: Encoding = Encoding()
+    """How text becomes ids."""
+
+    objective: Objective = Objective()
+    """What is minimised."""
+
+    lora: LoRA | None = None
+    """Low-rank adapters instead of full training."""
+
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Every dropout of the backbone. Above 0 the layout is flat."""
+
+    layout: LayoutChoice = "auto"
+    """auto shares prefixes where the backbone passes the self-test."""
+
+    epochs: int = Field(1, ge=1)
+    """Passes over the data."""
+
+    batch_size: int = Field(16, ge=1)
+    """Records (pairs) per optimiser step."""
+
+    token_budget: int | None = Field(None, ge=64)
+    """Tokens per micro-batch; bounds memory, changes no result. Default: 1,024 on a CPU, 16,384 elsewhere."""
+
+    learning_rate: float = Field(1e-5, gt=0)
+    """Peak learning rate."""
+
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    """Learning rate after the warm-up."""
+
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which the rate rises from 0."""
+
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW weight decay, on weights but not on biases and norms."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW betas."""
+
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """bfloat16: products in bf16 over float32 weights."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    evaluations_per_epoch: int = Field(1, ge=1)
+    """How often the evaluation sets are scored."""
+
+    checkpoints_per_epoch: int = Field(1, ge=1)
+    """How often a checkpoint is written, besides every new best and the end."""
+
+    early_stopping: int | None = Field(None, ge=1)
+    """Stop after this many evaluations without a new best."""
+
+    report_to: list[str] = Field(default_factory=list)
+    """Trackers, e.g. tensorboard, wandb, mlflow, trackio; history.jsonl is always written."""
+
+    limit: int | None = Field(None, ge=1)
+    """Use only the first so many records of every set (smoke run)."""
+
+    device: str = "auto"
+    """cpu, cuda, mps or auto."""
+
+    seed: int = 0
+    """Of new weights and of the order of the data."""
+
+
+@dataclass(frozen=True)
+class TrainedReward:
+    """What training gave.
+
+    Attributes:
+        model: folder of the best model.
+        summary: what summary.json holds.
+    """
+
+    model: Path
+    summary: dict[str, Any]
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        best = self.summary["best"]
+        measure = ", ".join(f"{key} {value:.3f}" for key, value in best["metrics"].items())
+        return [f"Best at step {best['step']} of {self.summary['steps']}: {measure}.", f"Model: {self.model}"]
+
+
+def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
+    """Train a reward model and save its best checkpoint as a plain folder.
+
+    Args:
+        config: everything.
+        run: its directory; an unfinished one goes on from the newest complete checkpoint.
+
+    Raises:
+        DataError: unusable data.
+        ModelError: unusable model, or a saved model that does not give the scores it had.
+        KeyboardInterrupt: stopped; the run can be resumed.
+    """
+    keep_freed_memory()
+    device = torch_device(config.device)
+    training, validation, described = _records(config)
+    model = new_reward_model(
+        config.model,
+        config.encoding,
+        seed=config.seed,
+        dropout=config.dropout,
+        lora=config.lora,
+        layout=config.layout,
+    )
+    if config.gradient_checkpointing:
+        _checkpoint_activations(model)
+    examples = make_examples(training, model, "train")
+    evaluation = {name: make_examples(records, model, name) for name, records in validation.items()}
+    plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
+    trainer = _trainer(config, run, model, plan, examples, evaluation, device)
+    if not run_training(trainer, resume=run.resumed):
+        raise KeyboardInterrupt
+    return _finish(config, run, trainer, examples, described)
+
+
+def _records(config: RewardTraining) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
+    """Training records, validation records by name, and a line per training file for the card."""
+    loaded = load_all([*config.train, *config.validation.values()])
+    training = [record for one in loaded[: len(config.train)] for record in one.records]
+    named = {
+        name: list(one.records)[: config.limit]
+        for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)
+    }
+    described = [
+        f"{Path(file.name).name}: {file.rows} rows, sha256 {str(file.sha256)[:16]}"
+        for one in loaded[: len(config.train)]
+        for file in one.files
+    ]
+    training = training[: config.limit]
+    if not named:
+        # A purpose of its own: data that were split before have no root left in the first part of the unit interval.
+        held_out = [
+            place(record.prompt.root_id, config.seed, "validation") < config.validation_share for record in training
+        ]
+        named = {"val": [record for record, held in zip(training, held_out, strict=True) if held]}
+        training = [record for record, held in zip(training, held_out, strict=True) if not held]
+    return training, named, described
+
+
+def _trainer(
+    config: RewardTraining,
+    run: Run,
+    model: RewardModel,
+    plan: StepPlan,
+    examples: Examples,
+    evaluation: dict[str, Examples],
+    device: str,
+) -> GroupTrainer:
+    chooser = f"eval_{next(iter(evaluation))}_{'loss' if examples.target == 'score' else 'accuracy'}"
+    callbacks: list[TrainerCallback] = []
+    if config.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.early_stopping))
+    arguments = TrainingArguments(
+        output_dir=str(run.path("checkpoints")),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        num_train_epochs=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=int(config.warmup_share * len(plan)),
+        weight_decay=config.weight_decay,
+        adam_beta1=config.betas[0],
+        adam_beta2=config.betas[1],
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch_fused",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        eval_steps=max(1, plan.per_epoch // config.evaluations_per_epoch),
+        save_strategy="steps",
+        save_steps=max(1, plan.per_epoch // config.checkpoints_per_epoch),
+        metric_for_best_model=chooser,
+        greater_is_better=chooser.endswith("accuracy"),
+        report_to=config.report_to,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=device == "cpu",
+        seed=config.seed,
+    )
+    budget = config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET)
+    return GroupTrainer(
+        model,
+        arguments,
+        plan,
+        evaluation=evaluation,
+        objective=config.objective,
+        target=examples.target,
+        precision=config.precision,
+        budget=budget,
+        history=run.path("history.jsonl"),
+        callbacks=callbacks,
+        log=run.log,
+    )
+
+
+def _finish(
+    config: RewardTraining, run: Run, trainer: GroupTrainer, examples: Examples, described: list[str]
+) -> TrainedReward:
+    """Save the best model, reload it, compare its scores, and write the summary."""
+    best_step = trainer.state.best_global_step or trainer.state.global_step
+    trainer.load_weights(run.path("checkpoints") / f"checkpoint-{best_step}")
+    summary = _summary(config, trainer, examples, best_step, run)
+    folder = run.path("model")
+    if folder.exists():  # a resumed run that was stopped between here and its end
+        shutil.rmtree(folder)
+    model: Any = trainer.model
+    model.eval()
+    save_reward_model(model, folder, card=_card(config, summary, described))
+    trainer.state.save_to_json(str(folder / "trainer_state.json"))
+    _compare_reloaded(model, folder, examples.items[:CHECKED_EXAMPLES])
+    write_json(run.path("summary.json"), summary)
+    return TrainedReward(folder, summary)
+
+
+def _summary(
+    config: RewardTraining, trainer: GroupTrainer, examples: Examples, best_step: int, run: Run
+) -> dict[str, Any]:
+    history = list(read_jsonl(run.path("history.jsonl")))
+    chooser = next(iter(trainer.evaluation))
+    best = next(line for line in reversed(history) if line["split"] == chooser and line["step"] <= best_step)
+    rates = sorted(line["pairs_per_second"] for line in history if "pairs_per_second" in line)
+    model: Any = trainer.model
+    return {
+        "target": examples.target,
+        "steps": trainer.state.global_step,
+        "best": {
+            "step": best_step,
+            "split": chooser,
+            "metrics": {key: best[key] for key in ("accuracy", "loss") if key in best},
+        },
+        "counts": {"train": dict(examples.counts) | {"used": len(examples)}}
+        | {name: dict(data.counts) | {"used": len(data)} for name, data in trainer.evaluation.items()},
+        "pairs_per_second": rates[len(rates) // 2] if rates else None,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "layout": model.layout,
+        "fallback": model.fallback,
+        "token_budget": trainer.budget,
+        "seed": config.seed,
+    }
+
+
+def _card(config: RewardTraining, summary: dict[str, Any], described: list[str]) -> str:
+    best = summary["best"]
+    rows = summary["counts"][best["split"]]["used"]
+    measures = {
+        f"{key} ({best['split']}, {rows} held-out records, chose the checkpoint)": f"{value:.4f}"
+        for key, value in best["metrics"].items()
+    }
+    settings = config.model_dump(
+        mode="json",
+        include={"epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "precision", "seed", "lora"},
+    )
+    encoding = config.encoding
+    notes = [
+        f"Sequences longer than {encoding.max_tokens} tokens are cut on the {encoding.truncation_side}.",
+        f"EOS is {'' if encoding.append_eos else 'not '}appended to every sequence.",
+        "The measures above are on the set that chose the checkpoint: they flatter. Evaluate on a test set.",
+    ]
+    base = config.model.path or str(config.model.shape)
+    return model_card(base=base, data=described, settings=settings, measures=measures, notes=notes)
+
+
+def _compare_reloaded(model: RewardModel, folder: Path, examples: Sequence[Example]) -> None:
+    """The saved folder must give the same scores: loaded by us, and by plain transformers one text at a time.
+
+    Raises:
+        ModelError: when it does not.
+    """
+    groups = [example.group for example in examples]
+    with torch.no_grad():
+        expected = model(groups).cpu()
+        ours = load_reward_model(folder, device=str(model.device), precision="float32")(groups).cpu()
+        with quiet_transformers():
+            plain: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+        ids = [sequence for group in groups for sequence in group.sequences()]
+        theirs = torch.cat([plain(input_ids=torch.tensor([sequence])).logits[0] for sequence in ids])
+    scale = expected.abs().clamp(min=1)
+    for name, found in (("rewardlab", ours), ("transformers", theirs)):
+        difference = ((found - expected).abs() / scale).max().item()
+        # Adapters are merged into the weights on saving, which rounds once more.
+        if not difference <= SAME_SCORE * (10 if model.network is not model.plain_network else 1):
+            problem = Problem(str(folder), f"scores that differ by {difference:.1e} when loaded with {name}", "none")
+            raise ModelError("The saved model does not give the scores it had", [problem])
+
+
+def _checkpoint_activations(model: RewardModel) -> None:
+    network: Any = model.network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers warns that the cache is off, which it is anyway
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if model.network is not model.plain_network:
+        network.enable_input_require_grads()
