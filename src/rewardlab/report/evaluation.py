@@ -1,0 +1,360 @@
+"""The sections on one evaluation: accuracy, calibration, length, and the browser of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from rewardlab.records import Estimate
+from rewardlab.report import examples, figures
+from rewardlab.report.blocks import Figure, Section, disclosure, dot_rows, estimate_table, sentence, table
+from rewardlab.report.html import Html, content, element, json_island
+from rewardlab.report.inputs import AccuracyFile, Evaluation, Stage
+from rewardlab.report.words import DASH, estimate_words, name_of, plain_number, scalar_words
+
+_MOST_SINGLE_ROWS = 12
+"""Subsets or folds drawn in one figure; more stand in the table."""
+
+
+def evaluation_sections(stage: Stage[Evaluation], *, suffix: str, several: bool, most: int, seed: int) -> list[Section]:
+    """The sections on one evaluation.
+
+    Args:
+        stage: what to show.
+        suffix: added to the names of sections and figures, so that they are unique in the page.
+        several: whether other evaluations stand beside it, so that titles name the stage.
+        most: pairs to carry along in the browser of examples.
+        seed: of the pairs drawn at random.
+    """
+    result = stage.content.file
+    of = f" \N{MIDDLE DOT} {stage.label}" if several else ""
+    return [
+        _accuracy(result, suffix, of),
+        _calibration(result, suffix, of),
+        _length(result, stage.content.pairs, suffix, of, seed),
+        _examples(stage.content.pairs, suffix, of, most, seed),
+    ]
+
+
+def comparison(stages: Sequence[Stage[Evaluation]]) -> Figure:
+    """The accuracies of several evaluations in one picture."""
+    rows: list[dict[str, Any]] = []
+    words = []
+    for stage in stages:
+        found = [item for item in [stage.content.file.estimate("accuracy")] if item is not None]
+        rows += [{**row, "label": stage.label} for row in dot_rows(found)]
+        words += [f"{stage.label} {estimate_words(item)}" for item in found]
+    spec = figures.dots_with_intervals(rows, axis_title="accuracy (%)", reference=0.5, reference_label="coin flip")
+    reading = (
+        "Overlapping intervals are no proof of equality: runs scored on the same pairs are compared pair by pair "
+        "with rewardlab runs compare."
+    )
+    return Figure("comparison", "Accuracy of every evaluation", f"{'; '.join(words)}.", reading, spec)
+
+
+def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
+    model = _group(result, "accuracy", lambda name: name == "accuracy")
+    accuracies = lambda name: name.endswith(".accuracy")  # noqa: E731
+    controls = [*_group(result, "ignorance", accuracies), *_group(result, "baselines", accuracies)]
+    shown = [*model, *controls]
+    families = _group(result, "accuracy", lambda name: name.startswith(("accuracy.subset.", "accuracy.fold.")))
+    rest = _group(result, "accuracy", lambda name: name.startswith("accuracy.ties"))
+    differences = [
+        item
+        for group in ("ignorance", "baselines")
+        for item in _group(result, group, lambda name: name.endswith((".lost", ".gain")))
+    ]
+    blocks: list[Figure | Html] = [
+        _dots(
+            f"accuracy{suffix}",
+            "The model beside models that know less",
+            shown,
+            "The blue dot is the model; the orange ones know less: no prompt, the wrong prompt, only words, only "
+            "length. Bars are intervals, the dashed line is a coin flip. Only what lies to the right of every "
+            "orange dot is evidence that the model reads the answer in the light of the prompt.",
+            comparisons=[item.name for item in controls],
+            numbers=[*shown, *differences, *rest],
+        )
+    ]
+    if families:
+        blocks.append(
+            _dots(
+                f"families{suffix}",
+                "Accuracy by subset and fold",
+                [*model, *families][: _MOST_SINGLE_ROWS + 1],
+                "Small subsets have wide intervals; expect one interval in twenty to miss by chance alone.",
+            )
+        )
+    if result.curves.margins:
+        blocks.append(_margins(result, suffix))
+    agreement = result.estimates.get("agreement", [])
+    if any(item.value is not None for item in agreement):
+        blocks.append(estimate_table("Agreement with the rewards that come with the candidates", agreement))
+    lead = (
+        f"How often the answer that people chose gets the higher score, on the split {result.split} "
+        f"({_count(result, 'pairs')} pairs, {_count(result, 'prompts')} prompts). A tie counts one half."
+    )
+    return Section(f"accuracy{suffix}", f"Accuracy{of}", lead, blocks)
+
+
+def _margins(result: AccuracyFile, suffix: str) -> Figure:
+    rows = _rows(result.curves.margins)
+    mean = result.estimate("margin.mean")
+    finding = f"Mean margin {estimate_words(mean)} reward units." if mean and mean.value is not None else "Margins."
+    numbers = content(
+        [
+            estimate_table("Margins", result.estimates.get("margin", [])),
+            _bins("Pairs by margin", rows, {"low": "From", "high": "To", "n": "Pairs"}),
+        ]
+    )
+    reading = (
+        "Each bar counts pairs by how much higher the chosen answer scored. Bars left of zero are pairs that the "
+        "model ranks wrong; far left are those it gets wrong with confidence, worth reading below."
+    )
+    spec = figures.margin_histogram(rows)
+    return Figure(f"margins{suffix}", "How far apart the two scores are", finding, reading, spec, numbers)
+
+
+def _calibration(result: AccuracyFile, suffix: str, of: str) -> Section:
+    ece = result.estimate("calibration.ece")
+    chance = result.estimate("calibration.ece_if_calibrated")
+    finding = sentence([item for item in (ece, chance) if item is not None])
+    headers = {
+        "predicted": "Predicted (%)",
+        "observed": "Observed (%)",
+        "observed_low": "Interval from",
+        "observed_high": "Interval to",
+        "n": "Cases",
+    }
+    reliability, confident = _rows(result.curves.reliability), _rows(result.curves.confidence)
+    blocks: list[Figure | Html] = []
+    if reliability:
+        reading = (
+            "A difference of scores implies a chance that the first answer is the preferred one. On the dashed line "
+            "these chances are right; a curve flatter than the line means that the model is too sure of itself, a "
+            "steeper one that it is too timid."
+        )
+        spec = figures.reliability_curve(
+            reliability,
+            x_title="predicted chance of being chosen (%)",
+            y_title="share that was chosen (%)",
+        )
+        numbers = _bins("Reliability", reliability, headers, percent=True)
+        blocks.append(Figure(f"reliability{suffix}", "Reliability", finding, reading, spec, numbers, half=True))
+    if confident:
+        reading = (
+            "The same pairs by how sure the model is of its own ranking. The calibration error (ECE) is the mean "
+            "distance of these dots from the dashed line, weighted by pairs. It is never zero on a finite sample: "
+            "compare it with what chance alone would give."
+        )
+        spec = figures.reliability_curve(
+            confident, x_title="confidence of the model (%)", y_title="accuracy (%)", low=0.5
+        )
+        numbers = _bins("Confidence and accuracy", confident, headers, percent=True)
+        blocks.append(Figure(f"confidence{suffix}", "Confidence", finding, reading, spec, numbers, half=True))
+    blocks.append(estimate_table("Calibration", result.estimates.get("calibration", [])))
+    lead = "Whether the differences of scores can be taken for chances, as best-of-n sampling and PPO do."
+    return Section(f"calibration{suffix}", f"Calibration{of}", lead, blocks)
+
+
+def _length(result: AccuracyFile, pairs: Sequence[Mapping[str, Any]], suffix: str, of: str, seed: int) -> Section:
+    def tokens(*leaves: str) -> list[Estimate]:
+        found = [result.estimate(f"length.tokens.{leaf}") for leaf in leaves]
+        return [item for item in found if item is not None]
+
+    split = tokens("accuracy_longer_chosen", "accuracy_shorter_chosen", "accuracy_balanced", "heuristic_accuracy")
+    correlations = tokens(
+        "delta_pearson", "delta_spearman", "pooled_pearson", "pooled_spearman",
+        "within_prompt_pearson", "within_prompt_kendall",
+    )  # fmt: skip
+    blocks: list[Figure | Html] = [
+        _dots(
+            f"length-accuracy{suffix}",
+            "Accuracy where length points the right way, and where it does not",
+            split,
+            "A model that only counted words would be right wherever the longer answer was chosen and wrong wherever "
+            "the shorter one was. On the length-balanced subset length is no help; what is left there above a coin "
+            "flip is not length.",
+            comparisons=["length.tokens.heuristic_accuracy"],
+        )
+    ]
+    bins = _rows(result.curves.length_bins)
+    if bins:
+        blocks += [_accuracy_by_length(result, bins, suffix), _scatter(result, bins, pairs, suffix, seed)]
+    scores = _rows(result.curves.length_scores)
+    if any(row["n"] for row in scores):
+        finding = sentence(tokens("pooled_pearson"))
+        reading = (
+            "Each dot is the mean score of answers of about that length, the band one standard deviation of single "
+            "answers either way (not an interval of the mean). A rising line within the band means that length moves "
+            "scores less than everything else together."
+        )
+        headers = {
+            "low": "From",
+            "high": "To",
+            "n": "Answers",
+            "mean_score": "Mean score",
+            "sd_score": "Standard deviation",
+        }
+        blocks.append(
+            Figure(
+                f"length-scores{suffix}",
+                "Score of single answers by their length",
+                finding,
+                reading,
+                figures.score_by_length(scores),
+                _bins("Scores by length", scores, headers),
+            )
+        )
+    blocks.append(
+        _dots(
+            f"length-correlations{suffix}",
+            "Correlation of length and score",
+            correlations,
+            "Zero is no relation. Within a prompt is the cleanest reading: the same question, answers of different "
+            "length. The pooled numbers also mix in that some prompts get longer and better answers than others.",
+            axis_title="correlation",
+            reference=0.0,
+            reference_label="none",
+        )
+    )
+    blocks.append(disclosure("All length measures, in tokens and in characters", *_length_tables(result)))
+    lead = (
+        "How much of the accuracy is length. Differences are chosen minus rejected, in tokens of the model that "
+        f"scores; {_count(result, 'equal_length_pairs')} pairs are equally long."
+    )
+    return Section(f"length{suffix}", f"Length{of}", lead, blocks)
+
+
+def _length_tables(result: AccuracyFile) -> list[Html]:
+    group = result.estimates.get("length", [])
+    tables = [
+        estimate_table(f"Length in {unit}", [item for item in group if item.name.startswith(f"length.{unit}.")])
+        for unit in ("tokens", "characters")
+    ]
+    balanced = _rows(result.curves.balanced_bins)
+    headers = {
+        "low": "More than",
+        "high": "Up to",
+        "longer_chosen": "Longer chosen",
+        "shorter_chosen": "Shorter chosen",
+        "kept": "Kept of each",
+    }
+    title = "The length-balanced subset, by absolute difference in tokens"
+    return [*tables, _bins(title, [row for row in balanced if row["longer_chosen"] or row["shorter_chosen"]], headers)]
+
+
+def _accuracy_by_length(result: AccuracyFile, bins: Sequence[Mapping[str, Any]], suffix: str) -> Figure:
+    gap = result.estimate("length.tokens.accuracy_gap")
+    finding = sentence([gap] if gap else [])
+    reading = (
+        "Each step is the accuracy on the pairs whose lengths differ by that much, the box its interval. A staircase "
+        "that climbs to the right means that the model follows length. The outermost steps are open: they "
+        "hold everything beyond."
+    )
+    headers = {
+        "low": "From",
+        "high": "Below",
+        "n": "Pairs",
+        "accuracy": "Accuracy (%)",
+        "accuracy_low": "Interval from",
+        "accuracy_high": "Interval to",
+    }
+    numbers = _bins("Accuracy by difference in length", bins, headers, percent=True)
+    title = "Accuracy by difference in length"
+    return Figure(f"length-bins{suffix}", title, finding, reading, figures.accuracy_by_length(bins), numbers)
+
+
+def _scatter(
+    result: AccuracyFile, bins: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], suffix: str, seed: int
+) -> Figure:
+    points = examples.points(pairs, seed=seed)
+    found = [result.estimate(f"length.tokens.{leaf}") for leaf in ("delta_pearson", "longer_scores_higher")]
+    drawn = "every pair" if len(points) == len(pairs) else f"{len(points):,} of {len(pairs):,} pairs, drawn at random"
+    reading = (
+        f"A dot is a pair ({drawn}); above the dashed line the model agrees with the choice. The grey line is the "
+        "mean of all pairs of about that difference in length: if length played no part, it would be level."
+    )
+    headers = {"low": "From", "high": "Below", "n": "Pairs", "mean_margin": "Mean difference of scores"}
+    return Figure(
+        f"length-scatter{suffix}",
+        "Difference in length against difference in score",
+        sentence([item for item in found if item is not None]),
+        reading,
+        figures.length_scatter(points, bins),
+        _bins("Mean difference of scores by difference in length", bins, headers),
+    )
+
+
+def _examples(pairs: Sequence[Mapping[str, Any]], suffix: str, of: str, most: int, seed: int) -> Section:
+    selection = examples.select(pairs, most=most, seed=seed)
+    name = f"examples{suffix}"
+    island = json_island(f"{name}-data", {"rows": selection.rows, "total": selection.total})
+    browser = element(
+        "div",
+        element("noscript", "The browser of examples needs JavaScript."),
+        class_="browser",
+        data_rows=f"{name}-data",
+    )
+    lead = (
+        f"{selection.words} Words that only the chosen answer has are underlined, words that only the rejected one has "
+        "are struck through."
+    )
+    return Section(name, f"Examples{of}", lead, [browser, island])
+
+
+def _dots(
+    name: str,
+    title: str,
+    estimates: Sequence[Estimate],
+    reading: str,
+    *,
+    comparisons: Sequence[str] = (),
+    axis_title: str = "accuracy (%)",
+    reference: float = 0.5,
+    reference_label: str = "coin flip",
+    numbers: Sequence[Estimate] = (),
+) -> Figure:
+    spec = figures.dots_with_intervals(
+        dot_rows(estimates, comparisons),
+        axis_title=axis_title,
+        reference=reference,
+        reference_label=reference_label,
+        percent=axis_title.endswith("(%)"),
+    )
+    missing = [f"{name_of(item)}: {item.reason}" for item in estimates if item.value is None]
+    words = f"{reading} Not drawn: {'; '.join(missing)}." if missing else reading
+    figures_table = estimate_table(title, numbers or estimates)
+    return Figure(name, title, sentence(estimates), words, spec, figures_table, plain=False)
+
+
+def _bins(
+    caption: str, rows: Sequence[Mapping[str, Any]], headers: Mapping[str, str], *, percent: bool = False
+) -> Html:
+    """Rows of a curve as a table; with `percent`, fractions are shown in per cent."""
+    shares = {"predicted", "observed", "observed_low", "observed_high", "accuracy", "accuracy_low", "accuracy_high"}
+
+    def words(name: str, value: Any) -> str:
+        if value is None:
+            return "open" if name in ("low", "high") else DASH
+        if percent and name in shares:
+            return plain_number(100.0 * value, 1)
+        return f"{value:g}" if name in ("low", "high") else scalar_words(value)
+
+    cells = [[words(name, row[name]) for name in headers] for row in rows]
+    return table(caption, list(headers.values()), cells, numeric=range(1, len(headers)))
+
+
+def _group(result: AccuracyFile, group: str, wanted: Any) -> list[Estimate]:
+    return [item for item in result.estimates.get(group, []) if wanted(item.name)]
+
+
+def _rows(bins: Sequence[BaseModel]) -> list[dict[str, Any]]:
+    return [item.model_dump() for item in bins]
+
+
+def _count(result: AccuracyFile, name: str) -> str:
+    value = result.counts.get(name)
+    return "an unknown number of" if value is None else f"{value:,}"

@@ -1,0 +1,156 @@
+"""Which pairs the page carries along, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rewardlab.report.html import visible
+
+Row = Mapping[str, Any]
+
+LONGEST_TEXT_CHARACTERS = 4_000
+LARGEST_EXAMPLES_BYTES = 6_000_000
+MOST_POINTS = 1_500
+EXCERPT_CHARACTERS = 140
+SHORTEST_PARAGRAPH = 15
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Pairs for the browser of examples.
+
+    Attributes:
+        rows: JSON objects with short keys, in the order of the input.
+        total: pairs there are.
+        words: how the rows were chosen, for the reader.
+    """
+
+    rows: list[dict[str, Any]]
+    total: int
+    words: str
+
+
+def select(pairs: Sequence[Row], *, most: int, seed: int) -> Selection:
+    """All pairs where they are few; else a third most wrong, a third most right and the rest at random.
+
+    A text beyond 4,000 characters is cut, and when the rows would take more than 6 MB, the last random ones
+    are left out.
+
+    Args:
+        pairs: rows of pairs.parquet.
+        most: the largest number of pairs to carry along.
+        seed: of the random third.
+    """
+    order = _priority(pairs, most, seed)
+    kept: list[tuple[int, dict[str, Any]]] = []
+    room = LARGEST_EXAMPLES_BYTES
+    for index in order:
+        row = _embedded(pairs[index], index)
+        room -= len(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if room < 0:
+            break
+        kept.append((index, row))
+    rows = [row for _, row in sorted(kept, key=lambda item: item[0])]
+    return Selection(rows, len(pairs), _selection_words(len(rows), len(pairs)))
+
+
+def points(pairs: Sequence[Row], *, seed: int, most: int = MOST_POINTS) -> list[dict[str, Any]]:
+    """Rows for the scatter of length against score: all pairs, or a random sample of `most`."""
+    finite = [row for row in pairs if _finite(row["margin"]) is not None]
+    if len(finite) > most:
+        chosen = np.random.default_rng(seed).choice(len(finite), size=most, replace=False)
+        finite = [finite[index] for index in sorted(chosen.tolist())]
+    return [
+        {
+            "tokens": row["chosen_tokens"] - row["rejected_tokens"],
+            "reward": round(row["margin"], 4),
+            "ranked": ranked(row["margin"]),
+            "prompt": excerpt(row["prompt"]),
+        }
+        for row in finite
+    ]
+
+
+def ranked(margin: float) -> str:
+    """`right`, `wrong` or `tie`, by the sign of chosen minus rejected score."""
+    return "right" if margin > 0 else "wrong" if margin < 0 else "tie"
+
+
+def excerpt(text: str) -> str:
+    """The last paragraph of a prompt that says something, on one line: what the answers answer stands last."""
+    paragraphs = [paragraph for paragraph in re.split(r"\n\s*\n", text) if len(paragraph) > SHORTEST_PARAGRAPH]
+    line = " ".join(visible(paragraphs[-1] if paragraphs else text).split())
+    if len(line) <= EXCERPT_CHARACTERS:
+        return line
+    return f"{line[:EXCERPT_CHARACTERS]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _priority(pairs: Sequence[Row], most: int, seed: int) -> list[int]:
+    """Indices of the pairs to carry along, the most telling first."""
+    # Not a number sorts nowhere: such pairs count as ties here, and say so in the browser.
+    margins = [_finite(row["margin"]) or 0.0 for row in pairs]
+    by_margin = sorted(range(len(pairs)), key=lambda index: (margins[index], index))
+    if len(pairs) <= most:
+        ends = [index for pair in zip(by_margin, reversed(by_margin), strict=True) for index in pair]
+        return list(dict.fromkeys(ends))
+    third = most // 3
+    ends = [*by_margin[:third], *by_margin[len(by_margin) - third :]]
+    middle = by_margin[third : len(by_margin) - third]
+    drawn = np.random.default_rng(seed).choice(len(middle), size=most - len(ends), replace=False)
+    return [*ends, *(middle[index] for index in drawn.tolist())]
+
+
+def _embedded(row: Row, index: int) -> dict[str, Any]:
+    margin = _finite(row["margin"])
+    return {
+        "index": index,
+        "id": row["pair_id"],
+        "source": row["source"],
+        "subset": row["subset"],
+        "fold": row["fold"],
+        "excerpt": excerpt(row["prompt"]),
+        "prompt": _cut(row["prompt"]),
+        "margin": margin,
+        "given": _finite(row["given_margin"]),
+        "ranked": "unknown" if margin is None else ranked(margin),
+        "delta": row["chosen_tokens"] - row["rejected_tokens"],
+        "chosen": _side(row, "chosen"),
+        "rejected": _side(row, "rejected"),
+    }
+
+
+def _side(row: Row, side: str) -> dict[str, Any]:
+    return {
+        "text": _cut(row[side]),
+        "score": _finite(row[f"{side}_score"]),
+        "tokens": row[f"{side}_tokens"],
+        "characters": row[f"{side}_characters"],
+        "truncated": bool(row[f"{side}_truncated"]),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST_TEXT_CHARACTERS:
+        return text
+    hidden = len(text) - LONGEST_TEXT_CHARACTERS
+    return f"{text[:LONGEST_TEXT_CHARACTERS]} [\N{HORIZONTAL ELLIPSIS} {hidden:,} more characters in pairs.parquet]"
+
+
+def _selection_words(kept: int, total: int) -> str:
+    if kept == total:
+        return f"All {total:,} pairs are here."
+    return (
+        f"{kept:,} of {total:,} pairs are here: those ranked most wrong, those ranked most right, and the rest "
+        f"drawn at random. {total - kept:,} are left out to keep the page small; pairs.parquet has them all."
+    )

@@ -1,0 +1,504 @@
+"""The figures of a report as Vega-Lite specifications: plain dictionaries, data included.
+
+Each public function takes a table (a list of rows) and returns one specification of a fixed width; the page
+stretches it to the reader's screen and `write_images` makes SVG and PNG files of it.
+
+Conventions: accuracies and shares come as fractions and are drawn in per cent; differences are always chosen
+minus rejected; the colour blue means ranked right or "this model", orange wrong or "for comparison". The two,
+and the grey beside them, are told apart by colour-blind readers and keep a contrast of 3:1 on white and on
+the page's dark background.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from rewardlab.store import files
+
+Spec = dict[str, Any]
+Row = Mapping[str, Any]
+
+VEGA_LITE = "https://vega.github.io/schema/vega-lite/v6.json"
+BLUE, ORANGE, GREY = "#2f7fd1", "#d1701a", "#7d8590"
+WIDTH_PIXELS, HEIGHT_PIXELS = 640, 300
+ROW_PIXELS = 48
+NARROW_PIXELS = 460
+PNG_SCALE = 2.0
+LENGTH_TITLE = "length of chosen minus rejected (tokens)"
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
+CONFIG: Spec = {
+    "background": "#ffffff",
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelFontSize": 12,
+        "titleFontSize": 12.5,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+        "labelColor": "#4b5560",
+        "titleColor": "#20262d",
+        "gridColor": "#e4e8ec",
+        "domainColor": "#b6bec7",
+        "tickColor": "#b6bec7",
+        "labelOverlap": True,
+    },
+    "legend": {
+        "orient": "top",
+        "title": None,
+        "labelFontSize": 12.5,
+        "labelColor": "#20262d",
+        "symbolSize": 90,
+        "symbolOpacity": 1,
+        "offset": 6,
+        "columnPadding": 18,
+    },
+    "text": {"color": "#20262d", "fontSize": 12.5},
+}
+
+
+def dots_with_intervals(
+    rows: Sequence[Row], *, axis_title: str, reference: float | None, reference_label: str = "", percent: bool = True
+) -> Spec:
+    """One line per number: its name above, a dot with its interval, the figures at the right.
+
+    Args:
+        rows: `label, value, low, high, text, short, n, method, reading, role`: the numbers in words with and
+            without interval; `role` is "model" or "comparison"; `low` and `high` may be None, `value` not.
+        axis_title: with the unit.
+        reference: where a vertical line stands (.5 for a coin), in the units of `value`; None for none.
+        reference_label: what the line means.
+        percent: fractions that are drawn in per cent.
+    """
+    factor = 100.0 if percent else 1.0
+    values = [{**_scaled(row, ("value", "low", "high"), factor), "line": line} for line, row in enumerate(rows)]
+    line = {"field": "line", "type": "ordinal", "axis": None, "scale": {"paddingOuter": 0.35}}
+    x: Spec = {
+        "type": "quantitative",
+        "title": axis_title,
+        "scale": {
+            "domain": _domain(values, None if reference is None else reference * factor),
+            "zero": False,
+            "nice": False,
+        },
+        "axis": {"tickCount": 7},
+    }
+    # A phone has no room for the interval beside the name; the table below the figure has it.
+    figures_text = {"condition": {"test": f"width < {NARROW_PIXELS}", "field": "short"}, "field": "text"}
+    color = {"field": "role", "type": "nominal", "legend": None, "scale": _scale({"model": BLUE, "comparison": ORANGE})}
+    tooltip = _tooltip({"label": "", "text": "Estimate", "n": "n", "method": "Interval", "reading": "How to read it"})
+    text = {"type": "text", "baseline": "middle", "dy": -16}
+    room = {"expr": f"width - (width < {NARROW_PIXELS} ? 90 : 180)"}
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 3, "strokeCap": "round", "opacity": 0.55},
+            "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}, "color": color},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
+            "encoding": {"x": {"field": "value", **x}, "color": color, "tooltip": tooltip},
+        },
+        {
+            "mark": {**text, "align": "left", "limit": room},
+            "encoding": {"x": {"value": 0}, "text": {"field": "label"}},
+        },
+        {
+            "mark": {**text, "align": "right", "fontWeight": "bold"},
+            "encoding": {"x": {"value": "width"}, "text": figures_text},
+        },
+    ]
+    if reference is not None:
+        layers.insert(0, _reference_line("x", reference * factor, reference_label, x["scale"]))
+    return _spec(values, layers, height=ROW_PIXELS * max(len(values), 1), encoding={"y": line})
+
+
+def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = False, height: int = HEIGHT_PIXELS) -> Spec:
+    """One measure over optimiser steps, a colour per split and a line per fold.
+
+    Args:
+        rows: `step, value, split, fold`.
+        axis_title: with the unit.
+        percent: fractions that are drawn in per cent.
+        height: in pixels.
+    """
+    values = [_scaled(row, ("value",), 100.0 if percent else 1.0) for row in rows]
+    splits = list(dict.fromkeys(str(row["split"]) for row in rows))
+    palette = [BLUE, ORANGE, "#8a5fc0", "#1f9183", GREY]
+    # Training loss comes first where there is one; held-out measures keep their colour in every figure.
+    colors = {split: ORANGE if split == "val" else BLUE if split == "train" else "" for split in splits}
+    spare = [color for color in palette if color not in colors.values()]
+    colors = {split: color or spare[index % len(spare)] for index, (split, color) in enumerate(colors.items())}
+    encoding = {
+        "x": {
+            "field": "step",
+            "type": "quantitative",
+            "title": "optimiser steps",
+            "axis": {"format": "d", "tickCount": 6, "grid": False},
+            "scale": {"zero": True, "nice": False},
+        },
+        "y": {"field": "value", "type": "quantitative", "title": axis_title, "scale": {"zero": False}},
+        "color": {"field": "split", "type": "nominal", "scale": _scale(colors), "sort": splits},
+        "detail": {"field": "fold"},
+    }
+    tooltip = [*_tooltip({"fold": "Fold", "split": "Split", "step": "Step"}), _number("value", axis_title)]
+    # Training is logged often and its points would run together: they are there for the pointer only.
+    dots = {"condition": {"test": "datum.split == 'train'", "value": 0}, "value": 1}
+    layers: list[Spec] = [
+        {"mark": {"type": "line", "strokeWidth": 2, "opacity": 0.75}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 36},
+            "encoding": {"tooltip": tooltip, "opacity": dots},
+        },
+    ]
+    return _spec(values, layers, height=height, encoding=encoding)
+
+
+def reliability_curve(rows: Sequence[Row], *, x_title: str, y_title: str, low: float = 0.0) -> Spec:
+    """What was predicted against what happened, with intervals and the diagonal of perfect calibration.
+
+    Args:
+        rows: `n, predicted, observed, observed_low, observed_high`, fractions.
+        x_title: what was predicted.
+        y_title: what happened.
+        low: where the diagonal begins: 0 for probabilities, .5 for confidences.
+    """
+    names = ("predicted", "observed", "observed_low", "observed_high")
+    values = [_scaled(row, names, 100.0) for row in rows]
+    seen = [row["observed_low"] for row in values if row["observed_low"] is not None]
+    floor = 10.0 * math.floor(min([low * 100.0, *seen]) / 10.0)
+    axis = {"tickCount": 6}
+    x_scale, y_scale = {"domain": [low * 100.0, 100.0]}, {"domain": [floor, 100.0]}
+    x = {"field": "predicted", "type": "quantitative", "title": x_title, "scale": x_scale, "axis": axis}
+    y = {"type": "quantitative", "title": y_title, "scale": y_scale, "axis": axis}
+    tooltip = [
+        _number("predicted", "Predicted (%)", ".1f"),
+        _number("observed", "Observed (%)", ".1f"),
+        _number("observed_low", "Interval from (%)", ".1f"),
+        _number("observed_high", "Interval to (%)", ".1f"),
+        *_tooltip({"n": "Cases"}),
+    ]
+    diagonal = [{"predicted": end, "observed": end} for end in (low * 100.0, 100.0)]
+    layers: list[Spec] = [
+        {
+            "data": {"values": diagonal},
+            "mark": {"type": "line", "color": GREY, "strokeDash": [5, 4], "strokeWidth": 1.5},
+            "encoding": {"x": x, "y": {"field": "observed", **y}},
+        },
+        {
+            "mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.5, "color": BLUE, "strokeCap": "round"},
+            "encoding": {"x": x, "y": {"field": "observed_low", **y}, "y2": {"field": "observed_high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1, "color": BLUE},
+            "encoding": {"x": x, "y": {"field": "observed", **y}, "tooltip": tooltip},
+        },
+    ]
+    return _spec(values, layers, height=340)
+
+
+def margin_histogram(rows: Sequence[Row]) -> Spec:
+    """How far apart the two scores are, coloured by which side of zero they fall on.
+
+    Args:
+        rows: `low, high, n, accuracy`; bins of chosen minus rejected score.
+    """
+    values = [{**row, "side": "ranked right" if row["low"] >= 0 else "ranked wrong"} for row in rows]
+    straddling = [row for row in rows if row["low"] < 0 < row["high"]]
+    for row in values:
+        if row["low"] < 0 < row["high"]:
+            row["side"] = "either"
+    colors = {"ranked wrong": ORANGE, **({"either": GREY} if straddling else {}), "ranked right": BLUE}
+    bar: Spec = {
+        "mark": {"type": "bar", "binSpacing": 1},
+        "encoding": {
+            "x": {
+                "field": "low",
+                "bin": "binned",
+                "type": "quantitative",
+                "title": "score of chosen minus rejected (reward units)",
+                "axis": {"tickCount": 9, "grid": False},
+            },
+            "x2": {"field": "high"},
+            "y": {"field": "n", "type": "quantitative", "title": "pairs"},
+            "color": {"field": "side", "type": "nominal", "scale": _scale(colors), "sort": list(colors)},
+            "tooltip": [_number("low", "From"), _number("high", "To"), *_tooltip({"n": "Pairs"})],
+        },
+    }
+    return _spec(values, [bar, _reference_line("x", 0.0)], height=240)
+
+
+def accuracy_by_length(rows: Sequence[Row]) -> Spec:
+    """Accuracy against the difference in length, a step per bin with its interval.
+
+    Args:
+        rows: `low, high, n, accuracy, accuracy_low, accuracy_high`; bins of chosen minus rejected tokens, the
+            outer ones open (`low` or `high` None), drawn as wide as their neighbour.
+    """
+    values = [
+        _scaled(row, ("accuracy", "accuracy_low", "accuracy_high"), 100.0) for row in closed_bins(rows) if row["n"]
+    ]
+    x = {
+        "type": "quantitative",
+        "title": LENGTH_TITLE,
+        "scale": {"zero": False, "nice": False},
+        "axis": {"tickCount": 8},
+    }
+    y = {"type": "quantitative", "title": "accuracy (%)", "scale": {"domain": [0, 100]}}
+    tooltip = [
+        *_tooltip({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
+        _number("accuracy", "Accuracy (%)", ".1f"),
+        _number("accuracy_low", "Interval from (%)", ".1f"),
+        _number("accuracy_high", "Interval to (%)", ".1f"),
+    ]
+    layers: list[Spec] = [
+        _reference_line("y", 50.0, "coin flip"),
+        _reference_line("x", 0.0),
+        {
+            "mark": {"type": "rect", "opacity": 0.22, "color": BLUE},
+            "encoding": {
+                "x": {"field": "low", **x},
+                "x2": {"field": "high"},
+                "y": {"field": "accuracy_low", **y},
+                "y2": {"field": "accuracy_high"},
+                "tooltip": tooltip,
+            },
+        },
+        {
+            "mark": {"type": "rule", "strokeWidth": 3, "color": BLUE},
+            "encoding": {
+                "x": {"field": "low", **x},
+                "x2": {"field": "high"},
+                "y": {"field": "accuracy", **y},
+                "tooltip": tooltip,
+            },
+        },
+    ]
+    return _spec(values, layers)
+
+
+def length_scatter(points: Sequence[Row], means: Sequence[Row]) -> Spec:
+    """Difference in length against difference in reward, a dot per pair, and the mean by length.
+
+    Args:
+        points: `tokens, reward, ranked, prompt`; both differences chosen minus rejected; `ranked` is "right",
+            "wrong" or "tie".
+        means: `low, high, n, mean_margin`, bins of the difference in tokens over all pairs.
+    """
+    x = {"type": "quantitative", "title": LENGTH_TITLE, "axis": {"tickCount": 8}}
+    y = {"type": "quantitative", "title": "score of chosen minus rejected (reward units)"}
+    colors = {"ranked right": BLUE, "ranked wrong": ORANGE, "tie": GREY}
+    present = {f"ranked {row['ranked']}" if row["ranked"] != "tie" else "tie" for row in points}
+    values = [
+        {**row, "ranked": row["ranked"] if row["ranked"] == "tie" else f"ranked {row['ranked']}"} for row in points
+    ]
+    spread = [row["tokens"] for row in points]
+    line = [
+        {**row, "middle": (row["low"] + row["high"]) / 2}
+        for row in closed_bins(means, ends=(min(spread, default=0), max(spread, default=0)))
+        if row["n"] and row.get("mean_margin") is not None
+    ]
+    opacity = min(0.75, max(0.2, 12.0 / math.sqrt(max(len(points), 1))))
+    mean_tooltip = [
+        *_tooltip({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
+        _number("mean_margin", "Mean difference of scores"),
+    ]
+    mean_encoding = {"x": {"field": "middle", **x}, "y": {"field": "mean_margin", **y}}
+    layers: list[Spec] = [
+        _reference_line("x", 0.0),
+        _reference_line("y", 0.0),
+        {
+            "mark": {"type": "point", "filled": True, "size": 30, "opacity": opacity},
+            "encoding": {
+                "x": {"field": "tokens", **x},
+                "y": {"field": "reward", **y},
+                "color": {
+                    "field": "ranked",
+                    "type": "nominal",
+                    "scale": _scale({name: color for name, color in colors.items() if name in present}),
+                },
+                "tooltip": [
+                    *_tooltip({"prompt": "Prompt", "ranked": "Result"}),
+                    _number("tokens", "Difference in tokens", "+d"),
+                    _number("reward", "Difference of scores", "+.3f"),
+                ],
+            },
+        },
+        {
+            "data": {"values": line},
+            "mark": {"type": "line", "color": "#5b6570", "strokeWidth": 2.5, "interpolate": "monotone"},
+            "encoding": mean_encoding,
+        },
+        {
+            "data": {"values": line},
+            "mark": {"type": "point", "filled": True, "color": "#5b6570", "size": 55, "opacity": 1},
+            "encoding": {**mean_encoding, "tooltip": mean_tooltip},
+        },
+    ]
+    return _spec(values, layers, height=360)
+
+
+def score_by_length(rows: Sequence[Row]) -> Spec:
+    """Mean score of single answers by their length, with one standard deviation either way.
+
+    Args:
+        rows: `low, high, n, mean_score, sd_score`; bins of completion tokens, the outer ones possibly open.
+    """
+    values = []
+    for row in closed_bins(rows):
+        if row["n"] and row["mean_score"] is not None:
+            spread = row["sd_score"] or 0.0
+            extra = {"below": row["mean_score"] - spread, "above": row["mean_score"] + spread}
+            values.append({**row, **extra, "middle": (row["low"] + row["high"]) / 2})
+    x = {"field": "middle", "type": "quantitative", "title": "length of the answer (tokens)", "axis": {"tickCount": 8}}
+    y = {"type": "quantitative", "title": "score (reward units)", "scale": {"zero": False}}
+    tooltip = [
+        *_tooltip({"range": "Tokens", "n": "Answers"}),
+        _number("mean_score", "Mean score"),
+        _number("sd_score", "Standard deviation"),
+    ]
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "area", "opacity": 0.16, "color": BLUE, "interpolate": "monotone"},
+            "encoding": {"x": x, "y": {"field": "below", **y}, "y2": {"field": "above"}},
+        },
+        {
+            "mark": {"type": "line", "color": BLUE, "strokeWidth": 2.5, "interpolate": "monotone"},
+            "encoding": {"x": x, "y": {"field": "mean_score", **y}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "color": BLUE, "size": 60, "opacity": 1},
+            "encoding": {"x": x, "y": {"field": "mean_score", **y}, "tooltip": tooltip},
+        },
+    ]
+    return _spec(values, layers, height=260)
+
+
+def closed_bins(rows: Sequence[Row], ends: tuple[float, float] | None = None) -> list[dict[str, Any]]:
+    """Bins whose open ends are given a finite edge to draw, and a `range` in words that tells the truth.
+
+    Args:
+        rows: with `low` and `high`, of which the first `low` and the last `high` may be None.
+        ends: the smallest and largest value seen, to draw open bins up to; by default they are drawn as wide
+            as their neighbour.
+    """
+    closed = []
+    for index, row in enumerate(rows):
+        low, high = row["low"], row["high"]
+        words = _range_words(low, high)
+        if low is None and high is None:
+            low, high = ends or (0.0, 1.0)
+        elif low is None:
+            low = min(ends[0], high - 1) if ends else high - _width(rows, index + 1)
+        elif high is None:
+            high = max(ends[1], low + 1) if ends else low + _width(rows, index - 1)
+        closed.append({**row, "low": low, "high": high, "range": words})
+    return closed
+
+
+def stretched(spec: Spec) -> Spec:
+    """The same figure as wide as the element it stands in, on the page's own background."""
+    config = {**spec["config"], "background": "transparent"}
+    return {**spec, "width": "container", "config": config}
+
+
+def write_images(folder: Path, specs: Mapping[str, Spec]) -> list[str]:
+    """Write `<name>.svg` and `<name>.png` for each figure, all of them or none.
+
+    Returns:
+        The file names written, sorted.
+
+    Raises:
+        RunError: the folder cannot be written to, or the disk is full.
+    """
+    with files.atomic_folder(folder) as unfinished:
+        for name, spec in specs.items():
+            (unfinished / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
+            (unfinished / f"{name}.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _spec(
+    values: Sequence[Row], layers: list[Spec], *, height: Any = HEIGHT_PIXELS, encoding: Spec | None = None
+) -> Spec:
+    return {
+        "$schema": VEGA_LITE,
+        "width": WIDTH_PIXELS,
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "padding": 4,
+        "config": CONFIG,
+        "data": {"values": list(values)},
+        **({"encoding": encoding} if encoding else {}),
+        "layer": layers,
+    }
+
+
+def _reference_line(channel: str, value: float, label: str = "", scale: Spec | None = None) -> Spec:
+    """A dashed line at a value; its label, if any, stands at its end.
+
+    `scale` is that of the other layers where it is not the default, as layers share the union of their scales.
+    """
+    place: Spec = {"datum": value, "type": "quantitative", **({"scale": scale} if scale else {})}
+    line: Spec = {
+        "data": {"values": [{}]},
+        "mark": {"type": "rule", "color": GREY, "strokeDash": [4, 4], "strokeWidth": 1.25},
+        "encoding": {channel: place, **({"y": None} if channel == "x" else {})},
+    }
+    if not label:
+        return line
+    offset = {"align": "left", "dx": 5, "dy": -7} if channel == "x" else {"align": "right", "dx": -2, "dy": -7}
+    other = {"y": {"value": "height"}} if channel == "x" else {"x": {"value": "width"}}
+    text: Spec = {
+        "data": {"values": [{}]},
+        "mark": {"type": "text", "color": GREY, "fontSize": 11.5, "text": label, **offset},
+        "encoding": {channel: place, **other},
+    }
+    return {"layer": [line, text]}
+
+
+def _tooltip(titles: Mapping[str, str]) -> list[Spec]:
+    return [{"field": field, "type": "nominal", "title": title or field} for field, title in titles.items()]
+
+
+def _number(field: str, title: str, form: str = ".3f") -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, "format": form}
+
+
+def _scale(colors: Mapping[str, str]) -> Spec:
+    return {"domain": list(colors), "range": list(colors.values())}
+
+
+def _scaled(row: Row, names: Iterable[str], factor: float) -> dict[str, Any]:
+    changed = {name: None if row.get(name) is None else row[name] * factor for name in names}
+    return {**row, **changed}
+
+
+def _domain(values: Sequence[Row], reference: float | None) -> list[float]:
+    """Room for every value, interval and the reference, with a margin of 6 %."""
+    seen = [row[name] for row in values for name in ("value", "low", "high") if row.get(name) is not None]
+    seen += [] if reference is None else [reference]
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
+    room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+    return [low - room, high + room]
+
+
+def _width(rows: Sequence[Row], index: int) -> float:
+    """Width of the bin at `index`, or 1 where there is no such closed bin."""
+    row = rows[index] if 0 <= index < len(rows) else None
+    if row is None or row["low"] is None or row["high"] is None:
+        return 1.0
+    return float(row["high"] - row["low"])
+
+
+def _range_words(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "any"
+    if low is None:
+        return f"below {high:g}"
+    if high is None:
+        return f"{low:g} or more"
+    return f"{low:g} to {high:g}"

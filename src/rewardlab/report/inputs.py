@@ -1,0 +1,322 @@
+"""The folders of finished stages, read and checked before anything is drawn.
+
+The shapes here are the ones that `docs/architecture.md` promises; keys beyond them are let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow.lib
+import pyarrow.parquet
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rewardlab.errors import DataError, InputError, Problem
+from rewardlab.records import Estimate
+from rewardlab.store import files
+
+PAIR_COLUMNS = [
+    *("pair_id", "source", "subset", "fold", "prompt", "margin", "given_margin"),
+    *(
+        f"{side}{what}"
+        for side in ("chosen", "rejected")
+        for what in ("", "_score", "_tokens", "_characters", "_truncated")
+    ),
+]
+_SHOWN_SHAPE_PROBLEMS = 5
+
+
+class _Shape(BaseModel):
+    """Base of file shapes: finite numbers, further keys kept aside."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Check(_Shape):
+    """One check of the data doctor: how many rows of how many, how bad, how to read it, and examples."""
+
+    name: str
+    title: str
+    count: int | None
+    total: int | None
+    severity: str
+    reading: str
+    examples: list[Any] = Field(default_factory=list)
+    numbers: dict[str, Any] = Field(default_factory=dict)
+
+
+class DoctorFile(_Shape):
+    """doctor.json."""
+
+    checks: list[Check]
+
+
+class ObservedBin(_Shape):
+    """What was predicted and what happened in one bin, as fractions."""
+
+    n: int
+    predicted: float | None
+    observed: float | None
+    observed_low: float | None
+    observed_high: float | None
+
+
+class MarginBin(_Shape):
+    """Pairs by the difference of their scores."""
+
+    low: float
+    high: float
+    n: int
+    accuracy: float | None
+
+
+class LengthBin(_Shape):
+    """Pairs by the difference of their lengths in tokens, chosen minus rejected; None is an open end."""
+
+    low: float | None
+    high: float | None
+    n: int
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    mean_margin: float | None
+
+
+class ScoreBin(_Shape):
+    """Single answers by their length in tokens."""
+
+    low: float | None
+    high: float | None
+    n: int
+    mean_score: float | None
+    sd_score: float | None
+
+
+class BalancedBin(_Shape):
+    """Pairs by the absolute difference of their lengths in tokens, and how many of each sign were kept."""
+
+    low: float
+    high: float
+    longer_chosen: int
+    shorter_chosen: int
+    kept: int
+
+
+class Curves(_Shape):
+    """The curves of accuracy.json."""
+
+    reliability: list[ObservedBin]
+    confidence: list[ObservedBin]
+    margins: list[MarginBin]
+    length_bins: list[LengthBin]
+    length_scores: list[ScoreBin]
+    balanced_bins: list[BalancedBin]
+
+
+class AccuracyFile(_Shape):
+    """accuracy.json."""
+
+    split: str
+    scorer: dict[str, Any]
+    options: dict[str, Any]
+    counts: dict[str, int | None]
+    estimates: dict[str, list[Estimate]]
+    curves: Curves
+
+    def estimate(self, name: str) -> Estimate | None:
+        """The estimate of that machine name, None when the file has none."""
+        return next((item for group in self.estimates.values() for item in group if item.name == name), None)
+
+
+class HistoryRow(BaseModel):
+    """A line of history.jsonl; its measures (`loss`, `accuracy`, ...) are the further keys."""
+
+    # A diverged run logs losses that are not finite; it needs its report more than others.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    step: int
+    split: str
+    epoch: float | None = None
+
+    def measure(self, name: str) -> float | None:
+        """The measure of that name where it was logged."""
+        value = (self.model_extra or {}).get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Content]):
+    """A folder that a stage wrote.
+
+    Attributes:
+        label: short name that tells it from the other folders of the report.
+        record: `run.json`, empty where the folder has none.
+        config: text of `config.yaml`, empty where the folder has none.
+        content: the files of its verb.
+    """
+
+    label: str
+    record: dict[str, Any]
+    config: str
+    content: Content
+
+
+@dataclass(frozen=True)
+class Training:
+    """history.jsonl and summary.json of a training stage."""
+
+    history: list[HistoryRow]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """accuracy.json, as values and as read, and the rows of pairs.parquet in their order."""
+
+    file: AccuracyFile
+    raw: dict[str, Any]
+    pairs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a report shows."""
+
+    doctor: list[Stage[DoctorFile]] = field(default_factory=list)
+    train: list[Stage[Training]] = field(default_factory=list)
+    score: list[Stage[dict[str, Any]]] = field(default_factory=list)
+    evaluate: list[Stage[Evaluation]] = field(default_factory=list)
+
+    @property
+    def stages(self) -> list[Stage[Any]]:
+        """Every stage, in the order in which they ran."""
+        return [*self.doctor, *self.train, *self.score, *self.evaluate]
+
+
+def read_inputs(
+    *, doctor: Sequence[Path], train: Sequence[Path], score: Sequence[Path], evaluate: Sequence[Path]
+) -> Inputs:
+    """Read the folders of stages.
+
+    Raises:
+        DataError: with every folder, file and value that cannot be used.
+    """
+    labels = _labels([*doctor, *train, *score, *evaluate])
+    problems: list[Problem] = []
+
+    def read(folders: Sequence[Path], content: Callable[[Path], Content]) -> list[Stage[Content]]:
+        stages = []
+        for folder in folders:
+            try:
+                stages.append(_stage(folder, labels[folder], content))
+            except InputError as error:
+                problems.extend(error.problems)
+        return stages
+
+    inputs = Inputs(
+        read(doctor, _doctor),
+        read(train, _training),
+        read(score, lambda folder: _object(folder / "summary.json")),
+        read(evaluate, _evaluation),
+    )
+    if problems:
+        raise DataError("cannot report on these folders", problems)
+    return inputs
+
+
+def _stage(folder: Path, label: str, content: Callable[[Path], Content]) -> Stage[Content]:
+    if not folder.is_dir():
+        remedy = "Name the folder that a finished stage wrote."
+        raise DataError("no folder", [Problem(str(folder), "no folder", "the folder of a stage", remedy)])
+    record, config = folder / "run.json", folder / "config.yaml"
+    return Stage(
+        label,
+        _object(record) if record.is_file() else {},
+        config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        content(folder),
+    )
+
+
+def _doctor(folder: Path) -> DoctorFile:
+    path = folder / "doctor.json"
+    return _shaped(DoctorFile, _object(path), path)
+
+
+def _training(folder: Path) -> Training:
+    path = folder / "history.jsonl"
+    # A run that was killed may be reported on; its last line may be torn.
+    history = [_shaped(HistoryRow, row, f"{path}:{number}") for number, row in _numbered(path)]
+    summary = folder / "summary.json"
+    return Training(history, _object(summary) if summary.is_file() else {})
+
+
+def _numbered(path: Path) -> list[tuple[int, Any]]:
+    return list(enumerate(files.read_jsonl(path, torn_tail=True), start=1))
+
+
+def _evaluation(folder: Path) -> Evaluation:
+    path = folder / "accuracy.json"
+    raw = _object(path)
+    return Evaluation(_shaped(AccuracyFile, raw, path), raw, _pairs(folder / "pairs.parquet"))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        problem = Problem(str(path), f"a {type(value).__name__}", "a JSON object")
+        raise DataError("a file of another shape", [problem])
+    return value
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def _shaped(shape: type[Shape], value: Any, where: Path | str) -> Shape:
+    try:
+        return shape.model_validate(value)
+    except ValidationError as error:
+        details = error.errors()[:_SHOWN_SHAPE_PROBLEMS]
+        problems = [
+            Problem(
+                f"{where}: {'.'.join(str(part) for part in detail['loc']) or 'the whole'}",
+                "nothing" if detail["type"] == "missing" else repr(detail["input"])[:120],
+                str(detail["msg"]),
+                "Was it written by this version of rewardlab?",
+            )
+            for detail in details
+        ]
+        raise DataError("a file of another shape", problems) from error
+
+
+def _pairs(path: Path) -> list[dict[str, Any]]:
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        missing = sorted(set(PAIR_COLUMNS) - set(table.schema_arrow.names))
+        if not missing:
+            rows: list[dict[str, Any]] = table.read(columns=PAIR_COLUMNS).to_pylist()
+            return rows
+    except (OSError, pyarrow.lib.ArrowException) as error:
+        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError("unreadable", [Problem(str(path), found, "a Parquet table of pairs")]) from error
+    raise DataError(
+        "columns missing", [Problem(str(path), f"no column {', '.join(missing)}", "the columns of pairs.parquet")]
+    )
+
+
+def _labels(folders: Sequence[Path]) -> dict[Path, str]:
+    """The last part of each path, or as many parts as tell the folders apart."""
+    labels = {}
+    for folder in folders:
+        parts = folder.parts or (str(folder),)
+        others = [other.parts for other in folders if other != folder]
+        depth = 1
+        while depth < len(parts) and any(other[-depth:] == parts[-depth:] for other in others):
+            depth += 1
+        labels[folder] = "/".join(parts[-depth:])
+    return labels

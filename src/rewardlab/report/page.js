@@ -1,0 +1,211 @@
+"use strict";
+// Draws the figures and runs the browser of examples. Data come from JSON elements of this page and reach the
+// document as text nodes and attributes only, never as markup.
+(() => {
+  const PAGE_ROWS = 10;
+  const LONGEST_DIFF_WORDS = 1200;
+
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+
+  function make(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
+    return node;
+  }
+
+  // ---- figures -------------------------------------------------------------------------------------------
+
+  const tip = make("div", { class: "tip", role: "tooltip", hidden: "" });
+  document.body.append(tip);
+
+  function showTip(handler, event, item, value) {
+    const entries = value && typeof value === "object" ? Object.entries(value) : [];
+    tip.hidden = entries.length === 0;
+    if (tip.hidden) return;
+    const rows = entries.filter(([, text]) => text !== "null" && text !== "")
+      .map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(text))));
+    tip.replaceChildren(make("dl", {}, ...rows));
+    const left = Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8);
+    const below = event.clientY + 16;
+    const fits = below + tip.offsetHeight < window.innerHeight;
+    tip.style.left = `${Math.max(8, left)}px`;
+    tip.style.top = `${fits ? below : Math.max(8, event.clientY - tip.offsetHeight - 12)}px`;
+  }
+
+  async function draw(element) {
+    // "ast" evaluates Vega's expressions with its interpreter: the policy of this page forbids eval.
+    const options = { ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: showTip };
+    try {
+      await window.vegaEmbed(element, read(element.dataset.spec), options);
+      element.dataset.state = "drawn";
+    } catch (error) {
+      element.dataset.state = "failed";
+      element.textContent = `This figure could not be drawn (${error.message}). Its numbers are below.`;
+    }
+  }
+
+  // ---- words that differ ---------------------------------------------------------------------------------
+
+  const split = (text) => text.match(/\s*\S+|\s+$/g) ?? [];
+
+  // Marks of the words of a and b that are not in their longest common subsequence.
+  function differences(a, b) {
+    const width = b.length + 1;
+    const longest = new Uint16Array((a.length + 1) * width);
+    for (let i = a.length - 1; i >= 0; i--) {
+      for (let j = b.length - 1; j >= 0; j--) {
+        longest[i * width + j] = a[i].trim() === b[j].trim()
+          ? longest[(i + 1) * width + j + 1] + 1
+          : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
+      }
+    }
+    const [onlyA, onlyB] = [a.map(() => true), b.map(() => true)];
+    for (let i = 0, j = 0; i < a.length && j < b.length;) {
+      if (a[i].trim() === b[j].trim()) { onlyA[i++] = false; onlyB[j++] = false; }
+      else if (longest[(i + 1) * width + j] >= longest[i * width + j + 1]) i++;
+      else j++;
+    }
+    return [onlyA, onlyB];
+  }
+
+  function marked(words, only, tag) {
+    const box = make("p", { class: "text", dir: "auto" });
+    for (let i = 0; i < words.length;) {
+      let end = i;
+      while (end < words.length && only[end] === only[i]) end++;
+      const text = words.slice(i, end).join("");
+      const space = only[i] ? text.match(/^\s*/)[0] : "";
+      box.append(space, only[i] ? make(tag, {}, text.slice(space.length)) : text);
+      i = end;
+    }
+    return box;
+  }
+
+  function answers(row) {
+    const [a, b] = [split(row.chosen.text), split(row.rejected.text)];
+    const short = a.length <= LONGEST_DIFF_WORDS && b.length <= LONGEST_DIFF_WORDS;
+    const [onlyA, onlyB] = short ? differences(a, b) : [a.map(() => false), b.map(() => false)];
+    const note = short ? [] : [make("p", { class: "note" }, "Too long to mark the differences.")];
+    return [...note, make("div", { class: "sides" },
+      side("Chosen by people", row.chosen, marked(a, onlyA, "ins")),
+      side("Rejected", row.rejected, marked(b, onlyB, "del")))];
+  }
+
+  // ---- browser of examples -------------------------------------------------------------------------------
+
+  const number = (value, digits) => value === null ? "not a number" : value.toFixed(digits).replace("-", "−");
+  const signed = (value, digits) => (value > 0 ? "+" : "") + number(value, digits);
+  const VERDICTS = { right: "ranked right", wrong: "ranked wrong", tie: "tie", unknown: "no score" };
+
+  function side(title, answer, text) {
+    const facts = `score ${number(answer.score, 3)} · ${answer.tokens} tokens · ${answer.characters} characters`;
+    return make("div", { class: "side" }, make("h4", {}, title),
+      make("p", { class: "note" }, facts + (answer.truncated ? " · truncated for scoring" : "")), text);
+  }
+
+  function facts(row) {
+    const parts = [`source ${row.source ?? "unknown"}`, `pair ${row.id}`];
+    if (row.subset !== null) parts.push(`subset ${row.subset}`);
+    if (row.fold !== null) parts.push(`fold ${row.fold}`);
+    if (row.given !== null) parts.push(`margin in the data ${number(row.given, 2)}`);
+    return parts.join(" · ");
+  }
+
+  function example(row) {
+    const numbers = `${signed(row.margin, 3)} score, ${signed(row.delta, 0)} tokens`;
+    const details = make("details", { class: "example" }, make("summary", {},
+      make("span", { class: "badge", "data-ranked": row.ranked }, VERDICTS[row.ranked]),
+      make("span", { class: "excerpt", dir: "auto" }, row.excerpt || "(empty prompt)"),
+      make("span", { class: "margin" }, numbers)));
+    // The bodies are built when they are opened: a word difference takes a moment.
+    details.addEventListener("toggle", () => {
+      if (!details.open || details.children.length > 1) return;
+      details.append(make("h4", {}, "Prompt"), make("p", { class: "text prompt", dir: "auto" }, row.prompt),
+        ...answers(row), make("p", { class: "note" }, facts(row)));
+    });
+    return details;
+  }
+
+  const SHOW = {
+    "all pairs": () => true,
+    "ranked right": (row) => row.ranked === "right",
+    "ranked wrong": (row) => row.ranked === "wrong",
+    "ties": (row) => row.ranked === "tie",
+  };
+  const LENGTH = {
+    "any length": () => true,
+    "longer chosen": (row) => row.delta > 0,
+    "shorter chosen": (row) => row.delta < 0,
+    "equally long": (row) => row.delta === 0,
+  };
+  const ORDER = {
+    "most wrong first": (a, b) => a.margin - b.margin,
+    "most right first": (a, b) => b.margin - a.margin,
+    "closest scores first": (a, b) => Math.abs(a.margin) - Math.abs(b.margin),
+    "longest chosen first": (a, b) => b.delta - a.delta,
+    "longest rejected first": (a, b) => a.delta - b.delta,
+    "order of the file": () => 0,
+  };
+
+  function choice(label, options) {
+    const select = make("select", {}, ...Object.keys(options).map((name) => make("option", { value: name }, name)));
+    return [select, make("label", {}, make("span", {}, label), select)];
+  }
+
+  function browse(root) {
+    const { rows } = read(root.dataset.rows);
+    const haystacks = rows.map((row) => `${row.prompt}\n${row.chosen.text}\n${row.rejected.text}`.toLowerCase());
+    const search = make("input", { type: "search", placeholder: "words in prompt or answers", autocomplete: "off" });
+    const [show, showLabel] = choice("Show", SHOW);
+    const [length, lengthLabel] = choice("Length", LENGTH);
+    const [order, orderLabel] = choice("Sort", ORDER);
+    const count = make("p", { class: "count", role: "status" });
+    const list = make("div", { class: "examples" });
+    const back = make("button", { type: "button" }, "← Previous");
+    const forward = make("button", { type: "button" }, "Next →");
+    let page = 0;
+
+    function matching() {
+      const needle = search.value.trim().toLowerCase();
+      return rows.map((row, index) => [row, index])
+        .filter(([row, index]) => SHOW[show.value](row) && LENGTH[length.value](row) && haystacks[index].includes(needle))
+        .sort(([a, i], [b, j]) => ORDER[order.value](a, b) || i - j).map(([row]) => row);
+    }
+
+    function update() {
+      const found = matching();
+      const pages = Math.max(1, Math.ceil(found.length / PAGE_ROWS));
+      page = Math.min(page, pages - 1);
+      const start = page * PAGE_ROWS;
+      const shown = found.slice(start, start + PAGE_ROWS).map(example);
+      list.replaceChildren(...shown);
+      count.textContent = found.length === 0
+        ? `None of the ${rows.length} pairs matches.`
+        : `${start + 1}–${start + shown.length} of ${found.length} matching pairs (${rows.length} on this page)`;
+      back.disabled = page === 0;
+      forward.disabled = page === pages - 1;
+      if (shown.length > 0) shown[0].open = true;
+    }
+
+    function turn(step) {
+      page += step;
+      update();
+      root.scrollIntoView({ block: "start" });
+    }
+
+    for (const control of [search, show, length, order]) {
+      control.addEventListener("input", () => { page = 0; update(); });
+    }
+    back.addEventListener("click", () => turn(-1));
+    forward.addEventListener("click", () => turn(1));
+    root.replaceChildren(
+      make("div", { class: "controls", role: "search" }, make("label", {}, make("span", {}, "Text"), search),
+        showLabel, lengthLabel, orderLabel),
+      count, list, make("div", { class: "paging" }, back, forward));
+    update();
+  }
+
+  document.querySelectorAll(".browser").forEach(browse);
+  document.querySelectorAll(".drawing").forEach(draw);
+})();

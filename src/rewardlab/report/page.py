@@ -1,0 +1,197 @@
+"""One self-contained HTML page on what was run and what it showed.
+
+    rewardlab report --evaluate runs/evaluate-001 --train runs/train-001
+
+The page opens from disk without a network and holds its data, figures, style and code. Its security policy
+lets only the scripts and styles run whose hashes it names, and nothing be loaded; texts from the data are
+escaped on the way in and reach the document as text nodes. The same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import vl_convert
+from pydantic import Field
+
+from rewardlab.config import Config
+from rewardlab.errors import ConfigError, Problem
+from rewardlab.evaluate.accuracy import findings
+from rewardlab.report import evaluation, stages
+from rewardlab.report.blocks import Figure, Section, section_html
+from rewardlab.report.figures import write_images
+from rewardlab.report.html import Html, content, element, policy_hash, script, style
+from rewardlab.report.inputs import Inputs, read_inputs
+from rewardlab.store.files import write_text
+from rewardlab.store.runs import Run
+
+
+class Report(Config):
+    """What to report on: folders that finished stages wrote. A section appears for what is given."""
+
+    title: str = "Reward model report"
+    """Heading of the page."""
+    doctor: tuple[Path, ...] = ()
+    """Folders of `data doctor`."""
+    train: tuple[Path, ...] = ()
+    """Folders of `train reward`; several are the folds of one training."""
+    score: tuple[Path, ...] = ()
+    """Folders of `score`."""
+    evaluate: tuple[Path, ...] = ()
+    """Folders of `evaluate accuracy`."""
+    max_examples: int = Field(default=600, ge=0, le=5000)
+    """Most pairs that the browser of examples carries along, for all evaluations together; see the page for how
+    they are chosen."""
+    seed: int = Field(default=0, ge=0)
+    """Of the pairs drawn at random for the examples and the scatter of length."""
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """What was written.
+
+    Attributes:
+        page: the HTML file.
+        findings: the sentences at its top.
+    """
+
+    page: Path
+    findings: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The findings, and where the page is."""
+        return [*self.findings, f"The report: {self.page}"]
+
+
+def write_report(config: Report, run: Run) -> WrittenReport:
+    """Write `report.html` and the figures as `figures/*.svg` and `figures/*.png`.
+
+    Raises:
+        ConfigError: nothing to report on is given.
+        DataError: folders, files or values that cannot be used, all of them.
+        RunError: the run directory cannot be written to, or the disk is full.
+    """
+    if not (config.doctor or config.train or config.score or config.evaluate):
+        remedy = "Give at least one folder with --doctor, --train, --score or --evaluate."
+        raise ConfigError("nothing to report on", [Problem("report", "no folders", "folders of stages", remedy)])
+    inputs = read_inputs(doctor=config.doctor, train=config.train, score=config.score, evaluate=config.evaluate)
+    sections = page_sections(inputs, max_examples=config.max_examples, seed=config.seed)
+    images = write_images(
+        run.path("figures"), {figure.name: figure.spec for part in sections for figure in part.figures}
+    )
+    path = run.path("report.html")
+    write_text(path, page(config.title, sections))
+    run.log.info("wrote %s and %d image files", path, len(images))
+    return WrittenReport(path, tuple(line for stage in inputs.evaluate for line in findings(stage.content.raw)))
+
+
+def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Section]:
+    """The sections of the page, in order, for the inputs that are there."""
+    sections = [_findings_section(inputs), stages.runs_section(inputs)]
+    if inputs.doctor:
+        sections.append(stages.doctor_section(inputs.doctor))
+    if inputs.train:
+        sections.append(stages.training_section(inputs.train))
+    if inputs.score:
+        sections.append(stages.score_section(inputs.score))
+    several = len(inputs.evaluate) > 1
+    for index, stage in enumerate(inputs.evaluate, start=1):
+        sections += evaluation.evaluation_sections(
+            stage,
+            suffix=f"-{index}" if several else "",
+            several=several,
+            most=max_examples // len(inputs.evaluate),
+            seed=seed,
+        )
+    return sections
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """The whole page as HTML text."""
+    code, rules, library = _asset("page.js"), _asset("page.css"), _library()
+    body = [
+        element("a", "Skip to the findings", href=f"#{sections[0].name}", class_="skip"),
+        element(
+            "div",
+            element("header", element("h1", title), element("p", _SUBTITLE, class_="subtitle")),
+            element(
+                "div",
+                _contents(sections),
+                element("main", [section_html(section) for section in sections]),
+                class_="columns",
+            ),
+            class_="frame",
+        ),
+        script(library),
+        script(code),
+    ]
+    head = [
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=security_policy([library, code], rules)),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("title", title),
+        style(rules),
+    ]
+    whole = element("html", element("head", head), element("body", body), lang="en")
+    return f"<!doctype html>\n{whole}\n"
+
+
+def security_policy(scripts: Sequence[str], rules: str) -> str:
+    """A Content-Security-Policy under which only these scripts and styles count and nothing is loaded."""
+    hashes = " ".join(policy_hash(code) for code in scripts)
+    directives = (
+        "default-src 'none'",
+        f"script-src {hashes}",
+        f"style-src {policy_hash(rules)}",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    return "; ".join(directives)
+
+
+_SUBTITLE = (
+    "Every estimate stands with its interval and a sentence on how to read it. Point at a figure for its numbers; "
+    "the same figures are beside this page in the folder figures, as SVG and PNG."
+)
+
+
+def _findings_section(inputs: Inputs) -> Section:
+    several = len(inputs.evaluate) > 1
+    blocks: list[Figure | Html] = []
+    for stage in inputs.evaluate:
+        sentences = findings(stage.content.raw)
+        blocks.append(
+            content(
+                [
+                    element("h3", stage.label) if several else None,
+                    element("ol", [element("li", sentence) for sentence in sentences]),
+                ]
+            )
+        )
+    if several:
+        blocks.append(evaluation.comparison(inputs.evaluate))
+    lead = "" if inputs.evaluate else "No evaluation was given, so this page says what was done, not how well it works."
+    return Section("findings", "Findings", lead, blocks)
+
+
+def _contents(sections: Sequence[Section]) -> Html:
+    """Links to the sections."""
+    links = [element("li", element("a", section.title, href=f"#{section.name}")) for section in sections]
+    return element("nav", element("ul", links), aria_label="Sections")
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, as vl-convert ships them: the versions that draw the files."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("\r", "")
+
+
+def _asset(name: str) -> str:
+    """Text of a file of this folder."""
+    return resources.files("rewardlab.report").joinpath(name).read_text(encoding="utf-8")

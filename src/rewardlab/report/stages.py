@@ -1,0 +1,348 @@
+"""The sections on what was run, the data doctor, training and scoring."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewardlab.records import Estimate
+from rewardlab.report import figures
+from rewardlab.report.blocks import Figure, Section, disclosure, estimate_table, facts, table
+from rewardlab.report.html import Content, Html, content, element
+from rewardlab.report.inputs import Check, DoctorFile, HistoryRow, Inputs, Stage, Training
+from rewardlab.report.words import DASH, flat, plain_number
+
+MOST_CURVE_POINTS = 60
+_SHOWN_EXAMPLES = 5
+_EXAMPLE_CHARACTERS = 600
+_MAIN_PACKAGES = ("rewardlab", "torch", "transformers", "accelerate", "peft", "numpy", "pyarrow")
+_GIBIBYTE = 2**30
+_SEVERITIES = ("problem", "warning", "note", "ok", "skipped")
+_QUIET = ("ok", "skipped")
+_SPEED_HEIGHT_PIXELS = 160
+
+
+def runs_section(inputs: Inputs) -> Section:
+    """What was run: a row per stage, and its whole record on demand."""
+    described = [(_code_words(stage.record), _machine_words(stage.record)) for stage in inputs.stages if stage.record]
+    # Stages of one study share code and machine: said once, not on every line.
+    shared = len(set(described)) == 1
+    header = ("Stage", "Verb", "Started", "Took", *(() if shared else ("Code", "Machine")))
+    rows = [_run_row(stage, shared) for stage in inputs.stages]
+    blocks = [table("Stages", header, rows)]
+    if shared:
+        code, machine = described[0]
+        blocks.insert(0, facts({"Code": code, "Machine": machine}))
+    records = [disclosure(stage.label, *_record(stage)) for stage in inputs.stages if stage.record]
+    if records:
+        blocks.append(disclosure("Records: commands, configurations, seeds, packages and inputs with hashes", *records))
+    lead = (
+        "Every stage keeps a record of the exact command, configuration, code, packages, seeds, inputs and machine; "
+        "rewardlab runs restore prints the commands that bring them back."
+    )
+    return Section("runs", "What was run", lead, blocks)
+
+
+def doctor_section(stages: Sequence[Stage[DoctorFile]]) -> Section:
+    """The checks of the data, the most serious ones first."""
+    blocks: list[Html] = []
+    for stage in stages:
+        found = sorted(stage.content.checks, key=_seriousness)
+        of = "" if len(stages) == 1 else f" of {stage.label}"
+        loud = [check for check in found if check.severity not in _QUIET]
+        quiet = [check for check in found if check.severity in _QUIET]
+        blocks.append(_check_table(f"Checks{of} that found something", loud))
+        if quiet:
+            title = f"Checks{of} that found nothing, or were skipped"
+            blocks.append(disclosure(f"{title} ({len(quiet)})", _check_table(title, quiet)))
+    lead = (
+        "What is wrong, odd or worth knowing about the data, before any model saw them. These are counts of the whole "
+        "file, not of a sample, so they have no intervals."
+    )
+    return Section("data", "Data doctor", lead, blocks)
+
+
+def training_section(stages: Sequence[Stage[Training]]) -> Section:
+    """Loss, held-out accuracy and speed over the steps, a line per fold."""
+    several = len(stages) > 1
+    blocks: list[Figure | Html] = [
+        figure for measure in _MEASURES for figure in [_curve(stages, measure)] if figure is not None
+    ]
+    header = ("Fold", "Best held-out accuracy", "at step", "Last training loss", "Median pairs per second")
+    rows = [_training_row(stage) for stage in stages]
+    blocks.append(table("Training in numbers", header, rows, numeric=(1, 2, 3, 4)))
+    blocks += [
+        disclosure(f"Summary of {stage.label}" if several else "Summary", facts(flat(stage.content.summary)))
+        for stage in stages
+        if stage.content.summary
+    ]
+    lead = (
+        "Training loss is what the optimiser sees, the other curves are held out. The checkpoint is chosen by "
+        "held-out accuracy, so its best value flatters the model: the sections on accuracy read another split."
+    )
+    return Section("training", "Training", lead, blocks)
+
+
+def score_section(stages: Sequence[Stage[dict[str, Any]]]) -> Section:
+    """What scoring did: counts, truncations, probes."""
+    several = len(stages) > 1
+    blocks = [
+        content([element("h3", stage.label) if several else None, facts(flat(stage.content))]) for stage in stages
+    ]
+    lead = (
+        "Every text that was scored, with truncations counted: a truncated answer was judged by its beginning "
+        "alone. These are counts, not estimates."
+    )
+    return Section("scoring", "Scoring", lead, blocks)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A measure of history.jsonl and how it is drawn."""
+
+    key: str
+    title: str
+    axis: str
+    reading: str
+    percent: bool = False
+    half: bool = True
+
+
+_MEASURES = (
+    _Measure(
+        "loss",
+        "Loss",
+        "loss (nats per pair)",
+        "Lower is better; a model that knows nothing has .693 (ln 2) under the Bradley\N{EN DASH}Terry loss. When "
+        "training loss goes on falling while a held-out curve rises, the model learns its examples by heart.",
+    ),
+    _Measure(
+        "accuracy",
+        "Held-out accuracy while training",
+        "accuracy (%)",
+        "Higher is better, 50 % is a coin flip. One point is one evaluation of the held-out set; no interval is "
+        "recorded while training, so read the trend and not single steps.",
+        percent=True,
+    ),
+    _Measure(
+        "pairs_per_second",
+        "Speed",
+        "pairs per second",
+        "How fast training went on this machine. Dips are evaluations, checkpoints or a busy machine.",
+        half=False,
+    ),
+)
+
+
+def _curve(stages: Sequence[Stage[Training]], measure: _Measure) -> Figure | None:
+    """The figure of one measure; None where no stage logged it."""
+    rows: list[dict[str, Any]] = []
+    averaged = False
+    for stage in stages:
+        for split in dict.fromkeys(row.split for row in stage.content.history):
+            points = _points(stage.content.history, split, measure.key)
+            thin = thinned(points, MOST_CURVE_POINTS)
+            averaged |= len(thin) < len(points)
+            rows += [{"step": step, "value": value, "split": split, "fold": stage.label} for step, value in thin]
+    if not rows:
+        return None
+    folds = " Each line is one fold." if len(stages) > 1 else ""
+    more = " Neighbouring steps are averaged where there are too many to draw." if averaged else ""
+    height = figures.HEIGHT_PIXELS if measure.half else _SPEED_HEIGHT_PIXELS
+    return Figure(
+        f"training-{measure.key.replace('_', '-')}",
+        measure.title,
+        _last_words(rows, measure),
+        f"{measure.reading}{folds}{more}",
+        figures.training_curve(rows, axis_title=measure.axis, percent=measure.percent, height=height),
+        half=measure.half,
+    )
+
+
+def thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
+    """At most `most` points: means of runs of neighbours, at the last step of each run."""
+    size = max(1, math.ceil(len(points) / most))
+    runs = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(run[-1][0], math.fsum(value for _, value in run) / len(run)) for run in runs]
+
+
+def _points(history: Iterable[HistoryRow], split: str, measure: str) -> list[tuple[int, float]]:
+    measured = [(row.step, row.measure(measure)) for row in history if row.split == split]
+    return [(step, value) for step, value in measured if value is not None and math.isfinite(value)]
+
+
+def _last_words(rows: Sequence[Mapping[str, Any]], measure: _Measure) -> str:
+    """The last value of every curve, averaged over folds, as the finding of the figure."""
+    last = {(row["split"], row["fold"]): row["value"] for row in rows}
+    parts = []
+    for split in dict.fromkeys(row["split"] for row in rows):
+        values = [value for (name, _), value in last.items() if name == split]
+        mean = math.fsum(values) / len(values) * (100.0 if measure.percent else 1.0)
+        folds = f" (mean of {len(values)} folds)" if len(values) > 1 else ""
+        parts.append(f"{split} {plain_number(mean, 1 if mean >= 10 else 3)}{folds}")
+    return f"Last {measure.axis}: {', '.join(parts)}."
+
+
+def _training_row(stage: Stage[Training]) -> list[Content]:
+    history = stage.content.history
+    held_out = [point for split in _held_out(history) for point in _points(history, split, "accuracy")]
+    best = max(held_out, key=lambda point: point[1], default=None)
+    losses = _points(history, "train", "loss")
+    speeds = sorted(value for _, value in _points(history, "train", "pairs_per_second"))
+    return [
+        stage.label,
+        f"{100 * best[1]:.1f} %" if best else DASH,
+        f"{best[0]:,}" if best else DASH,
+        plain_number(losses[-1][1]) if losses else DASH,
+        plain_number(speeds[len(speeds) // 2], 1) if speeds else DASH,
+    ]
+
+
+def _held_out(history: Sequence[HistoryRow]) -> list[str]:
+    """The split that checkpoints are chosen by: `val` where there is one, else every one but `train`."""
+    splits = list(dict.fromkeys(row.split for row in history if row.split != "train"))
+    return ["val"] if "val" in splits else splits
+
+
+def _seriousness(check: Check) -> tuple[int, str]:
+    order = {name: rank for rank, name in enumerate(_SEVERITIES)}
+    return order.get(check.severity, len(order)), check.name
+
+
+def _check_table(title: str, checks: Sequence[Check]) -> Html:
+    return table(
+        title, ("Check", "Found", "Share", "How to read it"), [_check_row(check) for check in checks], numeric=(1, 2)
+    )
+
+
+def _check_row(check: Check) -> list[Content]:
+    more: list[Content] = []
+    found = list(estimates_in(check.numbers))
+    if found:
+        more.append(disclosure("Estimates", estimate_table(check.title, found)))
+    others = flat(_without_estimates(check.numbers))
+    if others:
+        more.append(disclosure("Numbers", facts(others)))
+    if check.examples:
+        shown = check.examples[:_SHOWN_EXAMPLES]
+        of = f"{len(shown)} of {check.count:,}" if check.count and check.count > len(shown) else str(len(shown))
+        more.append(disclosure(f"Examples ({of})", [element("pre", _example_text(item)) for item in shown]))
+    badge = element("span", check.severity, class_="badge", data_severity=check.severity)
+    share = f"{100 * check.count / check.total:.1f} %" if check.count is not None and check.total else DASH
+    of_total = f" of {check.total:,}" if check.total is not None else ""
+    return [
+        content([check.title, " ", badge]),
+        DASH if check.count is None else content([element("strong", f"{check.count:,}"), of_total]),
+        share,
+        content([check.reading, more]),
+    ]
+
+
+def estimates_in(value: Any) -> Iterator[Estimate]:
+    """The estimates, as dictionaries, anywhere in JSON values."""
+    if _is_estimate(value):
+        yield Estimate.from_dict(value)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from estimates_in(inner)
+
+
+def _without_estimates(values: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {
+        key: _without_estimates(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if not _is_estimate(value)
+    }
+    return {key: value for key, value in rest.items() if value != {}}
+
+
+def _is_estimate(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"name", "value", "low", "high", "reading", "reason"} <= value.keys()
+
+
+def _example_text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    return text if len(text) <= _EXAMPLE_CHARACTERS else f"{text[:_EXAMPLE_CHARACTERS]} \N{HORIZONTAL ELLIPSIS}"
+
+
+def _run_row(stage: Stage[Any], shared: bool) -> list[Content]:
+    record = stage.record
+    sessions = _sessions(record)
+    verb = str(record.get("verb", DASH)) if record else "no record (run.json) in this folder"
+    started = str(sessions[0].get("started", DASH)) if sessions else DASH
+    row: list[Content] = [stage.label, verb, started.replace("T", " ").replace("+00:00", " UTC"), _duration(sessions)]
+    return row if shared else [*row, _code_words(record), _machine_words(record)]
+
+
+def _code_words(record: Mapping[str, Any]) -> str:
+    code = _mapping(record, "code")
+    if not code:
+        return DASH
+    commit = str(code.get("commit") or "")
+    changed = " with changes (code.diff)" if code.get("diff_bytes") else ""
+    source = f"commit {commit[:12]}{changed}" if commit else "an installed package"
+    return f"rewardlab {code.get('version', DASH)}, {source}"
+
+
+def _machine_words(record: Mapping[str, Any]) -> str:
+    machine = _mapping(record, "machine")
+    memory, accelerators = machine.get("memory_bytes"), machine.get("accelerators")
+    parts = [
+        str(machine.get("processor", "")),
+        f"{machine['cores']} cores" if machine.get("cores") else "",
+        f"{memory / _GIBIBYTE:.0f} GiB of memory" if isinstance(memory, int | float) else "",
+        *(str(name) for name in (accelerators if isinstance(accelerators, list) else [])),
+    ]
+    return ", ".join(part for part in parts if part) or DASH
+
+
+def _record(stage: Stage[Any]) -> list[Html]:
+    record = stage.record
+    packages = _mapping(record, "packages")
+    main = {name: str(packages[name]) for name in _MAIN_PACKAGES if name in packages}
+    commands = [str(session.get("command", "")) for session in _sessions(record)]
+    parts = [
+        element("h4", "Command"),
+        element("pre", "\n".join(commands) or DASH),
+        facts(
+            {**_flat_facts(record), "packages": ", ".join(f"{name} {value}" for name, value in main.items()) or DASH}
+        ),
+    ]
+    inputs = [item for item in record.get("inputs", []) if isinstance(item, Mapping)]
+    if inputs:
+        rows = [[str(item.get("path", DASH)), element("code", str(item.get("sha256", DASH)))] for item in inputs]
+        parts.append(table("Inputs", ("File or folder", "SHA-256 of its content"), rows))
+    if stage.config:
+        parts += [element("h4", "Configuration"), element("pre", stage.config)]
+    if packages:
+        every = "\n".join(f"{name} {value}" for name, value in packages.items())
+        parts.append(disclosure(f"All {len(packages)} packages", element("pre", every)))
+    return parts
+
+
+def _flat_facts(record: Mapping[str, Any]) -> dict[str, str]:
+    shown = {key: record[key] for key in ("name", "description", "status", "seeds") if record.get(key)}
+    code = {key: value for key, value in _mapping(record, "code").items() if key in ("version", "commit", "diff_bytes")}
+    return flat({**shown, "code": code, "machine": _mapping(record, "machine")})
+
+
+def _duration(sessions: Sequence[Mapping[str, Any]]) -> str:
+    seconds = [session["seconds"] for session in sessions if isinstance(session.get("seconds"), int | float)]
+    if not seconds:
+        return DASH
+    total = math.fsum(seconds)
+    words = f"{total:.1f} s" if total < 100 else f"{total / 60:.0f} min" if total < 6000 else f"{total / 3600:.1f} h"
+    return words if len(sessions) == 1 else f"{words} in {len(sessions)} sessions"
+
+
+def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sessions(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    value = record.get("sessions")
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,162 @@
+"""Numbers and machine names in the words of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rewardlab.records import Estimate
+
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EM DASH}"
+
+_NAMES = {
+    "accuracy": "Accuracy of the model",
+    "accuracy.ties": "Pairs with equal scores",
+    "accuracy.ties_lose": "Accuracy, ties counted wrong",
+    "accuracy.ties_win": "Accuracy, ties counted right",
+    "calibration.ece": "Calibration error (ECE)",
+    "calibration.ece_if_calibrated": "ECE that chance alone would give",
+    "calibration.log_loss": "Log loss (nats per pair)",
+    "calibration.confidence": "Mean confidence",
+    "calibration.slope": "Calibration slope",
+    "margin.mean": "Mean margin (reward units)",
+    "margin.sd": "Standard deviation of margins (reward units)",
+    "margin.given_pearson": "Correlation with the margins in the data",
+    "ignorance.shuffled_prompt.accuracy": "Model, with another pair\N{RIGHT SINGLE QUOTATION MARK}s prompt",
+    "ignorance.shuffled_prompt.lost": "Accuracy lost when prompts are shuffled",
+    "ignorance.response_only.accuracy": "Model, without the prompt",
+    "ignorance.response_only.lost": "Accuracy lost without the prompt",
+    "baselines.longer_tokens.accuracy": "Longer is better",
+    "baselines.longer_tokens.gain": "Gain over longer is better",
+    "baselines.length_only.accuracy": "Length-only model",
+    "baselines.length_only.gain": "Gain over the length-only model",
+    "baselines.bag_of_words.accuracy": "Bag-of-words model",
+    "baselines.bag_of_words.gain": "Gain over the bag-of-words model",
+    "agreement.pairwise": "Order of two candidates",
+    "agreement.best_of_k": "Best of K candidates",
+    "agreement.within_prompt_pearson": "Pearson correlation within a prompt",
+    "agreement.within_prompt_kendall": "Kendall \N{GREEK SMALL LETTER TAU} within a prompt",
+}
+_LENGTH_NAMES = {
+    "heuristic_accuracy": "Longer is better",
+    "accuracy_longer_chosen": "Model, where the longer answer is chosen",
+    "accuracy_shorter_chosen": "Model, where the shorter answer is chosen",
+    "accuracy_gap": "Longer chosen minus shorter chosen",
+    "accuracy_balanced": "Model, length-balanced subset",
+    "longer_scores_higher": "Longer answer scores higher",
+    "delta_pearson": "Difference in length with difference in score (Pearson)",
+    "delta_spearman": "Difference in length with difference in score (Spearman)",
+    "pooled_pearson": "Length with score, all answers (Pearson)",
+    "pooled_spearman": "Length with score, all answers (Spearman)",
+    "within_prompt_pearson": "Length with score within a prompt (Pearson)",
+    "within_prompt_kendall": "Length with score within a prompt (Kendall \N{GREEK SMALL LETTER TAU})",
+}
+_DIFFERENCES = ("gap", "gain", "lost")
+_SHARES = (
+    "accuracy",
+    "heuristic_accuracy",
+    "ties",
+    "ece",
+    "confidence",
+    "pairwise",
+    "best_of_k",
+    "longer_",
+    "chosen_when",
+)
+
+
+def name_of(estimate: Estimate) -> str:
+    """What a reader calls the estimate; an unknown machine name stands as it is."""
+    known = _NAMES.get(estimate.name)
+    if known:
+        return known
+    parts = estimate.name.split(".", 2)
+    if parts[0] == "length" and len(parts) == 3:
+        return _LENGTH_NAMES.get(parts[2], estimate.name)
+    if parts[:2] == ["accuracy", "subset"]:
+        return f"Subset {parts[2]}"
+    if parts[:2] == ["accuracy", "fold"]:
+        return f"Fold {parts[2]}"
+    return estimate.name
+
+
+def is_share(estimate: Estimate) -> bool:
+    """Whether the estimate is a fraction, or a difference of fractions, that reads better in per cent."""
+    if estimate.name.startswith(("accuracy.subset.", "accuracy.fold.")):
+        return True
+    leaf = estimate.name.rsplit(".", 1)[-1]
+    return is_difference(estimate) or leaf.startswith(_SHARES)
+
+
+def is_difference(estimate: Estimate) -> bool:
+    """Whether the estimate is a difference of two fractions, in points."""
+    return estimate.name.rsplit(".", 1)[-1].endswith(_DIFFERENCES)
+
+
+def value_words(estimate: Estimate) -> str:
+    """`67.1 %`, `+6.3 points`, `0.412`; a dash where there is no value."""
+    if estimate.value is None:
+        return DASH
+    unit = " points" if is_difference(estimate) else "\N{NO-BREAK SPACE}%" if is_share(estimate) else ""
+    return f"{_one(estimate, estimate.value)}{unit}"
+
+
+def interval_words(estimate: Estimate) -> str:
+    """`64.2 to 70.0`; a dash where there is no interval."""
+    if estimate.low is None or estimate.high is None:
+        return DASH
+    return f"{_one(estimate, estimate.low)} to {_one(estimate, estimate.high)}"
+
+
+def estimate_words(estimate: Estimate) -> str:
+    """`67.1 % [64.2 to 70.0]`."""
+    interval = interval_words(estimate)
+    return value_words(estimate) if interval == DASH else f"{value_words(estimate)} [{interval}]"
+
+
+def basis_words(estimate: Estimate) -> str:
+    """`1,204 pairs, 310 clusters`."""
+    words = f"{estimate.n:,} {estimate.unit}"
+    return words if estimate.clusters is None else f"{words} in {estimate.clusters:,} clusters"
+
+
+def plain_number(value: float, digits: int = 3) -> str:
+    """A number for a table: whole numbers with thousands marks, others rounded, a true minus sign."""
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}" if abs(value) < 1e6 else f"{value:.4g}"
+    return text.replace("-", MINUS)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested JSON values as `a.b: text`, for a table of facts; lists of scalars are joined by commas."""
+    result: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{name}.")
+        elif isinstance(value, list):
+            result[name] = ", ".join(scalar_words(item) for item in value) or DASH
+        else:
+            result[name] = scalar_words(value)
+    return result
+
+
+def scalar_words(value: Any) -> str:
+    """One JSON value as text."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return plain_number(value)
+    return str(value)
+
+
+def _one(estimate: Estimate, value: float) -> str:
+    if is_difference(estimate):
+        text = f"{100 * value:+.1f}"
+    elif is_share(estimate):
+        text = f"{100 * value:.1f}"
+    else:
+        text = f"{value:.3f}"
+    return text.replace("-", MINUS)
