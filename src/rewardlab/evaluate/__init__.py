@@ -1,0 +1,1 @@
+"""Accuracy, calibration, length bias and ignorance checks of scored pairs."""

@@ -1,0 +1,223 @@
+"""`rewardlab evaluate accuracy`: scored preference data → accuracy.json and pairs.parquet.
+
+How good the reward model is, how sure it should be, how much of it is length, and what it adds to models that
+cannot know. The keys of both files are those of `docs/architecture.md`, the measures those of `docs/measures.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from rewardlab.config import Config
+from rewardlab.data.canonical import read_records
+from rewardlab.data.pairs import as_pairs
+from rewardlab.data.render import plain_text
+from rewardlab.evaluate import length, quality
+from rewardlab.evaluate.agreement import agreement_group
+from rewardlab.evaluate.estimates import Settings
+from rewardlab.evaluate.ignorance import baseline_margins, baselines_group, ignorance_group
+from rewardlab.evaluate.scores import PROBES
+from rewardlab.evaluate.summary import findings, format_accuracy
+from rewardlab.evaluate.table import PairTable, Scored, read_scored
+from rewardlab.records import Estimate, Pair
+from rewardlab.store.files import atomic_path, write_json
+
+__all__ = ["AccuracyEvaluation", "AccuracyResult", "evaluate_accuracy", "findings", "format_accuracy"]
+
+RESULT = "accuracy.json"
+PAIRS = "pairs.parquet"
+
+
+class AccuracyEvaluation(Config):
+    """Data, their scores, and how to put intervals around what they show."""
+
+    data: tuple[Path, ...] = Field(min_length=1)
+    """Canonical files to evaluate on, as `rewardlab data prepare` writes them; with folds, the test file of each."""
+    scores: tuple[Path, ...] = Field(min_length=1)
+    """Folders of `rewardlab score` (or their Parquet tables): one per data file, or one for all of them."""
+    train: tuple[Path, ...] | None = None
+    """Files that the model was trained on, to fit the ignorant baselines: one per score table; with one score table,
+    any number."""
+    split: str = "test"
+    """What the data are called in the report."""
+    level: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Coverage of the intervals."""
+    cluster: Literal["prompt", "root"] = "prompt"
+    """What makes pairs dependent: the same prompt, or the same conversation root (first user turn)."""
+    seed: int = Field(default=0, ge=0)
+    """Draws the length-balanced subset and the resamples."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read only the first so many records of every data file (smoke run)."""
+
+    @model_validator(mode="after")
+    def _lists_fit(self) -> AccuracyEvaluation:
+        if len(self.scores) not in (1, len(self.data)):
+            raise ValueError(f"scores for {len(self.data)} data files: one score table each, or one for all of them")
+        if self.train is not None and len(self.scores) > 1 and len(self.train) != len(self.scores):
+            raise ValueError(f"train for {len(self.scores)} score tables: one training file each")
+        return self
+
+
+class Folder(Protocol):
+    """What this verb needs of a run: where to write."""
+
+    def path(self, name: str | Path = "") -> Path:
+        """Where the result `name` goes; its parent folder is made."""
+        ...
+
+
+@dataclass(frozen=True)
+class AccuracyResult:
+    """What accuracy.json holds.
+
+    Attributes:
+        split: what the data are called.
+        scorer: `names` of the scorers and number of `folds`.
+        options: level, cluster and seed.
+        counts: how many there are of everything.
+        estimates: group → estimates, in the order of the documentation.
+        curves: name → rows.
+    """
+
+    split: str
+    scorer: dict[str, Any]
+    options: dict[str, Any]
+    counts: dict[str, int]
+    estimates: dict[str, list[Estimate]]
+    curves: dict[str, list[dict[str, Any]]]
+
+    def __getitem__(self, name: str) -> Estimate:
+        """The estimate of that machine name; KeyError where there is none."""
+        for group in self.estimates.values():
+            for one in group:
+                if one.name == name:
+                    return one
+        raise KeyError(name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of accuracy.json."""
+        estimates = {group: [one.as_dict() for one in found] for group, found in self.estimates.items()}
+        return {
+            "split": self.split,
+            "scorer": self.scorer,
+            "options": self.options,
+            "counts": self.counts,
+            "estimates": estimates,
+            "curves": self.curves,
+        }
+
+    def lines(self) -> list[str]:
+        """The findings in plain words."""
+        return findings(self.as_dict())
+
+
+def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult:
+    """Evaluate scores against preferences; writes accuracy.json and pairs.parquet.
+
+    Raises:
+        DataError: files that cannot be read, score tables that are not usable, scores that are missing, training
+            data that overlap with the data evaluated: every problem, and nothing has been written.
+    """
+    scored = read_scored(config.data, config.scores, config.cluster, config.limit)
+    training = _training_pairs(config)
+    margins = baseline_margins(scored.pairs, training)
+    result = measure(scored, margins, Settings(config.level, config.cluster, config.seed), config.split)
+    result.counts["train_pairs"] = sum(len(part) for part in training or ())
+    bag = margins["bag_of_words"]
+    with atomic_path(run.path(PAIRS)) as temporary:
+        pq.write_table(_pairs_table(scored.pairs, None if isinstance(bag, str) else bag), temporary)
+    write_json(run.path(RESULT), result.as_dict())
+    return result
+
+
+def measure(
+    scored: Scored, margins: dict[str, np.ndarray | str], settings: Settings, split: str = "test"
+) -> AccuracyResult:
+    """Every measure of scored data.
+
+    Args:
+        scored: pairs, completions and candidates with their scores.
+        margins: of the ignorant baselines, from `ignorance.baseline_margins`.
+        settings: level, cluster and seed.
+        split: what the data are called.
+    """
+    pairs, completions = scored.pairs, scored.completions
+    subset = length.balanced(pairs, settings)
+    return AccuracyResult(
+        split=split,
+        scorer={"names": list(scored.scorers), "folds": len(scored.scorers)},
+        options={"level": settings.level, "cluster": settings.cluster, "seed": settings.seed},
+        counts=scored.counts | length.length_counts(completions, subset),
+        estimates={
+            "accuracy": quality.accuracy_group(pairs, settings),
+            "calibration": quality.calibration_group(pairs, settings),
+            "margin": quality.margin_group(pairs, settings),
+            "length": length.length_group(pairs, completions, subset, settings),
+            "ignorance": ignorance_group(pairs, settings),
+            "baselines": baselines_group(pairs, margins, settings),
+            "agreement": agreement_group(scored.candidates, settings),
+        },
+        curves={
+            "reliability": quality.reliability_rows(pairs, settings),
+            "confidence": quality.confidence_rows(pairs, settings),
+            "margins": quality.margin_rows(pairs),
+            "length_bins": length.difference_rows(pairs, settings),
+            "length_scores": length.score_rows(completions),
+            "balanced_bins": length.balanced_rows(subset),
+        },
+    )
+
+
+def _training_pairs(config: AccuracyEvaluation) -> list[list[Pair]] | None:
+    """Training pairs of every fold; candidates with rewards count as their pairs."""
+    if config.train is None:
+        return None
+    parts = [[record for record in as_pairs(read_records(path)) if isinstance(record, Pair)] for path in config.train]
+    return parts if len(config.scores) > 1 else [[pair for part in parts for pair in part]]
+
+
+def _pairs_table(table: PairTable, bag_of_words: np.ndarray | None) -> pa.Table:
+    pairs, rows = table.pairs, len(table.pairs)
+
+    def or_nulls(values: np.ndarray | None) -> pa.Array:
+        return pa.array([None] * rows if values is None else values, type=pa.float64())
+
+    columns: dict[str, Any] = {
+        "pair_id": _texts([pair.id for pair in pairs]),
+        "occurrence": pa.array(table.occurrence, type=pa.int32()),
+        "prompt_id": _texts([pair.prompt.id for pair in pairs]),
+        "root_id": _texts([pair.prompt.root_id for pair in pairs]),
+        "prompt": _texts([plain_text(pair.prompt) for pair in pairs]),
+        "chosen": _texts([pair.chosen for pair in pairs]),
+        "rejected": _texts([pair.rejected for pair in pairs]),
+        "chosen_score": or_nulls(table.chosen_score),
+        "rejected_score": or_nulls(table.rejected_score),
+        "margin": or_nulls(table.margin),
+        "given_margin": pa.array([pair.margin for pair in pairs], type=pa.float64()),
+        "chosen_tokens": pa.array(table.chosen_tokens, type=pa.int32()),
+        "rejected_tokens": pa.array(table.rejected_tokens, type=pa.int32()),
+        "chosen_characters": pa.array([len(pair.chosen) for pair in pairs], type=pa.int32()),
+        "rejected_characters": pa.array([len(pair.rejected) for pair in pairs], type=pa.int32()),
+        "chosen_truncated": pa.array(table.chosen_truncated, type=pa.bool_()),
+        "rejected_truncated": pa.array(table.rejected_truncated, type=pa.bool_()),
+        "subset": _texts([quality.subset_of(pair.meta) for pair in pairs]),
+        "fold": pa.array(table.fold, type=pa.int32()),
+        "source": _texts([None if pair.source is None else str(pair.source) for pair in pairs]),
+    }
+    columns |= {f"{probe}_margin": or_nulls(table.probes.get(probe)) for probe in PROBES}
+    columns["bag_of_words_margin"] = or_nulls(bag_of_words)
+    return pa.table(columns)
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """A text column; a lone surrogate, which UTF-8 cannot hold, is written as its escape."""
+    clean = [None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8") for text in values]
+    return pa.array(clean, type=pa.string())

@@ -1,0 +1,295 @@
+"""Records and their scores, side by side as columns: what every measure of this room reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rewardlab.data.canonical import read_records
+from rewardlab.errors import DataError, Problem
+from rewardlab.evaluate.scores import PROBES, Matcher, ScoreTable, completions_of, read_scores
+from rewardlab.functional.accuracy import credit
+from rewardlab.records import Candidates, Pair, Rated, Record
+
+Cluster = Literal["prompt", "root"]
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Scored pairs, one per row; all arrays have one entry per pair.
+
+    Attributes:
+        pairs: the records, in the order of the files.
+        occurrence: how many equal pairs came before.
+        fold: number of the score table that holds the pair.
+        chosen_score, rejected_score: rewards.
+        chosen_tokens, rejected_tokens: lengths in tokens of the scorer, without special ones.
+        chosen_truncated, rejected_truncated: whether the scorer saw less than the whole text.
+        cluster: number of the prompt or conversation root.
+        probes: chosen minus rejected score on a changed input, for every probe that was run on all files.
+    """
+
+    pairs: tuple[Pair, ...]
+    occurrence: np.ndarray
+    fold: np.ndarray
+    chosen_score: np.ndarray
+    rejected_score: np.ndarray
+    chosen_tokens: np.ndarray
+    rejected_tokens: np.ndarray
+    chosen_truncated: np.ndarray
+    rejected_truncated: np.ndarray
+    cluster: np.ndarray
+    probes: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def margin(self) -> np.ndarray:
+        """Chosen minus rejected score."""
+        return np.asarray(self.chosen_score - self.rejected_score)
+
+    @property
+    def right(self) -> np.ndarray:
+        """1 where the chosen side scores higher, 1/2 where the scores tie, else 0."""
+        return credit(self.chosen_score, self.rejected_score)
+
+    @property
+    def token_difference(self) -> np.ndarray:
+        """Tokens of the chosen minus tokens of the rejected completion."""
+        return np.asarray(self.chosen_tokens - self.rejected_tokens)
+
+    @property
+    def character_difference(self) -> np.ndarray:
+        """Characters of the chosen minus characters of the rejected completion."""
+        return np.array([len(pair.chosen) - len(pair.rejected) for pair in self.pairs], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class CompletionTable:
+    """Scored completions, each once per fold and prompt; all arrays have one entry per completion.
+
+    Attributes:
+        group: number of the (fold, prompt): scores within a group come from one model and answer one prompt.
+        fold: number of the score table.
+        score: reward.
+        tokens: length in tokens of the scorer, without special ones.
+        characters: length in characters.
+        cluster: number of the prompt or conversation root.
+    """
+
+    group: np.ndarray
+    fold: np.ndarray
+    score: np.ndarray
+    tokens: np.ndarray
+    characters: np.ndarray
+    cluster: np.ndarray
+
+    @property
+    def cluster_of_group(self) -> np.ndarray:
+        """Cluster of every group: all completions of a group share a prompt, hence a cluster."""
+        clusters = np.zeros(int(self.group.max(initial=-1)) + 1, dtype=np.int64)
+        clusters[self.group] = self.cluster
+        return clusters
+
+    @property
+    def centred_score(self) -> np.ndarray:
+        """Score minus the mean of its fold: preferences leave the constant of a reward model free."""
+        sizes = np.bincount(self.fold)
+        means = np.bincount(self.fold, weights=self.score) / np.where(sizes, sizes, 1)
+        return np.asarray(self.score - means[self.fold])
+
+
+@dataclass(frozen=True)
+class ScoredCandidates:
+    """The completions of one prompt with their scores and, where the data have them, their rewards.
+
+    Attributes:
+        record: the candidates.
+        scores: one per completion.
+        cluster: number of the prompt or conversation root.
+    """
+
+    record: Candidates
+    scores: np.ndarray
+    cluster: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Everything that is evaluated.
+
+    Attributes:
+        pairs: the pairs.
+        completions: all completions of all records.
+        candidates: the records with several completions.
+        scorers: names of the scorers, one per score table.
+        counts: how many there are of everything.
+    """
+
+    pairs: PairTable
+    completions: CompletionTable
+    candidates: tuple[ScoredCandidates, ...]
+    scorers: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def read_scored(
+    data: Sequence[Path], scores: Sequence[Path], cluster: Cluster = "prompt", limit: int | None = None
+) -> Scored:
+    """Read records and score tables and match them by id.
+
+    Args:
+        data: canonical files.
+        scores: one score table (or folder of a score run) per data file, or one for all of them.
+        cluster: what observations may depend on each other within.
+        limit: read only the first so many records of every file.
+
+    Raises:
+        DataError: files that cannot be read, scores that are missing: every problem.
+    """
+    parts = [read_records(path)[:limit] for path in data]
+    tables = read_scores(scores)
+    if not any(parts):
+        problems = [Problem(str(path), "no records", "at least one record") for path in data]
+        raise DataError("there is nothing to evaluate", problems)
+    folds = [number if len(tables) == len(data) else 0 for number in range(len(data))]
+    records = [(fold, record) for fold, part in zip(folds, parts, strict=True) for record in part]
+    rows, unused = _matched(records, tables)
+    clusters = _numbered([_cluster_label(record, cluster) for _, record in records])
+    pairs = _pair_table(records, rows, tables, clusters)
+    completions = _completion_table(records, rows, tables, clusters)
+    candidates = tuple(
+        ScoredCandidates(record, tables[fold].score[row], int(label))
+        for (fold, record), row, label in zip(records, rows, clusters, strict=True)
+        if isinstance(record, Candidates)
+    )
+    counts = _counts([record for _, record in records], pairs, completions)
+    counts["clusters"] = len(np.unique(clusters))
+    counts["unused_scores"] = unused
+    return Scored(pairs, completions, candidates, tuple(table.scorer for table in tables), counts)
+
+
+def _matched(records: Sequence[tuple[int, Record]], tables: Sequence[ScoreTable]) -> tuple[list[np.ndarray], int]:
+    """Row numbers of every record's completions in its table, and the number of rows that nobody asked for."""
+    matchers = [Matcher(table) for table in tables]
+    rows = [matchers[fold].rows(record, _place(record)) for fold, record in records]
+    problems = [problem for matcher in matchers for problem in matcher.problems]
+    if problems:
+        raise DataError("scores are missing", problems)
+    return rows, sum(matcher.unused for matcher in matchers)
+
+
+def _pair_table(
+    records: Sequence[tuple[int, Record]],
+    rows: Sequence[np.ndarray],
+    tables: Sequence[ScoreTable],
+    clusters: np.ndarray,
+) -> PairTable:
+    places = np.array(
+        [number for number, (_, record) in enumerate(records) if isinstance(record, Pair)], dtype=np.int64
+    )
+    pairs = tuple(record for _, record in records if isinstance(record, Pair))
+    folds = np.array([records[number][0] for number in places], dtype=np.int64)
+    sides = np.array([rows[number] for number in places], dtype=np.int64).reshape(-1, 2)
+    score = _gathered([table.score for table in tables], folds, sides)
+    tokens = _gathered([table.tokens for table in tables], folds, sides)
+    truncated = _gathered([table.truncated for table in tables], folds, sides)
+    seen: Counter[str] = Counter()
+    occurrence = []
+    for pair in pairs:
+        occurrence.append(seen[pair.id])
+        seen[pair.id] += 1
+    return PairTable(
+        pairs=pairs,
+        occurrence=np.array(occurrence, dtype=np.int64),
+        fold=folds,
+        chosen_score=score[:, 0],
+        rejected_score=score[:, 1],
+        chosen_tokens=tokens[:, 0],
+        rejected_tokens=tokens[:, 1],
+        chosen_truncated=truncated[:, 0],
+        rejected_truncated=truncated[:, 1],
+        cluster=clusters[places],
+        probes=_probe_margins(records, places.tolist(), tables),
+    )
+
+
+def _probe_margins(
+    records: Sequence[tuple[int, Record]], places: Sequence[int], tables: Sequence[ScoreTable]
+) -> dict[str, np.ndarray]:
+    """Chosen minus rejected score of every pair, for every probe that stands beside all tables."""
+    margins = {}
+    for probe in PROBES:
+        paths = [table.probe(probe) for table in tables]
+        if not all(path.is_file() for path in paths):
+            continue
+        probed = read_scores(paths)
+        rows, _ = _matched(records, probed)
+        scores = [probed[records[number][0]].score[rows[number]] for number in places]
+        margins[probe] = np.array([chosen - rejected for chosen, rejected in scores], dtype=np.float64)
+    return margins
+
+
+def _completion_table(
+    records: Sequence[tuple[int, Record]],
+    rows: Sequence[np.ndarray],
+    tables: Sequence[ScoreTable],
+    clusters: np.ndarray,
+) -> CompletionTable:
+    groups: dict[tuple[int, str], int] = {}
+    unique: dict[tuple[int, str], tuple[int, int, int, int, int]] = {}
+    for (fold, record), found, cluster in zip(records, rows, clusters, strict=True):
+        group = groups.setdefault((fold, record.prompt.id), len(groups))
+        for row, completion in zip(found, completions_of(record), strict=True):
+            unique.setdefault((group, completion), (group, fold, int(row), len(completion), int(cluster)))
+    columns = np.array(list(unique.values()), dtype=np.int64).reshape(-1, 5)
+    folds, places = columns[:, 1], columns[:, 2]
+    return CompletionTable(
+        group=columns[:, 0],
+        fold=folds,
+        score=_gathered([table.score for table in tables], folds, places),
+        tokens=_gathered([table.tokens for table in tables], folds, places),
+        characters=columns[:, 3],
+        cluster=columns[:, 4],
+    )
+
+
+def _gathered(columns: Sequence[np.ndarray], folds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Entry `rows[i]` of column `folds[i]`, for every i (and every side, where rows has two)."""
+    gathered = np.zeros(rows.shape, dtype=columns[0].dtype)
+    for fold, column in enumerate(columns):
+        inside = folds == fold
+        gathered[inside] = column[rows[inside]]
+    return gathered
+
+
+def _cluster_label(record: Record, cluster: Cluster) -> str:
+    return record.prompt.id if cluster == "prompt" else record.prompt.root_id
+
+
+def _numbered(labels: Sequence[str]) -> np.ndarray:
+    return np.unique(np.array(labels), return_inverse=True)[1]
+
+
+def _place(record: Record) -> str:
+    return str(record.source) if record.source else f"record {record.id}"
+
+
+def _counts(records: Sequence[Record], pairs: PairTable, completions: CompletionTable) -> dict[str, int]:
+    kinds = Counter(type(record) for record in records)
+    return {
+        "records": len(records),
+        "pairs": kinds[Pair],
+        "candidates": kinds[Candidates],
+        "rated": kinds[Rated],
+        "prompts": len({record.prompt.id for record in records}),
+        "roots": len({record.prompt.root_id for record in records}),
+        "completions": len(completions.score),
+        "duplicate_pairs": int((pairs.occurrence > 0).sum()),
+        "ties": int((pairs.margin == 0).sum()),
+        "truncated_pairs": int((pairs.chosen_truncated | pairs.rejected_truncated).sum()),
+        "equal_length_pairs": int((pairs.token_difference == 0).sum()),
+    }
