@@ -111,11 +111,7 @@ def parse(row: Row) -> Record:
 
 
 def _prompt(row: Row) -> Prompt:
-    turns = row.conversation("prompt")
-    if isinstance(turns, str):
-        row.complain("prompt", "a list of messages with role and content")
-        return Prompt.of_text(turns)
-    return Prompt(turns, row.mapping("template_options"))
+    return Prompt(row.messages("prompt"), row.mapping("template_options"))
 
 
 def _source(row: Row) -> Source | None:

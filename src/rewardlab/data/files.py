@@ -117,7 +117,7 @@ def read_file(path: Path, name: str, problems: list[Problem]) -> FileRows:
     content, digest = _content(path, name, problems)
     rows: list[tuple[Source, Values]] = []
     if content is not None:
-        rows = list(_rows(content, name, problems))
+        rows = list(_rows(content, path.name, name, problems))
         if not rows and len(problems) == before:
             problems.append(Problem(name, "no rows", "at least one row"))
     return FileRows(name, digest, tuple(rows))
@@ -270,8 +270,8 @@ def _content(path: Path, name: str, problems: list[Problem]) -> tuple[bytes | No
         return None, digest
 
 
-def _rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
-    kind = name.lower().removesuffix(".gz").rpartition(".")[2]
+def _rows(content: bytes, file_name: str, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    kind = file_name.lower().removesuffix(".gz").rpartition(".")[2]
     start = content[:4]
     if start == b"PAR1" or start == b"ARRO" or start == b"\xff\xff\xff\xff" or kind in ("parquet", "arrow"):
         yield from _arrow_rows(content, name, problems)

@@ -179,6 +179,14 @@ class Row:
         self.complain(name, "a string or a list of messages with role and content")
         return ""
 
+    def messages(self, name: str) -> tuple[Message, ...]:
+        """A list of chat messages (also as JSON in a string)."""
+        unpacked = _unpacked(self.raw(name))
+        if is_messages(unpacked):
+            return self._messages(name, unpacked)
+        self.complain(name, "a list of messages with role and content")
+        return ()
+
     def rest(self) -> dict[str, Any]:
         """The columns that no reader has asked for, as strict JSON."""
         return {name: json_safe(value) for name, value in self.values.items() if name not in self.read}

@@ -34,12 +34,12 @@ def common_beginning(first: str, second: str) -> str:
 
 def parse(row: Row) -> Parsed:
     """A preference row as a pair."""
+    prompt = row.conversation("prompt") if row.has("prompt") else None
     chosen, rejected = row.conversation("chosen"), row.conversation("rejected")
     if not row.problems and chosen and rejected and isinstance(chosen, str) != isinstance(rejected, str):
         row.complain("rejected", "the same form as chosen, text or messages")
     if row.problems:
         return broken(row)
-    prompt = row.conversation("prompt") if row.has("prompt") else None
     if isinstance(chosen, tuple) and isinstance(rejected, tuple):
         if prompt is None:
             return dialogue_pair(row, chosen, rejected, row.rest())

@@ -14,6 +14,8 @@ from rewardlab.data.rows import Row
 from rewardlab.records import Candidates
 
 ANSWERS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
+LEAD = {"0": 0.0, "1": 1.0, "2": -1.0}
+"""What an outcome adds to the reward of the first answer and takes from the second's."""
 PAIRS = tuple(combinations(range(len(ANSWERS)), 2))
 
 
@@ -22,13 +24,13 @@ def parse(row: Row) -> Parsed:
     prompt = user_prompt(row.text("question"))
     texts = tuple(row.text(name, empty=True) for name in ANSWERS)
     outcomes = row.items("preference")
-    if len(outcomes) != len(PAIRS) or not set(outcomes) <= {0, 1, 2}:
+    if len(outcomes) != len(PAIRS) or any(outcome not in LEAD for outcome in map(str, outcomes)):
         row.complain("preference", f"{len(PAIRS)} numbers among 0, 1 and 2")
     if row.problems:
         return broken(row)
     rewards = [0.0] * len(ANSWERS)
     for (first, second), outcome in zip(PAIRS, outcomes, strict=True):
-        lead = {0: 0.0, 1: 1.0, 2: -1.0}[outcome]
+        lead = LEAD[str(outcome)]
         rewards[first] += lead
         rewards[second] -= lead
     meta = {**row.rest(), "preference": outcomes}

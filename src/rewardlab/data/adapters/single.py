@@ -19,10 +19,7 @@ from rewardlab.records import Candidates, Prompt, Rated, SetAside
 
 def parse_messages(row: Row) -> Parsed:
     """A conversation: its last assistant turn is the completion; one that ends otherwise is a prompt."""
-    turns = row.conversation("messages")
-    if isinstance(turns, str):
-        row.complain("messages", "a list of messages with role and content")
-        return broken(row)
+    turns = row.messages("messages")
     if row.problems:
         return broken(row)
     ends_with_answer = turns[-1].role == "assistant"

@@ -1,0 +1,394 @@
+"""Every format: rows that a person wrote down become the records that a person expects."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from rewardlab.data.adapters import ADAPTERS, detect, for_hub_id
+from rewardlab.data.adapters.hh_rlhf import dialogue
+from rewardlab.data.adapters.preference import common_beginning
+from rewardlab.data.canonical import record_to_dict
+from rewardlab.data.rows import Row
+from rewardlab.records import Candidates, Message, Pair, Prompt, Rated, SetAside, Source
+
+HERE = Source("f.jsonl", 1)
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def chat(*contents: str) -> Prompt:
+    """A prompt of user and assistant turns in alternation."""
+    return Prompt(tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(contents)))
+
+
+def parsed(name: str, values: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> Any:
+    row = Row(HERE, values, columns or {})
+    record = ADAPTERS[name].parse(row)
+    assert row.problems == []
+    return record
+
+
+def problems(name: str, values: Mapping[str, Any]) -> list[str]:
+    row = Row(HERE, values)
+    ADAPTERS[name].parse(row)
+    return [str(problem) for problem in row.problems]
+
+
+Q = chat("q")
+TEXT = Prompt.of_text("q")
+HH = "\n\nHuman: Hi \n\nAssistant: Hello!\n\nHuman: And?\n\nAssistant: "
+RATE = {"original": "o", "rewrite": "r", "rewritten rewrite": "rr"}
+
+CASES: list[tuple[str, dict[str, Any], Any]] = [
+    # --- TRL preference
+    ("preference", {"prompt": "q", "chosen": "a", "rejected": "b"}, Pair(TEXT, "a", "b", None, HERE)),
+    ("preference", {"prompt": "q", "chosen": " a ", "rejected": "b\n"}, Pair(TEXT, " a ", "b\n", None, HERE)),
+    ("preference", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 0.5}, Pair(TEXT, "a", "b", 0.5, HERE)),
+    (
+        "preference",
+        {"prompt": [user("q")], "chosen": [assistant("a")], "rejected": [assistant("b")]},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    ("preference", {"prompt": [user("q")], "chosen": "a", "rejected": "b"}, Pair(Q, "a", "b", None, HERE)),
+    (
+        "preference",
+        {"prompt": "q", "chosen": [assistant("a")], "rejected": [assistant("b")]},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    (
+        "preference",
+        {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    (
+        "preference",  # UltraFeedback: the prompt column repeats the first turn
+        {"prompt": "q", "chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    (
+        "preference",
+        {"chosen": "Q: what?\nA: yes it is", "rejected": "Q: what?\nA: you wish"},
+        Pair(Prompt.of_text("Q: what?\nA:"), " yes it is", " you wish", None, HERE),
+    ),
+    # --- RewardBench
+    (
+        "reward-bench",
+        {"prompt": "q", "chosen": "a", "rejected": "b", "chosen_model": "m", "rejected_model": "n", "id": 3},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    (
+        "reward-bench",
+        {"prompt": "q", "chosen": ["a"], "rejected": ["b", "c", "d"], "num_correct": 1, "num_incorrect": 3},
+        Candidates(Q, ("a", "b", "c", "d"), (1.0, 0.0, 0.0, 0.0), HERE),
+    ),
+    (
+        "reward-bench",
+        {"prompt": "q", "chosen": ["a", "b"], "rejected": ["c"], "num_correct": 2, "num_incorrect": 1},
+        Candidates(Q, ("a", "b", "c"), (1.0, 1.0, 0.0), HERE),
+    ),
+    # --- comparisons
+    (
+        "comparison",
+        {"prompt": "q", "output_1": "a", "output_2": "b", "preference": 1},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    (
+        "comparison",
+        {"prompt": "q", "output_1": "a", "output_2": "b", "preference": "1.7"},
+        Pair(Q, "b", "a", None, HERE),
+    ),
+    # --- K completions
+    (
+        "k-way",
+        {"prompt": "q", "completions": ["a", "b"], "rewards": [1, -2.5]},
+        Candidates(TEXT, ("a", "b"), (1.0, -2.5), HERE),
+    ),
+    ("k-way", {"prompt": "q", "completions": ["a"]}, Candidates(TEXT, ("a",), None, HERE)),
+    (
+        "k-way",
+        {"prompt": [user("q")], "completions": [[assistant("a")], [assistant("b")]], "rewards": [0, 1]},
+        Candidates(Q, ("a", "b"), (0.0, 1.0), HERE),
+    ),
+    (
+        "k-way",  # a CSV file holds lists as text
+        {"prompt": "q", "completions": '["a", "b"]', "rewards": "[1, 2]"},
+        Candidates(TEXT, ("a", "b"), (1.0, 2.0), HERE),
+    ),
+    (
+        "ranked",
+        {"context": "q", "completions": [{"rank": 2, "completion": "b"}, {"rank": 1, "completion": "a"}]},
+        Candidates(TEXT, ("b", "a"), (-2.0, -1.0), HERE),
+    ),
+    (
+        "rewrites",
+        {"id": "7", "w_original": True, "completions": RATE, "reward_question": "q"},
+        Candidates(Q, ("o", "r", "rr"), None, HERE),
+    ),
+    (
+        "qa-feedback",
+        {"question": "q", "preference": [1, 2, 0, 2, 2, 1]} | {f"prediction {i}": f"{i}" for i in (1, 2, 3, 4)},
+        # 1 beats 2, 3 beats 1, 1 ties 4, 3 beats 2, 4 beats 2, 3 beats 4
+        Candidates(Q, ("1", "2", "3", "4"), (0.0, -3.0, 3.0, 0.0), HERE),
+    ),
+    # --- at most one completion
+    ("labelled", {"prompt": "q", "completion": "a", "label": True}, Rated(TEXT, "a", True, None, HERE)),
+    ("labelled", {"prompt": "q", "completion": "a", "label": "0"}, Rated(TEXT, "a", False, None, HERE)),
+    (
+        "labelled",
+        {"prompt": [user("q")], "completion": [assistant("a")], "label": 1},
+        Rated(Q, "a", True, None, HERE),
+    ),
+    ("scored", {"prompt": "q", "completion": "a", "score": 3}, Rated(TEXT, "a", None, 3.0, HERE)),
+    ("completion", {"prompt": "q", "completion": "a"}, Candidates(TEXT, ("a",), None, HERE)),
+    ("messages", {"messages": [user("q"), assistant("a")]}, Candidates(Q, ("a",), None, HERE)),
+    ("messages", {"messages": [user("q")]}, Candidates(Q, (), None, HERE)),
+    ("prompt", {"prompt": "q"}, Candidates(TEXT, (), None, HERE)),
+    # --- Anthropic HH
+    (
+        "hh-rlhf",
+        {"chosen": HH + "Sure.", "rejected": HH + " No.\n"},
+        Pair(chat("Hi", "Hello!", "And?"), "Sure.", "No.", None, HERE),
+    ),
+    (
+        "hh-rlhf",  # the first different answers; later turns are left out
+        {"chosen": HH + "a\n\nHuman: x\n\nAssistant: y", "rejected": HH + "b"},
+        Pair(chat("Hi", "Hello!", "And?"), "a", "b", None, HERE),
+    ),
+    ("canonical", record_to_dict(Pair(Q, "a", "b", 1.0, HERE)), Pair(Q, "a", "b", 1.0, HERE)),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "expected"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)])
+def test_rows_become_records(name: str, values: dict[str, Any], expected: Any) -> None:
+    assert parsed(name, values) == expected
+
+
+@pytest.mark.parametrize(("name", "values", "expected"), CASES, ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)])
+def test_the_columns_tell_the_format(name: str, values: dict[str, Any], expected: Any) -> None:
+    found = detect([Row(HERE, values)])
+    assert found is not None
+    assert found.name == name
+
+
+def test_every_format_is_tried() -> None:
+    assert {case[0] for case in CASES} == set(ADAPTERS)
+
+
+SIDES = {"chosen": "a", "rejected": "b"}
+ASIDE: list[tuple[str, dict[str, Any], str]] = [
+    ("preference", {"prompt": "q", "chosen": "a", "rejected": " a\n"}, "identical"),
+    ("preference", {"prompt": "q", "chosen": "a", "rejected": " "}, "empty"),
+    ("preference", {"prompt": "q", "chosen": None, "rejected": "b"}, "empty"),
+    ("preference", {"chosen": [user("q"), assistant("a")], "rejected": [user("p"), assistant("b")]}, "prefix_mismatch"),
+    ("preference", {"chosen": [user("q"), assistant("a")], "rejected": [user("q")]}, "prefix_mismatch"),
+    ("preference", {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("a")]}, "identical"),
+    (
+        "preference",
+        {"prompt": "p", "chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]},
+        "prefix_mismatch",
+    ),
+    (
+        "preference",
+        {"prompt": [user("q")], "chosen": [assistant("a"), user("p"), assistant("c")], "rejected": [assistant("b")]},
+        "several_turns",
+    ),
+    ("reward-bench", {"prompt": "q", "chosen": [], "rejected": ["b"], "num_correct": 0}, "empty"),
+    ("comparison", {"prompt": "q", "output_1": "a", "output_2": "b", "preference": 1.5}, "tie"),
+    ("comparison", {"prompt": "q", "output_1": "a", "output_2": "b", "preference": None}, "no_preference"),
+    ("comparison", {"prompt": "q", "output_1": "a", "output_2": None, "preference": 1}, "empty"),
+    ("k-way", {"prompt": "q", "completions": []}, "empty"),
+    ("k-way", {"prompt": "q", "completions": ["a", ""]}, "empty"),
+    ("k-way", {"prompt": "q", "completions": [[assistant("a"), user("x"), assistant("b")]]}, "several_turns"),
+    ("ranked", {"context": "q", "completions": []}, "empty"),
+    ("rewrites", {"w_original": False, "completions": RATE | {"rewrite": ""}, "reward_question": "q"}, "empty"),
+    ("labelled", {"prompt": "q", "completion": "", "label": True}, "empty"),
+    ("scored", {"prompt": "q", "completion": "a", "score": None}, "no_score"),
+    ("messages", {"messages": [user("q"), assistant("")]}, "empty"),
+    ("completion", {"prompt": "q", "completion": [assistant("a"), assistant("b")]}, "several_turns"),
+    ("hh-rlhf", {"chosen": HH + "a", "rejected": HH + "a "}, "identical"),
+    ("hh-rlhf", {"chosen": HH + "a", "rejected": HH}, "empty"),
+    ("hh-rlhf", {"chosen": HH + "a", "rejected": "\n\nHuman: Yo\n\nAssistant: b"}, "prefix_mismatch"),
+    ("hh-rlhf", {"chosen": HH + "a", "rejected": HH + "a\n\nHuman: more?"}, "prefix_mismatch"),
+    ("hh-rlhf", {"chosen": HH + "a", "rejected": "b"}, "no_dialogue"),
+    ("canonical", record_to_dict(Pair(Q, "a", "a ")), "identical"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "reason"), ASIDE)
+def test_unusable_rows_are_set_aside_with_their_reason(name: str, values: dict[str, Any], reason: str) -> None:
+    aside = parsed(name, values)
+    assert isinstance(aside, SetAside)
+    assert aside.reason == reason
+    assert aside.detail
+    assert dict(aside.row) == values
+
+
+FOUR = {f"prediction {number}": "a" for number in (1, 2, 3, 4)}
+WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
+    (
+        "preference",
+        {"prompt": 3, "chosen": ["a"], "rejected": "b"},
+        [
+            'column "prompt": found 3; expected a string or a list of messages with role and content',
+            'column "chosen": found a list of 1; expected a string or a list of messages with role and content',
+        ],
+    ),
+    ("preference", {"prompt": "q", "chosen": "a"}, ['column "rejected": found no such column']),
+    (
+        "preference",
+        {"chosen": [user("q"), assistant("a")], "rejected": "b"},
+        ["column \"rejected\": found 'b'; expected the same form as chosen, text or messages"],
+    ),
+    ("preference", {"prompt": "q", **SIDES, "margin": "wide"}, ["column \"margin\": found 'wide'; expected a finite"]),
+    ("preference", {"prompt": "q", **SIDES, "margin": float("nan")}, ['column "margin": found nan']),
+    ("preference", {"prompt": "q", **SIDES, "margin": True}, ['column "margin": found True']),
+    ("preference", {"prompt": [user("q")], "chosen": [user("a")], "rejected": [assistant("b")]}, ["a turn of role"]),
+    ("preference", {"prompt": "q", **SIDES, "tools": 3}, ['column "tools": found 3; expected a list']),
+    (
+        "preference",
+        {"prompt": [{"role": "human", "content": "q"}], **SIDES},
+        ["column \"prompt\": found 'human' at turn 0; expected a role among system, developer, user, assistant, tool"],
+    ),
+    ("preference", {"prompt": [{"role": "user", "content": 3}], **SIDES}, ["found 3 at turn 0; expected text"]),
+    (
+        "preference",
+        {"prompt": "q", "chosen": 1, "rejected": 2},
+        ['column "chosen": found 1', 'column "rejected": found 2'],
+    ),
+    (
+        "comparison",
+        {"prompt": "q", "output_1": "a", "output_2": "b", "preference": 3},
+        ["from 1 (the first is better)"],
+    ),
+    ("k-way", {"prompt": "q", "completions": ["a", 2]}, ['column "completions[1]": found 2']),
+    ("k-way", {"prompt": "q", "completions": "a"}, ["column \"completions\": found 'a'; expected a list"]),
+    ("k-way", {"prompt": "q", "completions": ["a"], "rewards": [1, 2]}, ["expected 1 numbers, one a completion"]),
+    ("k-way", {"prompt": "q", "completions": ["a"], "rewards": ["x"]}, ["expected a list of finite numbers"]),
+    ("ranked", {"context": "q", "completions": [{"rank": "first", "completion": "a"}]}, ["objects {rank, completion}"]),
+    (
+        "rewrites",
+        {"w_original": "maybe", "completions": {"original": "o"}, "reward_question": 1},
+        ['column "reward_question"', 'column "w_original"', 'column "completions"'],
+    ),
+    (
+        "qa-feedback",
+        {f"prediction {i}": "a" for i in (1, 2, 3, 4)} | {"question": "q", "preference": [1]},
+        ["6 numbers"],
+    ),
+    ("labelled", {"prompt": "q", "completion": "a", "label": "good"}, ["found 'good'; expected true or false"]),
+    ("labelled", {"prompt": "q", "completion": "a", "label": None}, ['column "label": found null']),
+    ("scored", {"prompt": "q", "completion": "a", "score": [1]}, ['column "score": found a list of 1']),
+    ("messages", {"messages": "hello"}, ["column \"messages\": found 'hello'; expected a list of messages"]),
+    ("messages", {"messages": []}, ['column "messages": found a list of 0']),
+    ("reward-bench", {"prompt": "q", "chosen": [1], "rejected": ["b"], "num_correct": 1}, ["found 1 at position 0"]),
+    ("hh-rlhf", {"chosen": 1, "rejected": None}, ['column "chosen": found 1', 'column "rejected": found null']),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "expected"), WRONG)
+def test_wrong_types_are_told_with_row_and_column(name: str, values: dict[str, Any], expected: list[str]) -> None:
+    told = problems(name, values)
+    assert len(told) == len(expected), told
+    for text, part in zip(told, expected, strict=True):
+        assert text.startswith("f.jsonl:1, column ")
+        assert part in text
+
+
+def anything(draw: random.Random, depth: int = 0) -> Any:
+    """A random JSON value, often of a shape that an adapter half expects."""
+    kinds: list[Any] = [None, True, 0, 3, -1.5, float("nan"), 10**400, "", " ", "text", "[1]", "{", "\ud800", "1.5"]
+    if depth > 2 or draw.random() < 0.6:
+        return draw.choice(kinds)
+    if draw.random() < 0.5:
+        return [anything(draw, depth + 1) for _ in range(draw.randrange(4))]
+    keys = draw.sample(["role", "content", "rank", "completion", "original", "rewrite", "file", "type", "text"], 3)
+    return {key: draw.choice(["user", "assistant", anything(draw, depth + 1)]) for key in keys}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_no_row_whatever_makes_an_adapter_raise(name: str) -> None:
+    draw = random.Random(name)
+    adapter = ADAPTERS[name]
+    for _ in range(400):
+        row = Row(HERE, {column: anything(draw) for column in adapter.columns if draw.random() < 0.9})
+        record = adapter.parse(row)
+        assert row.problems or isinstance(record, SetAside) or record_to_dict(record)
+        detect([row])
+
+
+def test_what_else_a_row_carries_goes_to_meta() -> None:
+    pair = parsed("preference", {"prompt": "q", **SIDES, "source": "web", "n": {"x": float("inf")}})
+    assert pair.meta == {"source": "web", "n": {"x": None}}
+
+
+def test_dropped_turns_are_counted_in_meta() -> None:
+    pair = parsed("hh-rlhf", {"chosen": HH + "a\n\nHuman: x\n\nAssistant: y", "rejected": HH + "b"})
+    assert pair.meta == {"dropped_turns": 2}
+
+
+def test_tools_and_template_arguments_become_options_of_the_template() -> None:
+    tools = [{"type": "function"}]
+    values = {"prompt": [user("q")], **SIDES, "tools": tools, "chat_template_kwargs": {"enable_thinking": False}}
+    assert parsed("preference", values).prompt.template_options == {"enable_thinking": False, "tools": tools}
+
+
+def test_a_column_map_renames_and_reaches_into_objects() -> None:
+    values = {"question": {"full_text": "q"}, "answer_0": "a", "answer_1": "b"}
+    columns = {"prompt": "question.full_text", "chosen": "answer_0", "rejected": "answer_1"}
+    assert parsed("preference", values, columns) == Pair(TEXT, "a", "b", None, HERE)
+
+
+def test_message_content_in_parts_and_messages_as_text() -> None:
+    parts = [{"role": "user", "content": [{"type": "text", "text": "q"}]}]
+    assert parsed("preference", {"prompt": parts, **SIDES}).prompt == Q
+    assert parsed("preference", {"prompt": '[{"role": "user", "content": "q"}]', **SIDES}).prompt == Q
+    assert parsed("preference", {"prompt": '["q"]', **SIDES}).prompt == Prompt.of_text('["q"]')
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "common"),
+    [
+        ("Q: a\nA: yes", "Q: a\nA: no", "Q: a\nA:"),
+        ("The cat is", "The cat its", "The cat"),
+        ("one", "two", ""),
+        ("a b", "a b c", "a"),
+        ("", "x", ""),
+        ("same words here", "same words here", "same words"),
+    ],
+)
+def test_the_common_beginning_cuts_no_word(first: str, second: str, common: str) -> None:
+    assert common_beginning(first, second) == common
+
+
+def test_both_sides_of_a_dialogue_are_stripped_alike() -> None:
+    assert dialogue("\n\nHuman:a \n\nAssistant:  b\n") == dialogue("\n\nHuman: a\n\nAssistant: b")
+    assert dialogue("Human: a") is None
+    assert dialogue("words\n\nHuman: a") is None
+    assert dialogue("") is None
+
+
+def test_subset_and_split_come_from_the_name_of_the_file() -> None:
+    values = {"chosen": HH + "a", "rejected": HH + "b"}
+    for file in ("x/helpful-base.test.jsonl.gz", "x/helpful-base/test.jsonl.gz", "Anthropic/hh-rlhf/helpful-base:test"):
+        record = ADAPTERS["hh-rlhf"].parse(Row(Source(file, 1), values))
+        assert isinstance(record, Pair)
+        assert record.meta == {"subset": "helpful-base", "split": "test"}
+
+
+def test_a_hub_id_can_tell_the_format() -> None:
+    found = for_hub_id("Anthropic/hh-rlhf")
+    assert found is not None
+    assert found.name == "hh-rlhf"
+    assert for_hub_id("owner/unknown") is None
+    assert detect([]) is None
+    assert detect([Row(HERE, {"text": "x"})]) is None
