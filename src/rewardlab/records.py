@@ -131,6 +131,11 @@ class Pair:
         """The pair_id."""
         return content_id([self.prompt.id, self.chosen, self.rejected])
 
+    @property
+    def completions(self) -> tuple[str, ...]:
+        """Chosen, then rejected."""
+        return self.chosen, self.rejected
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -168,6 +173,11 @@ class Rated:
     def id(self) -> str:
         """The completion_id."""
         return completion_id(self.prompt, self.completion)
+
+    @property
+    def completions(self) -> tuple[str, ...]:
+        """The one completion."""
+        return (self.completion,)
 
 
 Record = Pair | Candidates | Rated

@@ -386,7 +386,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars for milliseconds of work; what transformers would warn about (new heads, missing keys) is checked and said by us."""
+    """No progress bars for short work; what transformers warns about (new heads, missing keys) is checked by us."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -10,7 +10,7 @@ from typing import Literal
 from rewardlab.data.layout import Group
 from rewardlab.errors import DataError, Problem
 from rewardlab.models.reward import RewardModel, grouped
-from rewardlab.records import Candidates, Pair, Prompt, Rated, Record
+from rewardlab.records import Candidates, Pair, Rated, Record
 
 Target = Literal["preference", "label", "score"]
 
@@ -64,7 +64,7 @@ def make_examples(records: Sequence[Record], model: RewardModel, name: str) -> E
     """
     target = _target(records, name)
     counts: Counter[str] = Counter(records=len(records))
-    encoded = model.encode([record.prompt for record in records], [_completions(record) for record in records])
+    encoded = model.encode([record.prompt for record in records], [record.completions for record in records])
     items = []
     for record, sequences in zip(records, encoded, strict=True):
         truncated = sum(sequence.truncated for sequence in sequences)
@@ -102,20 +102,10 @@ def _kind(record: Record) -> Target | None:
     return "preference"
 
 
-def _completions(record: Record) -> tuple[str, ...]:
-    if isinstance(record, Pair):
-        return record.chosen, record.rejected
-    return record.completions if isinstance(record, Candidates) else (record.completion,)
-
-
 def _targets(record: Record) -> tuple[tuple[float, ...], float]:
     if isinstance(record, Pair):
         return (1.0, 0.0), record.margin or 0.0
     if isinstance(record, Candidates):
         return record.rewards or (), 0.0
-    return (float(record.score if record.label is None else record.label),), 0.0  # type: ignore[arg-type]
-
-
-def prompts_and_completions(records: Sequence[Record]) -> tuple[list[Prompt], list[tuple[str, ...]]]:
-    """What there is to score in records."""
-    return [record.prompt for record in records], [_completions(record) for record in records]
+    value = record.score if record.label is None else record.label
+    return (float(value or 0),), 0.0

@@ -1,0 +1,1 @@
+"""Scoring: any reward model over any file, fast, exact and resumable."""

@@ -1,0 +1,288 @@
+"""`rewardlab score`: any reward model over any file → one Parquet table keyed by ids.
+
+The shard plan is fixed in a file before the first score; a shard appears whole or not at all, and its micro-batches
+depend on the plan alone. So a run that was killed goes on where it was, and the table has the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+from tqdm import tqdm
+
+from rewardlab.config import Config
+from rewardlab.data.load import DataSource, load_all
+from rewardlab.data.tokenize import Encoded, Encoding
+from rewardlab.errors import DataError, ModelError, Problem
+from rewardlab.models.loading import LayoutChoice, Precision
+from rewardlab.records import Message, Prompt, Record, completion_id, content_id
+from rewardlab.score.local import LocalScorer, load_scorer
+from rewardlab.store.files import write_json
+from rewardlab.store.runs import Run
+from rewardlab.store.table import Plan, ShardedTable
+
+Probe = Literal["shuffled_prompt", "response_only"]
+
+SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("completion_id", pa.string()),
+        ("occurrence", pa.int32()),
+        ("row", pa.int64()),
+        ("candidate", pa.int32()),
+        ("scorer", pa.string()),
+        ("score", pa.float64()),
+        ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+    ]
+)
+VERIFIED_TOLERANCE = {"float32": 1e-5}
+
+
+class Scoring(Config):
+    """Configuration of `score`."""
+
+    model: str
+    """Folder or hub id of the reward model."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+
+    data: list[DataSource] = Field(min_length=1)
+    """What to score, in any known format."""
+
+    probes: list[Probe] = Field(default_factory=list)
+    """Also score changed inputs: shuffled_prompt (another record's prompt), response_only (no prompt)."""
+
+    encoding: Encoding | None = None
+    """Overrides the model's own rules for turning text into ids."""
+
+    precision: Precision = "auto"
+    """dtype of the weights; auto keeps the checkpoint's."""
+
+    layout: LayoutChoice = "auto"
+    """auto shares prefixes where the backbone passes the self-test."""
+
+    token_budget: int | None = Field(None, ge=64)
+    """Tokens per micro-batch. Default: 2,048 on a CPU, 65,536 elsewhere."""
+
+    shard_size: int = Field(512, ge=1)
+    """Completions per shard: what at most is computed again after a kill."""
+
+    verify: int = Field(0, ge=0)
+    """Compare so many completions, drawn with the seed, with one-by-one flat scoring."""
+
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint. Only for sources you trust."""
+
+    limit: int | None = Field(None, ge=1)
+    """Score only the first so many records (smoke run)."""
+
+    device: str = "auto"
+    """cpu, cuda, mps or auto."""
+
+    seed: int = 0
+    """Of the probes' shuffle and the verified sample."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What scoring gave: the table and what summary.json holds."""
+
+    table: pa.Table
+    summary: dict[str, Any]
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        summary = self.summary
+        lines = [f"{summary['completions']} completions scored, {summary['truncated']} of them truncated."]
+        if summary["verified"]:
+            verified = summary["verified"]
+            lines.append(
+                f"{verified['completions']} scored again one by one: largest difference {verified['difference']:.1e}."
+            )
+        return lines
+
+
+def score_file(config: Scoring, run: Run) -> Scored:
+    """Score every completion of the data.
+
+    Args:
+        config: everything.
+        run: its directory; an unfinished one goes on with the missing shards.
+
+    Raises:
+        DataError: unusable data.
+        ModelError: unusable model, or scores that differ from one-by-one scoring.
+    """
+    loaded = load_all(config.data)
+    records = [record for one in loaded for record in one.records][: config.limit]
+    if not any(record.completions for record in records):
+        found = f"{len(records)} records without completions"
+        raise DataError("Nothing to score", [Problem("data", found, "at least one completion")])
+    scorer = load_scorer(
+        config.model,
+        revision=config.revision,
+        device=config.device,
+        precision=config.precision,
+        layout=config.layout,
+        encoding=config.encoding,
+        token_budget=config.token_budget,
+        trust_remote_code=config.trust_remote_code,
+    )
+    run.log.info("scoring with %s (%s layout)", scorer.name, scorer.model.layout)
+    began = time.monotonic()
+    table = _scored_table(config, run, scorer, records, None)
+    seconds = time.monotonic() - began
+    for probe in config.probes:
+        _scored_table(config, run, scorer, records, probe)
+    summary = {
+        "scorer": scorer.name,
+        "layout": scorer.model.layout,
+        "fallback": scorer.model.fallback,
+        "encoding": scorer.model.encoding.model_dump(mode="json"),
+        "records": len(records),
+        "completions": table.num_rows,
+        "truncated": sum(table["truncated"].to_pylist()),
+        "set_aside": dict(Counter(row.reason for one in loaded for row in one.set_aside)),
+        "probes": list(config.probes),
+        "completions_per_second": None if run.resumed else round(table.num_rows / seconds, 2),
+        "verified": _verified(config, scorer, records, table),
+    }
+    write_json(run.path("summary.json"), summary)
+    return Scored(table, summary)
+
+
+def _scored_table(
+    config: Scoring, run: Run, scorer: LocalScorer, records: Sequence[Record], probe: Probe | None
+) -> pa.Table:
+    name = f"scores.{probe}" if probe else "scores"
+    prompts = _probed(records, probe, config.seed)
+    starts = np.cumsum([0, *(len(record.completions) for record in records)]).tolist()
+    shards = _shards(records, config.shard_size)
+    rows_of = [[row for record in shard for row in range(starts[record], starts[record + 1])] for shard in shards]
+    key = content_id([scorer.name, scorer.budget, probe, config.seed, [_content(record) for record in records]])
+    folder = run.path("shards") / name
+    table = ShardedTable(folder, SCHEMA, Plan(key, tuple(map(tuple, rows_of))))
+    occurrences = _occurrences(records)
+    missing = set(table.missing())
+    # The bar begins at what earlier sessions did, so that rate and time left are about the rest.
+    done = sum(len(rows) for number, rows in enumerate(rows_of) if number not in missing)
+    with tqdm(total=starts[-1], initial=done, unit="text", desc=name, mininterval=0.5) as bar:
+        for number in sorted(missing):
+            rows = list(_rows(scorer, records, prompts, shards[number], occurrences))
+            table.write(number, rows)
+            bar.update(len(rows))
+    return table.finish(run.path(f"{name}.parquet"))
+
+
+def _shards(records: Sequence[Record], size: int) -> list[list[int]]:
+    """Record numbers, texts of like length together, about `size` completions to a shard."""
+    lengths = [
+        sum(map(len, record.completions)) + sum(len(message.content) for message in record.prompt.messages)
+        for record in records
+    ]
+    shards: list[list[int]] = []
+    filled = size
+    for index in sorted(range(len(records)), key=lambda index: (-lengths[index], index)):
+        if filled >= size:
+            shards.append([])
+            filled = 0
+        shards[-1].append(index)
+        filled += len(records[index].completions)
+    return shards
+
+
+def _content(record: Record) -> list[Any]:
+    return [record.prompt.id, dict(record.prompt.template_options), *record.completions]
+
+
+def _occurrences(records: Sequence[Record]) -> list[list[int]]:
+    """How many times each completion of the same prompt has come before, by record and candidate."""
+    seen: Counter[str] = Counter()
+    result = []
+    for record in records:
+        counts = []
+        for completion in record.completions:
+            key = completion_id(record.prompt, completion)
+            counts.append(seen[key])
+            seen[key] += 1
+        result.append(counts)
+    return result
+
+
+def _rows(
+    scorer: LocalScorer,
+    records: Sequence[Record],
+    prompts: Sequence[Prompt],
+    shard: Sequence[int],
+    occurrences: Sequence[Sequence[int]],
+) -> Iterator[dict[str, Any]]:
+    encoded = scorer.model.encode([prompts[index] for index in shard], [records[index].completions for index in shard])
+    for index, sequences, scores in zip(shard, encoded, scorer.score_encoded(encoded), strict=True):
+        record = records[index]
+        for candidate, (sequence, score) in enumerate(zip(sequences, scores, strict=True)):
+            yield {
+                "prompt_id": record.prompt.id,
+                "completion_id": completion_id(record.prompt, record.completions[candidate]),
+                "occurrence": occurrences[index][candidate],
+                "row": index,
+                "candidate": candidate,
+                "scorer": scorer.name,
+                "score": score,
+                "prompt_tokens": sequence.prompt_tokens,
+                "completion_tokens": sequence.completion_tokens,
+                "truncated": sequence.truncated,
+            }
+
+
+def _probed(records: Sequence[Record], probe: Probe | None, seed: int) -> list[Prompt]:
+    """The prompts that completions are scored under."""
+    prompts = [record.prompt for record in records]
+    if probe is None:
+        return prompts
+    if probe == "response_only":
+        return [Prompt.of_text("") if prompt.is_text else Prompt((Message("user", ""),)) for prompt in prompts]
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    shuffled = list(prompts)
+    for place, index in enumerate(order):
+        # The next record in a random order whose prompt is another one; its own only when there is no other.
+        others = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        shuffled[index] = next(
+            (prompts[other] for other in others if prompts[other].id != prompts[index].id), prompts[index]
+        )
+    return shuffled
+
+
+def _verified(
+    config: Scoring, scorer: LocalScorer, records: Sequence[Record], table: pa.Table
+) -> dict[str, Any] | None:
+    """Scores of a random sample, computed again the plain way.
+
+    Raises:
+        ModelError: in float32, when one differs by more than 1e-5 max(1, |score|).
+    """
+    if config.verify == 0:
+        return None
+    drawn = np.random.default_rng(config.seed).permutation(table.num_rows)[: config.verify]
+    rows = table.select(["row", "candidate", "score"]).take(pa.array(np.sort(drawn))).to_pylist()
+    sequences: list[Encoded] = []
+    for row in rows:
+        record = records[row["row"]]
+        sequences += scorer.model.encode([record.prompt], [[record.completions[row["candidate"]]]])[0]
+    again = scorer.one_by_one(sequences)
+    differences = [abs(row["score"] - score) / max(1.0, abs(score)) for row, score in zip(rows, again, strict=True)]
+    worst = max(differences)
+    dtype = str(next(scorer.model.parameters()).dtype).removeprefix("torch.")
+    if worst > VERIFIED_TOLERANCE.get(dtype, float("inf")):
+        problem = Problem(scorer.name, f"a difference of {worst:.1e}", f"at most {VERIFIED_TOLERANCE[dtype]:.0e}")
+        raise ModelError("Scores differ from one-by-one scoring; use --layout flat and report it", [problem])
+    return {"completions": len(rows), "difference": worst, "dtype": dtype}
