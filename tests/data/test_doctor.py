@@ -1,0 +1,302 @@
+"""The data doctor on data whose faults are known because they were put there."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rewardlab.data.checks import Check
+from rewardlab.data.cues import is_finished, summary
+from rewardlab.data.doctor import DoctorConfig, doctor, examine, format_doctor
+from rewardlab.data.load import Loaded
+from rewardlab.data.overlap import ngrams
+from rewardlab.data.tokenize import Encoding
+from rewardlab.errors import DataError, ModelError
+from rewardlab.records import Candidates, Message, Pair, Prompt, Record, SetAside, Source
+from rewardlab.store.files import read_json, read_jsonl
+
+
+class Folder:
+    """A run, as far as this room needs one."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def path(self, name: str | Path = "") -> Path:
+        path = self.home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def loaded(records: Sequence[Record], aside: Sequence[SetAside] = ()) -> Loaded:
+    return Loaded(tuple(records), tuple(aside), "test", ())
+
+
+def pair(chosen: str = "good.", rejected: str = "bad.", question: str = "q", **more: Any) -> Pair:
+    return Pair(Prompt((Message("user", question),)), chosen, rejected, None, Source("f", 1), more)
+
+
+def check(name: str, *sets: Sequence[Record], **options: Any) -> Check:
+    named = {f"set{number}": loaded(records) for number, records in enumerate(sets)}
+    (found,) = (item for item in examine(named, **options) if item.name == name)
+    return found
+
+
+CLEAN = [pair(f"good {i}.", f"nice {i}.", f"question {i}?") for i in range(200)]
+
+
+def test_clean_data_have_no_findings() -> None:
+    found = {item.name: (item.count, item.severity) for item in examine({"all": loaded(CLEAN)})}
+    assert {name for name, (_, severity) in found.items() if severity not in ("ok", "skipped")} == set()
+    assert {name for name, (_, severity) in found.items() if severity == "skipped"} == {
+        "leakage_ids",
+        "leakage_roots",
+        "overlap",
+    }
+
+
+def test_rows_set_aside_are_counted_by_reason_and_set() -> None:
+    aside = [SetAside(Source("f", n), reason, "why", {"chosen": "x"}) for n, reason in enumerate(REASONS)]
+    checks = {item.name: item for item in examine({"a": loaded(CLEAN), "b": loaded([], aside)})}
+    assert [checks[name].count for name in ("identical_sides", "empty_answers", "other_set_aside")] == [2, 1, 2]
+    assert checks["other_set_aside"].numbers["by_reason"] == {"several_turns": 1, "tie": 1}
+    assert checks["identical_sides"].numbers["by_set"] == {"a": 0, "b": 2}
+    assert checks["identical_sides"].total == 206
+    assert checks["prefix_mismatch"].numbers["set_aside"] == 1
+    assert checks["identical_sides"].examples[0]["source"] == "f:0"
+
+
+REASONS = ["identical", "empty", "tie", "identical", "several_turns", "prefix_mismatch"]
+
+
+def test_dialogues_that_part_early() -> None:
+    found = check("prefix_mismatch", [*CLEAN, pair(dropped_turns=2), pair(dropped_turns=1)])
+    assert (found.count, found.numbers["used_up_to_first_difference"]) == (2, 2)
+    assert found.examples[0]["note"] == "2 later turns left out"
+
+
+def test_empty_turns_in_prompts() -> None:
+    silent = Pair(Prompt((Message("user", "q"), Message("assistant", " "), Message("user", "?"))), "a.", "b.")
+    assert check("empty_turns", [*CLEAN, silent]).count == 1
+
+
+def test_duplicates_within_a_set_and_the_other_way_round() -> None:
+    twice = [*CLEAN, CLEAN[3], CLEAN[3], CLEAN[5]]
+    assert check("duplicates", twice).count == 3
+    assert check("duplicates", CLEAN, CLEAN).count == 0
+    reversed_pair = Pair(CLEAN[7].prompt, CLEAN[7].rejected, CLEAN[7].chosen)
+    found = check("conflicting_duplicates", CLEAN, [reversed_pair])
+    assert (found.count, found.total) == (2, 201)
+    assert found.numbers["by_set"] == {"set0": 1, "set1": 1}
+
+
+def test_leakage_between_sets_by_id_and_by_root() -> None:
+    same_root = Pair(Prompt((*CLEAN[1].prompt.messages, Message("assistant", "x"))), "a.", "b.")
+    other = [CLEAN[0], same_root, pair(question="new")]
+    ids, roots = check("leakage_ids", CLEAN, other), check("leakage_roots", CLEAN, other)
+    assert (ids.count, ids.total, ids.severity) == (1, 3, "problem")
+    assert (roots.count, roots.numbers["between"]) == (2, {"set0 / set1": 2})
+    assert roots.examples[0]["note"] == "set1, also in set0"
+    assert check("leakage_roots", CLEAN, [pair(question="new")]).severity == "ok"
+
+
+def test_the_leak_of_a_random_split_is_what_random_splits_leak() -> None:
+    """Against simulation: 200 random 10 % test halves, their rows drawn independently."""
+    records = [pair(f"a{turn}.", f"b{turn}.", f"q{root}") for root in range(300) for turn in range(1 + root % 3)]
+    roots = np.array([record.prompt.root_id for record in records])
+    generator = np.random.default_rng(0)
+    shares = []
+    for _ in range(200):
+        test = generator.random(len(records)) < 0.1
+        shares.append(np.isin(roots[test], roots[~test]).mean())
+    found = check("shared_roots", records).numbers["leak_of_random_split"]
+    assert found == pytest.approx(np.mean(shares), abs=4 * np.std(shares) / np.sqrt(200))
+
+
+@pytest.mark.parametrize(
+    ("cue", "chosen", "rejected"),
+    [
+        ("leading_whitespace", "good.", " bad."),
+        ("trailing_whitespace", "good. ", "bad."),
+        ("final_newline", "good.", "bad.\n"),
+        ("carriage_return", "go\rod.", "bad."),
+    ],
+)
+def test_whitespace_that_tells_the_sides_apart(cue: str, chosen: str, rejected: str) -> None:
+    telling = [pair(chosen, rejected, f"t{i}") for i in range(40)]
+    found = check("whitespace_cues", [*CLEAN, *telling])
+    assert (found.count, found.total, found.severity) == (40, 240, "problem")
+    numbers = found.numbers[cue]
+    assert numbers["tells"] == 40
+    right = chosen != "good."
+    assert numbers["chosen_when_told"]["value"] == (1.0 if right else 0.0)
+    assert numbers["accuracy"]["value"] == pytest.approx(0.5 + (0.5 if right else -0.5) * 40 / 240)
+    assert numbers["accuracy"]["low"] < numbers["accuracy"]["value"] < numbers["accuracy"]["high"]
+
+
+def test_whitespace_that_is_on_both_sides_or_at_random_is_no_problem() -> None:
+    both = [pair(" good.", " bad.", f"t{i}") for i in range(40)]
+    assert check("whitespace_cues", [*CLEAN, *both]).count == 0
+    draw = random.Random(0)
+    noise = [pair(*draw.sample([" good.", "bad."], 2), f"t{i}") for i in range(200)]
+    found = check("whitespace_cues", noise)
+    assert (found.count, found.severity) == (200, "warning")
+
+
+def test_special_tokens_in_the_text() -> None:
+    marked = [pair(question="<s>[INST] q"), pair("good.</s>", question="x"), pair("a <b> c.", question="y")]
+    found = check("special_tokens", [*CLEAN, *marked])
+    assert (found.count, found.severity) == (2, "problem")
+    assert found.numbers == {"by_mark": {"<s>": 1, "</s>": 1}, "doubled_bos": 1}
+    assert check("special_tokens", [*CLEAN, marked[1]]).severity == "note"
+
+
+@pytest.mark.parametrize(
+    "text", ["Yes.", "Yes!\n", "really? ", "(so)", '"so"', "a 1", "`x`", "wow 😀", "好。", "1. a:"]
+)
+def test_finished_texts(text: str) -> None:
+    assert is_finished(text)
+
+
+@pytest.mark.parametrize("text", ["and then", "such as,", "the (", "I was", "こんにち"])
+def test_texts_that_stop_in_the_middle(text: str) -> None:
+    assert not is_finished(text)
+
+
+def test_cut_off_answers_and_what_they_tell() -> None:
+    cut = [pair("All is said.", "and then", f"t{i}") for i in range(50)]
+    found = check("cut_off", [*CLEAN, *cut])
+    assert (found.count, found.total, found.severity) == (50, 500, "warning")
+    finished = found.numbers["finished"]
+    assert (finished["share_chosen"], finished["share_rejected"]) == (1.0, 0.8)
+    assert finished["accuracy"]["value"] == pytest.approx(0.5 + 0.5 * 50 / 250)
+
+
+def test_odd_characters() -> None:
+    odd = [pair("a\ud800."), pair("a\x00.", question="\ufeffq"), pair("caf\ufffd."), pair("tab\tnew\nline.")]
+    found = check("odd_characters", odd)
+    assert found.count == 3
+    assert found.numbers["by_kind"] == {
+        "lone_surrogate": 1,
+        "nul": 1,
+        "byte_order_mark": 1,
+        "replacement_character": 1,
+    }
+
+
+def test_lengths_against_numpy() -> None:
+    values = [3, 1, 4, 1, 5, 9, 2, 6]
+    found = summary(values)
+    assert (found["n"], found["min"], found["max"], found["mean"]) == (8, 1, 9, 3.875)
+    assert found["median"] == np.median(values)
+    records = [pair("one two", "x" * 11, "q"), Candidates(Prompt.of_text("four"), ("a", "bc"), None)]
+    numbers = check("lengths", records).numbers
+    assert numbers["words"]["chosen"]["max"] == 2
+    assert numbers["characters"]["rejected"]["max"] == 11
+    assert numbers["characters"]["completion"]["n"] == 2
+
+
+def test_how_often_the_longer_one_is_chosen() -> None:
+    records = [
+        pair("x" * long, "x" * short + "y", f"q{i}") for i, (long, short) in enumerate([(5, 1)] * 60 + [(1, 5)] * 20)
+    ]
+    records += [pair("aa", "bb", f"t{i}") for i in range(20)]
+    found = check("longer_chosen", records)
+    numbers = found.numbers["characters"]
+    assert (found.count, numbers["ties"], found.severity) == (60, 20, "warning")
+    assert numbers["longer_chosen"]["value"] == 0.6
+    assert numbers["longer_is_better"]["value"] == pytest.approx(0.7)
+    # Student's interval of 100 independent values: 60 ones, 20 zeros, 20 halves.
+    spread = np.std([1] * 60 + [0] * 20 + [0.5] * 20, ddof=1) / 10
+    assert numbers["longer_is_better"]["high"] == pytest.approx(0.7 + 1.98422 * spread, abs=1e-5)
+
+
+def test_truncation_in_words_without_a_tokenizer() -> None:
+    encoding = Encoding(max_tokens=8, truncation_side="left")
+    long = [pair("one " * 20 + "end.", "two " * 20 + "end."), pair("first " + "same " * 9, "other " + "same " * 9, "p")]
+    assert check("truncated", [*CLEAN, *long], encoding=encoding).count == 4
+    found = check("identical_after_truncation", [*CLEAN, *long], encoding=encoding)
+    assert (found.count, found.total) == (1, 202)
+    right = encoding.model_copy(update={"truncation_side": "right"})
+    assert check("identical_after_truncation", [*CLEAN, *long], encoding=right).count == 0
+
+
+def test_overlap_with_evaluation_sets() -> None:
+    passage = " ".join(f"word{i}" for i in range(30))
+    records = [pair(f"He said: {passage.upper()}!", question="x"), pair(" ".join(passage.split()[:12]), question="y")]
+    evaluation = {"exam": [pair(passage)], "other": [pair("short")]}
+    found = check("overlap", [*CLEAN, *records], evaluation=evaluation)
+    assert (found.count, found.numbers["by_evaluation_set"]) == (1, {"exam": 1, "other": 0})
+    assert list(ngrams(" ".join("abcdefghijklm"))) == ["a b c d e f g h i j k l m"]
+    assert list(ngrams("a b c")) == []
+
+
+def write(path: Path, rows: Sequence[Any]) -> dict[str, Any]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {"path": str(path)}
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [{"prompt": f"q{i}", "chosen": f"a{i}.", "rejected": f"b{i}."} for i in range(20)]
+    rows += [{"prompt": "<s>q", "chosen": "\x1b[31mred\ud800.", "rejected": "b."}]
+    rows += [{"prompt": "q", "chosen": "same", "rejected": "same"}]
+    return {"train": write(tmp_path / "train.jsonl", rows), "test": write(tmp_path / "test.jsonl", rows[:2])}
+
+
+def test_the_verb_writes_findings_and_rows_set_aside(sources: dict[str, Any], tmp_path: Path) -> None:
+    evaluation = {"exam": sources["test"]}
+    config = DoctorConfig.build({"sources": sources, "evaluation_sets": evaluation, "examples": 1})
+    result = doctor(config, Folder(tmp_path / "out"))
+    assert read_json(tmp_path / "out/doctor.json") == json.loads(json.dumps(result))
+    (aside,) = read_jsonl(tmp_path / "out/set_aside.jsonl")
+    assert aside["reason"] == "identical"
+    checks = {item["name"]: item for item in result["checks"]}
+    assert checks["leakage_ids"]["count"] == 2
+    assert all(len(item["examples"]) <= 1 for item in result["checks"])
+    keys = {"name", "title", "count", "total", "severity", "reading", "examples", "numbers"}
+    assert all(set(item) == keys for item in result["checks"])
+    assert result["sets"]["train"]["records"] == 21
+    assert result["evaluation_sets"] == {"exam": 2}
+
+
+def test_the_table_names_every_check_and_lets_no_control_character_through(
+    sources: dict[str, Any], tmp_path: Path
+) -> None:
+    result = doctor(DoctorConfig.build({"sources": sources}), Folder(tmp_path / "out"))
+    table = format_doctor(result)
+    assert all(item["title"] in table for item in result["checks"])
+    assert "PROBLEM" in table
+    assert "train: 21 records (preference), set aside: 1 identical" in table
+    assert "\x1b" not in table
+    assert table.isascii()
+
+
+def test_problems_of_all_sources_and_of_the_tokenizer(sources: dict[str, Any], tmp_path: Path) -> None:
+    missing = {"path": str(tmp_path / "gone.jsonl")}
+    config = DoctorConfig.build({"sources": {"a": missing, "b": missing}, "evaluation_sets": {"c": missing}})
+    with pytest.raises(DataError) as error:
+        doctor(config, Folder(tmp_path / "out"))
+    assert len(error.value.problems) == 3
+    empty = tmp_path / "no-tokenizer"
+    empty.mkdir()
+    config = DoctorConfig.build({"sources": sources, "tokenizer": str(empty)})
+    with pytest.raises(ModelError, match="tokenizer"):
+        doctor(config, Folder(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_sets_without_pairs_are_examined_too() -> None:
+    only_candidates = [Candidates(Prompt.of_text(f"q{i}"), ("a.", "b."), None) for i in range(3)]
+    found = {item.name: item for item in examine({"all": loaded(only_candidates)})}
+    assert (found["longer_chosen"].count, found["longer_chosen"].total) == (0, 0)
+    assert found["longer_chosen"].numbers["characters"]["longer_chosen"]["reason"] == "there are no observations"
+    assert found["whitespace_cues"].severity == "ok"
+    nothing = {item.name: item for item in examine({"none": loaded([])})}
+    assert nothing["lengths"].numbers == {"characters": {}, "words": {}}

@@ -1,0 +1,185 @@
+"""From a source to records: detection, column maps, limits, options; all problems in one error."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from rewardlab.data.load import DataSource, load, load_all
+from rewardlab.errors import ConfigError, DataError
+from rewardlab.records import Candidates, Message, Pair, Prompt
+
+HH_ROW = {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
+
+
+def write(path: Path, *rows: Any) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"prompt": f"q{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(count)]
+
+
+def test_a_file_is_read_with_positions_reasons_and_hash(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *rows(2), {"prompt": "q", "chosen": "same", "rejected": "same"})
+    loaded = load(DataSource(path=path))
+    assert loaded.adapter == "preference"
+    assert [str(record.source) for record in loaded.records] == [f"{path}:1", f"{path}:2"]
+    assert [(item.reason, item.source.row) for item in loaded.set_aside] == [("identical", 3)]
+    (file,) = loaded.files
+    assert file.sha256 == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert (file.name, file.rows) == (path, 3)
+
+
+def test_an_explicit_format_wins_over_what_the_columns_look_like(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", HH_ROW)
+    assert load(DataSource(path=path)).adapter == "hh-rlhf"
+    loaded = load(DataSource(path=path, adapter="preference"))
+    assert loaded.records[0].prompt == Prompt.of_text("\n\nHuman: q\n\nAssistant:")
+
+
+def test_columns_are_mapped_and_the_rest_goes_to_meta(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", {"question": "q", "good": "a", "bad": "b", "who": 3})
+    columns = {"prompt": "question", "chosen": "good", "rejected": "bad"}
+    (record,) = load(DataSource(path=path, columns=columns)).records
+    assert record == Pair(Prompt.of_text("q"), "a", "b", None, record.source)
+    assert record.meta == {"who": 3}
+
+
+def test_the_limit_counts_rows_over_all_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", *rows(3))
+    write(tmp_path / "b.jsonl", *rows(3))
+    loaded = load(DataSource(path=str(tmp_path), limit=4))
+    assert [file.rows for file in loaded.files] == [3, 1]
+
+
+def test_prompts_can_be_read_as_user_turns_and_answers_stripped(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.jsonl",
+        {"prompt": "q", "chosen": " a\n", "rejected": "b"},
+        {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}], **rows(1)[0]},
+    )
+    one = load(DataSource(path=path, prompt_role="user", strip=True, limit=1)).records[0]
+    assert one == Pair(Prompt((Message("user", "q"),)), "a", "b", None, one.source)
+    path = write(tmp_path / "k.jsonl", {"prompt": "q", "completions": ["a ", " b"], "rewards": [1, 0]})
+    (several,) = load(DataSource(path=path, strip=True)).records
+    assert isinstance(several, Candidates)
+    assert several.completions == ("a", "b")
+
+
+def test_one_error_tells_everything_that_is_wrong(tmp_path: Path) -> None:
+    bad = [{"prompt": "q", "chosen": 1, "rejected": 2}] * 30
+    path = write(tmp_path / "p.jsonl", *rows(1), *bad)
+    with pytest.raises(DataError) as error:
+        load(DataSource(path=path))
+    assert len(error.value.problems) == 60
+    message = str(error.value)
+    assert message.splitlines()[0] == "the data cannot be used: 60 problems"
+    assert f'{path}:2, column "chosen": found 1; expected a string' in message
+    assert message.endswith("... and 40 more (60 in all)")
+
+
+def test_broken_lines_and_wrong_columns_are_told_together(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n{broken\n', encoding="utf-8")
+    write(tmp_path / "b.jsonl", {"prompt": "q", "chosen": 3, "rejected": "b"})
+    with pytest.raises(DataError) as error:
+        load(DataSource(path=str(tmp_path)))
+    assert len(error.value.problems) == 2
+
+
+def test_a_column_that_no_row_has_is_told_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *({"prompt": "q", "choosen": "a", "rejected": "b"} for _ in range(50)))
+    with pytest.raises(DataError) as error:
+        load(DataSource(path=path, adapter="preference"))
+    (problem,) = error.value.problems
+    assert problem.where == f'{path}, column "chosen"'
+    assert problem.found == "columns 'prompt', 'choosen', 'rejected'"
+    assert 'Did you mean "choosen"?' in problem.remedy
+    assert "columns: {chosen: their name}" in problem.remedy
+
+
+def test_a_column_that_some_rows_lack_is_told_by_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *rows(2), {"prompt": "q", "chosen": "a"})
+    with pytest.raises(DataError, match=r':3, column "rejected": found no such column'):
+        load(DataSource(path=path, adapter="preference"))
+
+
+def test_unknown_columns_list_the_known_formats(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", {"text": "x"})
+    with pytest.raises(DataError) as error:
+        load(DataSource(path=path))
+    (problem,) = error.value.problems
+    assert problem.found == "columns 'text'"
+    assert "preference {chosen, rejected}" in problem.expected
+
+
+def test_misspelt_formats_and_columns_name_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *rows(1))
+    with pytest.raises(DataError, match='Did you mean "preference"'):
+        load(DataSource(path=path, adapter="preferences"))
+    with pytest.raises(DataError, match='Did you mean "chosen"'):
+        load(DataSource(path=path, columns={"choosen": "a"}))
+    with pytest.raises(DataError, match="known format"):
+        load(DataSource(path=path, adapter="xyz"))
+    with pytest.raises(DataError, match="a hub id as path"):
+        load(DataSource(path=path, revision="v1"))
+    with pytest.raises(ConfigError, match='Did you mean "split"'):
+        DataSource.build({"path": path, "spilt": "test"})
+
+
+def test_problems_of_several_sources_come_in_one_error(tmp_path: Path) -> None:
+    sources = [DataSource(path=str(tmp_path / name)) for name in ("a.jsonl", "b.jsonl")]
+    with pytest.raises(DataError) as error:
+        load_all(sources)
+    assert [problem.found for problem in error.value.problems] == ["no such file", "no such file"]
+
+
+@pytest.mark.parametrize("name", ["{subset}.{split}.jsonl", "{subset}/{split}.jsonl"])
+def test_hh_folders_in_both_layouts(name: str, tmp_path: Path) -> None:
+    for subset in ("harmless-base", "helpful-base", "red-team-attempts"):
+        for split in ("train", "test"):
+            write(tmp_path / name.format(subset=subset, split=split), HH_ROW)
+    loaded = load(DataSource(path=str(tmp_path), adapter="hh-rlhf", split="test"))
+    assert [record.meta for record in loaded.records] == [
+        {"subset": "harmless-base", "split": "test"},
+        {"subset": "helpful-base", "split": "test"},
+    ]
+    one = load(DataSource(path=str(tmp_path), adapter="hh-rlhf", split="train", subsets=("helpful-base",)))
+    assert [record.meta for record in one.records] == [{"subset": "helpful-base", "split": "train"}]
+    with pytest.raises(DataError, match="'helpful'; expected one of harmless-base"):
+        load(DataSource(path=str(tmp_path), adapter="hh-rlhf", split="test", subsets=("helpful",)))
+    with pytest.raises(DataError, match="no split asked for"):
+        load(DataSource(path=str(tmp_path), adapter="hh-rlhf"))
+
+
+def test_hh_from_the_hub_reads_a_folder_a_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[str] = []
+
+    def load_dataset(hub_id: str, *, name: str | None, data_dir: str, revision: str | None) -> datasets.DatasetDict:
+        folders.append(data_dir)
+        return datasets.DatasetDict({"test": datasets.Dataset.from_list([HH_ROW])})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    loaded = load(DataSource(path="Anthropic/hh-rlhf", split="test"))
+    assert loaded.adapter == "hh-rlhf"
+    assert folders == ["harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled"]
+    assert Counter(record.meta["subset"] for record in loaded.records) == dict.fromkeys(folders, 1)
+    assert loaded.files[0].name == "Anthropic/hh-rlhf/harmless-base:test"
+
+
+def test_a_generic_hub_id_reads_each_subset(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(hub_id: str, *, name: str | None, **options: Any) -> datasets.DatasetDict:
+        row = {"prompt": str(name), "chosen": "a", "rejected": "b"}
+        return datasets.DatasetDict({"train": datasets.Dataset.from_list([row])})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    loaded = load(DataSource(path="owner/pairs", subsets=("x", "y"), split="train"))
+    assert [record.prompt.messages[0].content for record in loaded.records] == ["x", "y"]
