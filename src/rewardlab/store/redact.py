@@ -26,7 +26,7 @@ _SECRET_FORMS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
     r"|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
 )
-_ADDRESS_WITH_CREDENTIALS = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@]+@")
+_ADDRESS_WITH_CREDENTIALS = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*:/+)[^\s/@]+@")
 _SHORTEST_SECRET = 6
 
 

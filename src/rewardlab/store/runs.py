@@ -101,6 +101,7 @@ class Run:
         settings = Settings.from_environment()
         code = code_of(allow_untracked=allow_untracked or settings.allow_untracked)
         redactor = Redactor()
+        description = redactor.text(description)
         facts = records.facts(config, code, redactor)
         resolved = redactor.value(config.model_dump(mode="json"))
         home = settings.home if root is None else root
@@ -108,7 +109,7 @@ class Run:
             folder, record = _reopened(home, name, resolved, key)
         else:
             folder = _made(home, name, description or verb, settings)
-            record = {"name": folder.name, "verb": verb, "description": redactor.text(description), "sessions": []}
+            record = {"name": folder.name, "verb": verb, "description": description, "sessions": []}
         record |= facts | {"status": "running", "key": key}
         sessions = [*record["sessions"], records.session(command, redactor)]
         lock = FolderLock(folder)
