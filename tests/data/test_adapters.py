@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rewardlab.data.adapters import ADAPTERS, detect, for_hub_id
+from rewardlab.data.adapters import ADAPTERS, describe_formats, detect, for_hub_id
 from rewardlab.data.adapters.hh_rlhf import dialogue
 from rewardlab.data.adapters.preference import common_beginning
 from rewardlab.data.canonical import record_to_dict
@@ -383,6 +383,12 @@ def test_subset_and_split_come_from_the_name_of_the_file() -> None:
         record = ADAPTERS["hh-rlhf"].parse(Row(Source(file, 1), values))
         assert isinstance(record, Pair)
         assert record.meta == {"subset": "helpful-base", "split": "test"}
+
+
+def test_the_list_of_formats_names_all_of_them_with_their_columns() -> None:
+    table = describe_formats()
+    assert [line.split()[0] for line in table.splitlines()[::2]] == list(ADAPTERS)
+    assert "columns: prompt, completions, rewards?, chat_template_kwargs?, tools?" in table
 
 
 def test_a_hub_id_can_tell_the_format() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from rewardlab.data.checks import Check
 from rewardlab.data.cues import is_finished, summary
-from rewardlab.data.doctor import DoctorConfig, doctor, examine, format_doctor
+from rewardlab.data.doctor import DataDoctor, doctor, examine, format_doctor
 from rewardlab.data.load import Loaded
 from rewardlab.data.overlap import ngrams
 from rewardlab.data.tokenize import Encoding
@@ -252,13 +252,13 @@ def sources(tmp_path: Path) -> dict[str, Any]:
 
 def test_the_verb_writes_findings_and_rows_set_aside(sources: dict[str, Any], tmp_path: Path) -> None:
     evaluation = {"exam": sources["test"]}
-    config = DoctorConfig.build({"sources": sources, "evaluation_sets": evaluation, "examples": 1})
-    result = doctor(config, Folder(tmp_path / "out"))
+    config = DataDoctor.build({"sources": sources, "evaluation_sets": evaluation, "examples": 1})
+    diagnosis = doctor(config, Folder(tmp_path / "out"))
+    result = diagnosis.as_dict()
+    assert diagnosis["leakage_ids"].count == 2
     assert read_json(tmp_path / "out/doctor.json") == json.loads(json.dumps(result))
     (aside,) = read_jsonl(tmp_path / "out/set_aside.jsonl")
     assert aside["reason"] == "identical"
-    checks = {item["name"]: item for item in result["checks"]}
-    assert checks["leakage_ids"]["count"] == 2
     assert all(len(item["examples"]) <= 1 for item in result["checks"])
     keys = {"name", "title", "count", "total", "severity", "reading", "examples", "numbers"}
     assert all(set(item) == keys for item in result["checks"])
@@ -269,9 +269,10 @@ def test_the_verb_writes_findings_and_rows_set_aside(sources: dict[str, Any], tm
 def test_the_table_names_every_check_and_lets_no_control_character_through(
     sources: dict[str, Any], tmp_path: Path
 ) -> None:
-    result = doctor(DoctorConfig.build({"sources": sources}), Folder(tmp_path / "out"))
-    table = format_doctor(result)
-    assert all(item["title"] in table for item in result["checks"])
+    diagnosis = doctor(DataDoctor.build({"sources": sources}), Folder(tmp_path / "out"))
+    table = format_doctor(read_json(tmp_path / "out/doctor.json"))
+    assert diagnosis.lines() == table.splitlines()
+    assert all(check.title in table for check in diagnosis.checks)
     assert "PROBLEM" in table
     assert "train: 21 records (preference), set aside: 1 identical" in table
     assert "\x1b" not in table
@@ -280,13 +281,13 @@ def test_the_table_names_every_check_and_lets_no_control_character_through(
 
 def test_problems_of_all_sources_and_of_the_tokenizer(sources: dict[str, Any], tmp_path: Path) -> None:
     missing = {"path": str(tmp_path / "gone.jsonl")}
-    config = DoctorConfig.build({"sources": {"a": missing, "b": missing}, "evaluation_sets": {"c": missing}})
+    config = DataDoctor.build({"sources": {"a": missing, "b": missing}, "evaluation_sets": {"c": missing}})
     with pytest.raises(DataError) as error:
         doctor(config, Folder(tmp_path / "out"))
     assert len(error.value.problems) == 3
     empty = tmp_path / "no-tokenizer"
     empty.mkdir()
-    config = DoctorConfig.build({"sources": sources, "tokenizer": str(empty)})
+    config = DataDoctor.build({"sources": sources, "tokenizer": str(empty)})
     with pytest.raises(ModelError, match="tokenizer"):
         doctor(config, Folder(tmp_path / "out"))
     assert not (tmp_path / "out").exists()

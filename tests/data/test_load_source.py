@@ -183,3 +183,11 @@ def test_a_generic_hub_id_reads_each_subset(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     loaded = load(DataSource(path="owner/pairs", subsets=("x", "y"), split="train"))
     assert [record.prompt.messages[0].content for record in loaded.records] == ["x", "y"]
+
+
+def test_a_hub_split_without_rows_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []})})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: empty)
+    for adapter in ("auto", "preference"):
+        with pytest.raises(DataError, match="owner/none: found no rows"):
+            load(DataSource(path="owner/none", adapter=adapter))

@@ -10,7 +10,7 @@ import pytest
 
 from rewardlab.data.canonical import read_records
 from rewardlab.data.load import load
-from rewardlab.data.prepare import PrepareConfig, prepare, with_limit
+from rewardlab.data.prepare import DataPreparation, prepare, with_limit
 from rewardlab.data.source import DataSource
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.store.files import read_json, read_jsonl
@@ -38,9 +38,12 @@ def source(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_splits_are_written_and_summed_up(source: dict[str, Any], tmp_path: Path) -> None:
-    config = PrepareConfig.build({"sources": {"mine": source}, "fractions": {"val": 0.2, "test": 0.2}})
+    config = DataPreparation.build({"sources": {"mine": source}, "fractions": {"val": 0.2, "test": 0.2}})
     out = tmp_path / "out"
-    summary = prepare(config, Folder(out))
+    prepared = prepare(config, Folder(out))
+    summary = prepared.summary
+    assert prepared.lines()[0].startswith("101 records of 60 conversations: train ")
+    assert prepared.lines()[1] == "1 rows set aside: 1 identical"
     assert summary == read_json(out / "summary.json")
     assert {path.name for path in out.iterdir()} == {
         "train.jsonl",
@@ -68,7 +71,7 @@ def test_splits_are_written_and_summed_up(source: dict[str, Any], tmp_path: Path
 
 
 def test_folds_are_written_in_folders(source: dict[str, Any], tmp_path: Path) -> None:
-    config = PrepareConfig.build({"sources": {"mine": source}, "folds": 3, "fractions": {"val": 0.2}})
+    config = DataPreparation.build({"sources": {"mine": source}, "folds": 3, "fractions": {"val": 0.2}})
     prepare(config, Folder(tmp_path / "out"))
     tested = [record.id for fold in range(3) for record in read_records(tmp_path / f"out/fold-{fold}/test.jsonl")]
     assert len(tested) == 101
@@ -81,7 +84,7 @@ def test_folds_are_written_in_folders(source: dict[str, Any], tmp_path: Path) ->
 
 
 def test_the_same_configuration_writes_the_same_bytes(source: dict[str, Any], tmp_path: Path) -> None:
-    config = PrepareConfig.build({"sources": {"mine": source}})
+    config = DataPreparation.build({"sources": {"mine": source}})
     for name in ("one", "two"):
         prepare(config, Folder(tmp_path / name))
     for path in (tmp_path / "one").iterdir():
@@ -89,14 +92,14 @@ def test_the_same_configuration_writes_the_same_bytes(source: dict[str, Any], tm
 
 
 def test_what_was_prepared_can_be_a_source_again(source: dict[str, Any], tmp_path: Path) -> None:
-    prepare(PrepareConfig.build({"sources": {"mine": source}}), Folder(tmp_path / "out"))
+    prepare(DataPreparation.build({"sources": {"mine": source}}), Folder(tmp_path / "out"))
     again = load(DataSource(path=str(tmp_path / "out"), split="train"))
     assert again.adapter == "canonical"
     assert list(again.records) == read_records(tmp_path / "out/train.jsonl")
 
 
 def test_a_side_without_a_share_is_not_written(source: dict[str, Any], tmp_path: Path) -> None:
-    config = PrepareConfig.build({"sources": {"mine": source}, "fractions": {"val": 0.0, "test": 0.3}})
+    config = DataPreparation.build({"sources": {"mine": source}, "fractions": {"val": 0.0, "test": 0.3}})
     prepare(config, Folder(tmp_path / "out"))
     assert not (tmp_path / "out/val.jsonl").exists()
 
@@ -104,7 +107,7 @@ def test_a_side_without_a_share_is_not_written(source: dict[str, Any], tmp_path:
 def test_a_side_that_would_stay_empty_is_an_error_and_nothing_is_written(
     source: dict[str, Any], tmp_path: Path
 ) -> None:
-    config = PrepareConfig.build({"sources": {"mine": source}, "limit": 2})
+    config = DataPreparation.build({"sources": {"mine": source}, "limit": 2})
     with pytest.raises(DataError, match="2 usable records with 2 conversation roots"):
         prepare(config, Folder(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
@@ -115,9 +118,9 @@ def test_candidates_become_pairs_on_request(tmp_path: Path) -> None:
     path = tmp_path / "k.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
     values = {"sources": {"k": {"path": str(path)}}, "fractions": {"val": 0.3, "test": 0.3}}
-    kept = prepare(PrepareConfig.build(values), Folder(tmp_path / "kept"))
+    kept = prepare(DataPreparation.build(values), Folder(tmp_path / "kept")).summary
     assert kept["kinds"] == {"candidates": 40}
-    pairs = prepare(PrepareConfig.build(values | {"candidates": "pairs"}), Folder(tmp_path / "pairs"))
+    pairs = prepare(DataPreparation.build(values | {"candidates": "pairs"}), Folder(tmp_path / "pairs")).summary
     assert pairs["kinds"] == {"pair": 78}
 
 
@@ -130,5 +133,5 @@ def test_the_smaller_limit_holds() -> None:
 
 def test_wrong_configurations(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        PrepareConfig.build({"sources": {}, "folds": 1, "fractions": {"val": 1.5}})
+        DataPreparation.build({"sources": {}, "folds": 1, "fractions": {"val": 1.5}})
     assert len(error.value.problems) == 3

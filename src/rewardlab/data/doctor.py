@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -49,7 +50,7 @@ WIDTH = 110
 SIGNS = {"ok": "ok", "note": "note", "warning": "WARNING", "problem": "PROBLEM", "skipped": "-"}
 
 
-class DoctorConfig(Config):
+class DataDoctor(Config):
     """What to examine, and what to compare it with."""
 
     sources: dict[str, DataSource] = Field(min_length=1)
@@ -66,8 +67,42 @@ class DoctorConfig(Config):
     """Read only the first so many rows of every source (smoke run)."""
 
 
-def doctor(config: DoctorConfig, run: Folder) -> dict[str, Any]:
-    """Examine the sources; gives what `doctor.json` holds.
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes:
+        sets: name → format, counts and files of each set.
+        evaluation_sets: name → number of records.
+        tokenizer: the tokenizer that lengths are counted with, None for words.
+        checks: the findings, in the order a person reads them.
+    """
+
+    sets: Mapping[str, Mapping[str, Any]]
+    evaluation_sets: Mapping[str, int]
+    tokenizer: str | None
+    checks: tuple[Check, ...]
+
+    def __getitem__(self, name: str) -> Check:
+        """The check of that machine name; KeyError where there is none."""
+        return {check.name: check for check in self.checks}[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of `doctor.json`."""
+        return {
+            "sets": {name: dict(found) for name, found in self.sets.items()},
+            "evaluation_sets": dict(self.evaluation_sets),
+            "tokenizer": self.tokenizer,
+            "checks": [check.as_dict() for check in self.checks],
+        }
+
+    def lines(self) -> list[str]:
+        """The findings as a table, then what deserves a look, worst first."""
+        return format_doctor(self.as_dict()).splitlines()
+
+
+def doctor(config: DataDoctor, run: Folder) -> Diagnosis:
+    """Examine the sources and write what was found.
 
     Raises:
         DataError: problems of any source.
@@ -80,15 +115,15 @@ def doctor(config: DoctorConfig, run: Folder) -> dict[str, Any]:
     evaluation = {name: loaded[f"evaluation: {name}"].records for name in config.evaluation_sets}
     encoder = None if tokenizer is None else Encoder(tokenizer, config.encoding)
     checks = examine(sets, evaluation, encoder=encoder, encoding=config.encoding, shown=config.examples)
-    result = {
-        "sets": {name: source_summary(part) for name, part in sets.items()},
-        "evaluation_sets": {name: len(records) for name, records in evaluation.items()},
-        "tokenizer": config.tokenizer,
-        "checks": [check.as_dict() for check in checks],
-    }
+    diagnosis = Diagnosis(
+        {name: source_summary(part) for name, part in sets.items()},
+        {name: len(records) for name, records in evaluation.items()},
+        config.tokenizer,
+        tuple(checks),
+    )
     write_set_aside(run.path("set_aside.jsonl"), (item for part in sets.values() for item in part.set_aside))
-    write_json(run.path("doctor.json"), result)
-    return result
+    write_json(run.path("doctor.json"), diagnosis.as_dict())
+    return diagnosis
 
 
 def examine(
@@ -132,7 +167,7 @@ def examine(
 
 
 def format_doctor(result: Mapping[str, Any]) -> str:
-    """The findings as a table for the terminal, then what deserves a look, worst first."""
+    """The content of `doctor.json` as a table for the terminal, then what deserves a look, worst first."""
     lines = []
     for name, source in result["sets"].items():
         aside = ", ".join(f"{count} {reason}" for reason, count in source["set_aside"].items()) or "none"

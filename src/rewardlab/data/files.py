@@ -34,10 +34,15 @@ from rewardlab.records import Source
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 """Endings of data files, each also with `.gz` behind it."""
 
-SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val"} | {
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
     "validation": "val",
     "dev": "val",
     "eval": "val",
+    "test": "test",
 }
 """Words in file names that name a split, and the split they name."""
 
@@ -153,8 +158,8 @@ def read_hub(
         loaded = datasets.load_dataset(hub_id, name=subset, data_dir=folder, revision=revision)
     except Exception as error:  # noqa: BLE001  the library raises dozens of types, most of them not its own
         words = " ".join(str(error).split())[:300]
-        expected = "a dataset that can be fetched"
-        problems.append(Problem(hub_id, f"{type(error).__name__}: {words}", expected, "Or give a local path."))
+        expected = "a local path (there is none of this name) or a dataset on the hub that can be fetched"
+        problems.append(Problem(hub_id, f"{type(error).__name__}: {words}", expected))
         return []
     name = "/".join(part for part in (hub_id, subset, folder) if part)
     chosen = _choose_split(name, list(loaded), split, problems)

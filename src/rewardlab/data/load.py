@@ -59,6 +59,8 @@ def load(source: DataSource) -> Loaded:
     if problems:
         raise unreadable(problems)
     files = (adapter.load if adapter else read_source)(source, problems)
+    if not problems and not any(file.rows for file in files):
+        problems.append(Problem(source.path, "no rows", "at least one row"))
     files = _limited(files, source.limit)
     adapter = adapter or _detected(files, source, problems)
     if adapter is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -33,7 +34,7 @@ class Folder(Protocol):
         ...
 
 
-class PrepareConfig(Config):
+class DataPreparation(Config):
     """Sources and how to split them."""
 
     sources: dict[str, DataSource] = Field(min_length=1)
@@ -50,8 +51,27 @@ class PrepareConfig(Config):
     """Read only the first so many rows of every source (smoke run)."""
 
 
-def prepare(config: PrepareConfig, run: Folder) -> dict[str, Any]:
-    """Read, split and write; gives what `summary.json` holds.
+@dataclass(frozen=True)
+class Prepared:
+    """What became of the sources: the content of `summary.json`."""
+
+    summary: Mapping[str, Any]
+
+    def lines(self) -> list[str]:
+        """What was read and written, in plain words."""
+        counts, aside = self.summary, Counter[str]()
+        for source in counts["sources"].values():
+            aside.update(source["set_aside"])
+        sides = ", ".join(f"{name} {part['records']:,}" for name, part in counts["splits"].items())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(aside.items()))
+        return [
+            f"{counts['records']:,} records of {counts['roots']:,} conversations: {sides}",
+            f"{aside.total():,} rows set aside{f': {reasons}' if reasons else ''}",
+        ]
+
+
+def prepare(config: DataPreparation, run: Folder) -> Prepared:
+    """Read the sources, split them by conversation root and write canonical files.
 
     Raises:
         DataError: problems of any source, or a side that would stay empty; nothing has been written then.
@@ -68,7 +88,7 @@ def prepare(config: PrepareConfig, run: Folder) -> dict[str, Any]:
             write_records(run.path(f"{name}{side}.jsonl"), members)
     write_set_aside(run.path("set_aside.jsonl"), (item for part in loaded for item in part.set_aside))
     write_json(run.path("summary.json"), summary)
-    return summary
+    return Prepared(summary)
 
 
 def with_limit(source: DataSource, limit: int | None) -> DataSource:
@@ -77,7 +97,7 @@ def with_limit(source: DataSource, limit: int | None) -> DataSource:
     return source.model_copy(update={"limit": min(limits)}) if limits else source
 
 
-def _parts(config: PrepareConfig, records: Sequence[Record]) -> dict[str, dict[Side, list[Record]]]:
+def _parts(config: DataPreparation, records: Sequence[Record]) -> dict[str, dict[Side, list[Record]]]:
     """Folder prefix → side → records; a side that was given no share is left out."""
     if config.folds is None:
         shares = {"train": 1.0, "val": config.fractions.val, "test": config.fractions.test}
@@ -92,7 +112,7 @@ def _parts(config: PrepareConfig, records: Sequence[Record]) -> dict[str, dict[S
 
 
 def _refuse_empty(
-    config: PrepareConfig, parts: Mapping[str, Mapping[Side, Sequence[Record]]], records: Sequence[Record]
+    config: DataPreparation, parts: Mapping[str, Mapping[Side, Sequence[Record]]], records: Sequence[Record]
 ) -> None:
     empty = [f"{name}{side}" for name, sides in parts.items() for side, members in sides.items() if not members]
     if not empty:
@@ -107,7 +127,7 @@ def _refuse_empty(
 
 
 def _summary(
-    config: PrepareConfig,
+    config: DataPreparation,
     loaded: Sequence[Loaded],
     records: Sequence[Record],
     parts: Mapping[str, Mapping[Side, Sequence[Record]]],

@@ -53,6 +53,16 @@ def for_hub_id(hub_id: str) -> Adapter | None:
     return next((adapter for adapter in ADAPTERS.values() if hub_id in adapter.hub_ids), None)
 
 
+def describe_formats() -> str:
+    """The formats as a table for the terminal: name, what it is, columns (optional ones with a question mark)."""
+    width = max(map(len, ADAPTERS))
+    lines = []
+    for name, adapter in ADAPTERS.items():
+        columns = [*adapter.required, *(f"{column}?" for column in adapter.optional)]
+        lines += [f"{name:{width}}  {adapter.title}", f"{'':{width}}  columns: {', '.join(columns)}"]
+    return "\n".join(lines)
+
+
 def _fits(adapter: Adapter, row: Row) -> bool:
     has_columns = all(row.knows(name) for name in adapter.required)
     return has_columns and (adapter.fits is None or adapter.fits(row))
