@@ -99,7 +99,7 @@ class Config(BaseModel):
         try:
             built = cls.model_validate(merged)
         except ValidationError as error:
-            problems += [_problem(cls, detail, origins) for detail in error.errors()]
+            problems += [_problem(cls, detail, origins) for detail in _causes(error.errors())]
         else:
             if not problems:
                 return built
@@ -261,18 +261,29 @@ def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Prob
     return Problem(where, found[:_LONGEST_SHOWN], message[:1].lower() + message[1:])
 
 
+def _causes(details: Sequence[Any]) -> list[Any]:
+    """The errors without those that only count what other errors have thrown out of a list."""
+
+    def has_inner(location: tuple[Any, ...]) -> bool:
+        return any(other["loc"][: len(location)] == location != other["loc"] for other in details)
+
+    return [detail for detail in details if detail["type"] != "too_short" or not has_inner(detail["loc"])]
+
+
 def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[str]]:
     """The key that pydantic's location means, without the names of alternatives, and the keys known beside it."""
     key: list[str] = []
     known: list[str] = []
-    scope: type[Config] | None = cls
+    annotation: Any = cls
     for part in parts:
-        if isinstance(part, str):
+        if isinstance(part, str) and get_origin(annotation) in (dict, Mapping):
+            annotation, known = get_args(annotation)[1], []
+        elif isinstance(part, str):
+            scope = _config_within(annotation)
             if scope is None:
                 break
             known = list(scope.model_fields)
-            field = scope.model_fields.get(part)
-            scope = _config_within(field.annotation) if field else None
+            annotation = scope.model_fields[part].annotation if part in scope.model_fields else None
         key.append(str(part))
     return tuple(key), known
 

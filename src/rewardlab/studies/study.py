@@ -306,6 +306,8 @@ def _unknown_flags(study: Study, flags: Sequence[tuple[str, str]]) -> list[Probl
     problems = []
     for name, _ in flags:
         stage = ".".join(name.split(".")[:2])
-        if name not in COMMON_FIELDS and (stage not in known or stage == name):
-            problems.append(Problem(f"--{name}", "an unknown flag", "--stages.<id>.<field>", nearest(stage, known)))
+        if name in COMMON_FIELDS or (stage in known and stage != name):
+            continue
+        hint = "" if stage in known else nearest(stage, known)
+        problems.append(Problem(f"--{name}", "an unknown flag", "--stages.<id>.<field>", hint))
     return problems

@@ -1,0 +1,223 @@
+"""Pipelines: what is done is not done again, what is interrupted goes on, what changed runs anew."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fake_verbs
+import pytest
+from fake_verbs import VERBS
+
+from rewardlab.errors import ConfigError, DataError, RunError
+from rewardlab.store import keys
+from rewardlab.store.files import read_json
+from rewardlab.store.lock import FolderLock
+from rewardlab.store.record import RunRecord
+from rewardlab.studies import pipeline
+from rewardlab.studies.pipeline import Options, StudyResult, plan_study, run_study
+from rewardlab.studies.study import StudyFile
+
+STUDY = """\
+name: small
+stages:
+  - {id: first, verb: make, config: {word: a, source: INPUT}}
+  - {id: second, verb: make, config: {word: b, times: 2}}
+  - {id: last, verb: join files, config: {page: true, inputs: ["${first}/lines.jsonl", "${second}/lines.jsonl"]}}
+"""
+JOINED = [{"word": "a", "number": n} for n in range(3)] + [{"word": "b", "number": n} for n in range(2)]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> StudyFile:
+    (tmp_path / "input.txt").write_text("1")
+    file = tmp_path / "small.yaml"
+    file.write_text(STUDY.replace("INPUT", str(tmp_path / "input.txt")))
+    return StudyFile.read(file)
+
+
+def run(source: StudyFile, tmp_path: Path, *flags: tuple[str, str], told: list[str] | None = None) -> StudyResult:
+    options = Options(root=tmp_path / "runs", flags=flags)
+    return run_study(source, options, tell=(told if told is not None else []).append, verbs=VERBS)
+
+
+def actions(result: StudyResult) -> list[str]:
+    return list(result.actions.values())
+
+
+def test_every_step_runs_once(source: StudyFile, tmp_path: Path) -> None:
+    told: list[str] = []
+    result = run(source, tmp_path, told=told)
+    assert actions(result) == ["run", "run", "run"]
+    assert read_json(result.folder / "last" / "joined.json") == JOINED
+    assert result.lines() == ["5 lines were made", str(result.folder / "last" / "report.html")]
+    assert StudyFile.read(result.folder / "study.yaml").study == source.study
+    assert told[0] == "[1/3] first (make): running"
+    assert told[1].startswith("[1/3] first (make): done in ")
+    again: list[str] = []
+    second = run(source, tmp_path, told=again)
+    assert actions(second) == ["unchanged"] * 3
+    assert again[2] == "[3/3] last (join files): unchanged, not run again"
+    assert second.lines() == result.lines()
+    assert not (result.folder / "superseded").exists()
+
+
+def test_a_changed_configuration_reaches_only_what_depends_on_it(source: StudyFile, tmp_path: Path) -> None:
+    first = run(source, tmp_path)
+    assert actions(run(source, tmp_path, ("stages.second.word", "c"))) == ["unchanged", "run", "run"]
+    assert read_json(first.folder / "last" / "joined.json") == [
+        *JOINED[:3],
+        *({**row, "word": "c"} for row in JOINED[3:]),
+    ]
+    kept = first.folder / "superseded"
+    assert sorted(path.name for path in kept.iterdir()) == ["last-001", "second-001"]
+    assert read_json(kept / "last-001" / "joined.json") == JOINED
+    # A change that leaves the files as they were stops there.
+    assert actions(run(source, tmp_path, ("stages.second.word", "c"), ("stages.first.rate", "2e-5"))) == [
+        "run",
+        "unchanged",
+        "unchanged",
+    ]
+
+
+def test_a_changed_input_file_runs_anew(source: StudyFile, tmp_path: Path) -> None:
+    run(source, tmp_path)
+    (tmp_path / "input.txt").write_text("2")
+    assert actions(run(source, tmp_path)) == ["run", "unchanged", "unchanged"]
+
+
+def test_changed_code_runs_anew(source: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(source, tmp_path)
+    monkeypatch.setattr(pipeline, "code_key", lambda module: "another")
+    assert actions(run(source, tmp_path)) == ["run", "run", "run"]
+
+
+def test_missing_results_are_made_again(source: StudyFile, tmp_path: Path) -> None:
+    folder = run(source, tmp_path).folder
+    (folder / "last").chmod(0o755)
+    (folder / "last" / "joined.json").unlink()
+    assert actions(run(source, tmp_path)) == ["unchanged", "unchanged", "run"]
+
+
+def test_a_stopped_step_goes_on_where_it_was(
+    source: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended: list[Any] = []
+    append = fake_verbs.append_line
+
+    def append_until_the_fourth(path: Path, value: Any) -> None:
+        append(path, value)
+        appended.append(value)
+        if len(appended) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fake_verbs, "append_line", append_until_the_fourth)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(source, tmp_path)
+    assert caught.value.__notes__ == ["In step second. What is done stays done: go on with the same command."]
+    plan = plan_study(source, Options(root=tmp_path / "runs"), VERBS)
+    assert [action for _, action in plan] == ["unchanged", "resume", "run"]
+    result = run(source, tmp_path)
+    assert actions(result) == ["unchanged", "resume", "run"]
+    assert read_json(result.folder / "last" / "joined.json") == JOINED
+    assert appended == JOINED  # nothing was made twice
+    sessions = RunRecord.read(result.folder / "second").values["sessions"]
+    assert [session["status"] for session in sessions] == ["stopped", "done"]
+
+
+def test_a_failed_step_says_how_to_go_on(source: StudyFile, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="rubbish") as caught:
+        run(source, tmp_path, ("stages.second.trouble", "input"))
+    assert caught.value.__notes__ == ["In step second. What is done stays done: go on with the same command."]
+    assert actions(run(source, tmp_path)) == ["unchanged", "run", "run"]
+
+
+def test_nothing_runs_when_any_stage_cannot(source: StudyFile, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--stages\.last\.inptus"):
+        run(source, tmp_path, ("stages.last.inptus", "x"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_touches_nothing(source: StudyFile, tmp_path: Path) -> None:
+    options = Options(root=tmp_path / "runs", name="other")
+    assert [(step.name, action) for step, action in plan_study(source, options, VERBS)] == [
+        ("first", "run"),
+        ("second", "run"),
+        ("last", "run"),
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_is_run_by_one_process_at_a_time(source: StudyFile, tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "runs" / "small")
+    with pytest.raises(RunError, match="in use by this process"):
+        run(source, tmp_path)
+    lock.release()
+    assert actions(run(source, tmp_path)) == ["run", "run", "run"]
+
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+from fake_verbs import VERBS
+from rewardlab.studies.pipeline import Options, run_study
+from rewardlab.studies.study import StudyFile
+source, root, moment = StudyFile.read(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
+count = 0
+def counted(function):
+    def call(*arguments, **named):
+        global count
+        count += 1
+        if count == moment:
+            os.kill(os.getpid(), 9)
+        return function(*arguments, **named)
+    return call
+os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+run_study(source, Options(root=root), verbs=VERBS)
+print(count)
+"""
+
+
+def drive(tmp_path: Path, root: str, moment: int) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(fake_verbs.__file__).parent)}
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "small.yaml"), str(tmp_path / root), str(moment)]
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+
+
+def check_kills(tmp_path: Path, count: int) -> None:
+    """Kill the study at random writes, each time going on with what is there; compare with one left alone."""
+    whole = drive(tmp_path, "whole", 0)
+    assert whole.returncode == 0, whole.stderr
+    moments = random.Random(3).sample(range(1, int(whole.stdout) + 1), count)
+    for moment in moments:
+        killed = drive(tmp_path, f"killed-{moment}", moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        resumed = drive(tmp_path, f"killed-{moment}", 0)
+        assert resumed.returncode == 0, resumed.stderr
+        folders = [tmp_path / root / "small" for root in ("whole", f"killed-{moment}")]
+        for name in ("first/lines.jsonl", "second/lines.jsonl", "last/joined.json"):
+            assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+        assert {RunRecord.read(folders[1] / step).status for step in ("first", "second", "last")} == {"done"}
+        assert not list(folders[1].glob("*/.unfinished-*"))
+
+
+@pytest.mark.usefixtures("source")
+def test_killed_and_run_again_the_results_are_the_same(tmp_path: Path) -> None:
+    check_kills(tmp_path, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("source")
+def test_killed_at_twenty_moments_the_results_are_the_same(tmp_path: Path) -> None:
+    check_kills(tmp_path, 20)
+
+
+def test_keys_know_every_verb(source: StudyFile) -> None:
+    steps = source.steps(Path("x"), (), VERBS)
+    assert len({pipeline.step_key(step) for step in steps}) == 3
+    assert keys.code_key("fake_verbs") == keys.code_key("fake_verbs")

@@ -1,0 +1,156 @@
+"""Study files: references, foreach, changes from the command line, all problems before the first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_verbs import VERBS, Join, Make
+
+from rewardlab.errors import ConfigError
+from rewardlab.studies.study import StudyFile, shipped_studies
+
+STUDY = """\
+name: small
+stages:
+  - id: first
+    verb: make
+    config: {word: a}
+  - id: many
+    verb: make
+    foreach: {word: [x, y], times: [1, 2]}
+    config:
+      word: "${word}-${times}"
+      times: ${times}
+      source: "${first}/lines.jsonl"
+  - id: last
+    verb: join files
+    config:
+      inputs: ["${first}/lines.jsonl", "${many}/lines.jsonl"]
+"""
+ROOT = Path("results")
+
+
+def study(tmp_path: Path, text: str = STUDY) -> StudyFile:
+    file = tmp_path / "small.yaml"
+    file.write_text(text)
+    return StudyFile.read(file)
+
+
+def problems_of(source: StudyFile, *flags: tuple[str, str]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        source.steps(ROOT, flags, VERBS)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_stages_expand_to_steps_in_order(tmp_path: Path) -> None:
+    steps = study(tmp_path).steps(ROOT, (), VERBS)
+    assert [step.name for step in steps] == ["first", "many.0", "many.1", "many.2", "many.3", "last"]
+    configs = [step.config for step in steps]
+    assert configs[0] == Make(word="a")
+    assert configs[1:5] == [
+        Make(word=f"{word}-{times}", times=times, source=ROOT / "first/lines.jsonl")
+        for word in "xy"
+        for times in (1, 2)
+    ]
+    names = ["first", "many.0", "many.1", "many.2", "many.3"]
+    assert configs[5] == Join(inputs=tuple(ROOT / name / "lines.jsonl" for name in names))
+    assert [sorted(step.needs) for step in steps] == [[], *[["first"]] * 4, names]
+
+
+def test_single_steps_and_crossed_stages_are_referred_to_by_number(tmp_path: Path) -> None:
+    text = STUDY.replace('"${many}/lines.jsonl"]', '"${many[3]}/lines.jsonl"]') + (
+        "  - id: pair\n    verb: join files\n    foreach: {i: [2, 1]}\n"
+        '    config: {inputs: ["${many[${i}]}/${first}/x"]}\n'
+    )
+    steps = study(tmp_path, text).steps(ROOT, (), VERBS)
+    assert steps[5].config == Join(inputs=(ROOT / "first/lines.jsonl", ROOT / "many.3/lines.jsonl"))
+    assert steps[6].config == Join(inputs=(Path("results/many.2/results/first/x"),))
+    assert steps[7].needs == {"many.1", "first"}
+
+
+def test_changes_reach_one_stage_and_common_ones_every_stage(tmp_path: Path) -> None:
+    flags = [("limit", "2"), ("stages.many.shape.width", "9"), ("stages.last.inputs", "${many}/lines.jsonl")]
+    steps = study(tmp_path).steps(ROOT, flags, VERBS)
+    made: list[Any] = [step.config for step in steps[:5]]
+    assert [config.limit for config in made] == [2] * 5
+    assert [config.shape.width for config in made] == [3, 9, 9, 9, 9]
+    assert steps[5].config == Join(inputs=tuple(ROOT / f"many.{i}" / "lines.jsonl" for i in range(4)))
+
+
+def test_every_problem_of_every_stage_comes_at_once(tmp_path: Path) -> None:
+    text = """\
+name: small
+stages:
+  - id: first
+    verb: mak
+  - id: second
+    verb: make
+    foreach: {n: [1, 2]}
+    config:
+      wrod: a
+      source: "${frist}/x"
+  - id: third
+    verb: join files
+    config:
+      inputs: ["${second[2]}/x", "${third}/y", "${first[0]}"]
+"""
+    source = study(tmp_path, text)
+    file = tmp_path / "small.yaml"
+    flags = [("stages.second.shape.width", "0"), ("stages.secnd.times", "1"), ("limits", "3"), ("stages.third", "{}")]
+    flag = "found an unknown flag; expected --stages.<id>.<field>"
+    earlier = "expected an earlier stage or a foreach name."
+    assert problems_of(source, *flags) == [
+        f'--stages.secnd.times: {flag}. Did you mean "stages.second"?',
+        f'--limits: {flag}. Did you mean "limit"?',
+        f"--stages.third: {flag}",
+        "verb (stage first): found 'mak'; expected a known verb. Did you mean \"make\"?",
+        f'{file}:8:5, stage second: found ${{frist}}; {earlier} Did you mean "first"?',
+        "word (stage second): found nothing; expected a value. Set word in the YAML file or with --word.",
+        "--stages.second.shape.width: found 0; expected input should be greater than or equal to 1",
+        f'{file}:9:7, wrod (stage second): found the unknown key "wrod"; expected a known one. Did you mean "word"?',
+        f"{file}:13:5, stage third: found ${{second[2]}}; expected one of the 2 steps of second, counted from 0",
+        f"{file}:13:5, stage third: found ${{third}}; {earlier} Known: first, second.",
+        f"{file}:13:5, stage third: found ${{first[0]}}; expected one of the 0 steps of first, counted from 0",
+    ]
+
+
+def test_two_lists_in_one_text_are_refused(tmp_path: Path) -> None:
+    text = STUDY + (
+        "  - id: more\n    verb: make\n    foreach: {n: [1]}\n    config: {word: a}\n"
+        '  - id: both\n    verb: join files\n    config: {inputs: ["${many}/${more}"]}\n'
+    )
+    assert "references to one stage with foreach at most" in problems_of(study(tmp_path, text))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a b\nstages: [{id: x, verb: make}]", ":1:1, name: found 'a b'; expected string should match pattern"),
+        ("name: a\nstages: []", ":2:1, stages: found \\[\\]; expected tuple should have at least 1 item"),
+        ("name: a\nstages: [{id: x.1, verb: make}]", ":2:11, stages.0.id: found 'x.1'"),
+        ("name: a\nstages: [{id: x, verb: y}, {id: x, verb: y}]", "stage ids that are unique"),
+        ("name: a\nstages: [{id: superseded, verb: y}]", "stage ids that are unique and not 'superseded'"),
+        ("name: a\nstages: [{id: x, verb: y, foreach: {n: 3}}]", "stages.0.foreach.n: found 3"),
+        ("stages:\n- id: x", "name: found nothing"),
+        ("", "stages: found nothing"),
+    ],
+)
+def test_files_that_are_no_studies(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path, text)
+
+
+def test_studies_are_found_by_path_or_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study(tmp_path)
+    assert StudyFile.find("small.yaml").study.name == "small"
+    assert "demo" in shipped_studies()
+    assert StudyFile.find("demo").study.name == "demo"
+    with pytest.raises(ConfigError, match='Did you mean "demo"'):
+        StudyFile.find("demmo")
+    with pytest.raises(ConfigError, match="No such file"):
+        StudyFile.find("absent.yaml")
+    with pytest.raises(ConfigError, match="no such study"):
+        StudyFile.find("../studies/demo")
