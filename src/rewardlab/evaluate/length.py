@@ -200,6 +200,9 @@ def within_prompt(
 ) -> Estimate:
     """Mean over prompts of a correlation within prompts; says how many prompts are left out."""
     found = intervals.mean(within.values, cluster_of[within.groups], settings.level)
+    if found.low is not None and found.high is not None:
+        # With a handful of prompts Student's interval is wider than correlations can be.
+        found = found._replace(low=max(found.low, -1.0), high=min(found.high, 1.0))
     left_out = []
     if within.too_small:
         left_out.append(f"{within.too_small} with fewer than three completions")

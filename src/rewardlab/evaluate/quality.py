@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from rewardlab.functional.accuracy import credit
 from rewardlab.functional.agreement import pearson_statistic
 from rewardlab.records import Estimate
 
-_HALF_OF_MARGIN_BINS = 20
+_MOST_BINS_A_SIDE = 50
 
 
 def accuracy_group(table: PairTable, settings: Settings) -> list[Estimate]:
@@ -167,22 +168,27 @@ def confidence_rows(table: PairTable, settings: Settings) -> list[dict[str, Any]
 
 
 def margin_rows(table: PairTable) -> list[dict[str, Any]]:
-    """The curve `margins`: bins of equal width on both sides of 0, each [low, high) but the last, which is closed."""
-    margin, right = table.margin, table.right
+    """The curve `margins`: bins of equal width on both sides of 0, each [low, high) but the last, which is closed.
+
+    The width is the rule of Freedman and Diaconis (1981), 2 IQR / n^(1/3), widened where outliers would make more
+    than `_MOST_BINS_A_SIDE` bins of it.
+    """
+    margin = table.margin
     if len(margin) == 0:
         return []
     reach = float(np.abs(margin).max()) or 1.0
-    edges = np.linspace(-reach, reach, 2 * _HALF_OF_MARGIN_BINS + 1)
-    # The middle edge is 0 exactly, so that no bin mixes pairs ordered rightly and wrongly.
-    edges[_HALF_OF_MARGIN_BINS] = 0.0
-    index = np.minimum(np.searchsorted(edges, margin, side="right") - 1, 2 * _HALF_OF_MARGIN_BINS - 1)
+    quarter, three_quarters = np.quantile(margin, [0.25, 0.75]).tolist()
+    width = 2.0 * (three_quarters - quarter) / len(margin) ** (1 / 3)
+    bins = min(max(math.ceil(reach / width), 1), _MOST_BINS_A_SIDE) if width > 0.0 else _MOST_BINS_A_SIDE
+    # Built outwards from 0, so that no bin mixes pairs ordered rightly and wrongly.
+    upper = np.linspace(0.0, reach, bins + 1)
+    edges = np.concatenate([-upper[:0:-1], upper])
+    index = np.minimum(np.searchsorted(edges, margin, side="right") - 1, 2 * bins - 1)
     rows = []
-    for number in range(2 * _HALF_OF_MARGIN_BINS):
-        inside = right[index == number]
+    for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        inside = table.right[index == number]
         share = float(inside.mean()) if len(inside) else None
-        rows.append(
-            {"low": edges[number].item(), "high": edges[number + 1].item(), "n": len(inside), "accuracy": share}
-        )
+        rows.append({"low": low, "high": high, "n": len(inside), "accuracy": share})
     return rows
 
 

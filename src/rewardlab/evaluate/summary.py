@@ -102,7 +102,8 @@ def _how_much_length(found: Mapping[str, _Number]) -> str:
         if within is None:
             return "How much of it is length cannot be said: too few answers differ in length."
         return f"Among the answers to one prompt, its scores correlate with length by {within.value:+.2f}."
-    sentence = f"It scores the longer answer higher in {longer.percent()} of pairs; people chose it in {100 * chosen.value:.1f} %"
+    sentence = f"It scores the longer answer higher in {longer.percent()} of pairs"
+    sentence += f"; the data prefer it in {100 * chosen.value:.1f} %"
     kinds = [found.get(f"length.tokens.accuracy_{kind}") for kind in ("longer_chosen", "shorter_chosen", "balanced")]
     words = ("where the longer answer was chosen", "where the shorter one was", "where length cannot help")
     parts = [f"{100 * one.value:.1f} % {where}" for one, where in zip(kinds, words, strict=True) if one is not None]
@@ -112,8 +113,8 @@ def _how_much_length(found: Mapping[str, _Number]) -> str:
 def _what_more(found: Mapping[str, _Number]) -> str:
     baselines = (("bag_of_words", "counting words"), ("longer_tokens", "preferring the longer answer"))
     gains = [(found[f"baselines.{name}.gain"], words) for name, words in baselines if f"baselines.{name}.gain" in found]
-    sentence = "Beyond ignorance: "
-    sentence += " and ".join(f"{gain.points()} more than {words}" for gain, words in gains) or "no baseline was fitted"
+    parts = " and ".join(f"{gain.points()} over {words}" for gain, words in gains)
+    sentence = f"It gains {parts}" if parts else "It was compared with no baseline"
     probes = (("shuffled_prompt", "with the prompts shuffled"), ("response_only", "without the prompt"))
     for name, words in probes:
         lost = found.get(f"ignorance.{name}.lost")
