@@ -78,9 +78,7 @@ def _restore(given: Arguments) -> list[str]:
     else:
         lines = [f"pip install rewardlab=={code.get('version')}  # sha256 of its files: code.files in run.json"]
     if not code.get("diff_recorded", True):
-        lines.append(
-            f"# {code['diff_bytes']} bytes of changes were too many to record: the code differs from the commit"
-        )
+        lines.append(f"# not recorded: {code['diff_bytes']} bytes of changes against this commit")
     lines += [f"# not recorded: the untracked file {name}" for name in code.get("untracked", [])]
     return [*lines, f"rewardlab {run.verb} --config {shlex.quote(str(place / CONFIG))}"]
 

@@ -31,12 +31,11 @@ class RunLog:
         root = logging.getLogger(_ROOT)
         self.logger = logging.getLogger(f"{_ROOT}.run")
         self._former_level = root.level
+        handlers = [] if console_level is None else [_console(console_level, redactor)]
         to_file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
         to_file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", redactor))
         to_file.setLevel(logging.DEBUG)
-        self._handlers: list[logging.Handler] = [to_file]
-        if console_level is not None:
-            self._handlers.append(_console(console_level, redactor))
+        self._handlers: list[logging.Handler] = [to_file, *handlers]
         for handler in self._handlers:
             root.addHandler(handler)
         root.setLevel(logging.DEBUG)

@@ -171,8 +171,8 @@ def results_in(folder: Path) -> dict[str, int]:
 
 
 def now() -> str:
-    """This second, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """This moment, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def config_differences(recorded: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> list[Problem]:

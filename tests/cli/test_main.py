@@ -1,0 +1,284 @@
+"""The command line as a whole: exit codes, messages, help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_verbs
+import pytest
+from fake_verbs import VERBS
+
+from rewardlab.cli import environment, main, runs
+from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.store.record import RunRecord
+from rewardlab.store.runs import Run
+from rewardlab.studies.verbs import VERBS as REAL_VERBS
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with the default folder of runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REWARDLAB_HOME", "runs")
+    return tmp_path / "runs"
+
+
+def call(*words: str) -> int:
+    return main.main(words, VERBS)
+
+
+def test_a_verb_runs_and_prints_its_findings(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("make.yaml").write_text("word: a\ntimes: 5\n")
+    code = call("make", "--config", "make.yaml", "--times", "2", "--shout", "--run", "first", "--columns.a", "b")
+    printed = capsys.readouterr()
+    assert code == 0
+    assert printed.out == "2 lines were made\n"
+    assert "started make in runs/first" in printed.err
+    assert [row["word"] for row in read_jsonl(home / "first" / "lines.jsonl")] == ["A", "A"]
+    record = RunRecord.read(home / "first")
+    assert record.command == ("rewardlab make --config make.yaml --times 2 --shout --run first --columns.a b")
+    assert record.config()["columns"] == {"a": "b"}
+
+
+def test_bad_input_is_one_message_and_code_2(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("make", "--tmies", "2") == 2
+    assert call("make", "--times", "many", "--shape.width", "0") == 2
+    assert call("make", "--word", "a", "--trouble", "input") == 2
+    assert call("mkae") == 2
+    assert call("join") == 0  # a group lists its commands
+    assert call("join", "fiels") == 2
+    assert call("make", "--config", "absent.yaml") == 2
+    assert call("--tokens") == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    for line in (
+        '--tmies: found an unknown flag; expected a known one. Did you mean "times"?',
+        "word: found nothing; expected a value. Set word in the YAML file or with --word.",
+        "--times: found 'many'; expected input should be a valid integer",
+        "--shape.width: found 0; expected input should be greater than or equal to 1",
+        "a.jsonl:3: found rubbish; expected a pair",
+        'mkae: found an unknown command; expected a known one. Did you mean "make"?',
+        'join fiels: found an unknown command; expected a known one. Did you mean "join files"?',
+        "absent.yaml: found No such file or directory",
+    ):
+        assert line in printed
+    assert list(home.iterdir()) == []
+
+
+def test_a_bug_is_a_short_message_and_a_traceback_in_the_log(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("make", "--word", "a", "--trouble", "bug", "--run", "first") == 1
+    printed = capsys.readouterr().err
+    assert "rewardlab: unexpected ZeroDivisionError: an unexpected thing" in printed
+    assert "The traceback is in runs/first/run.log" in printed
+    assert "Go on with: rewardlab make --run first --resume" in printed
+    assert "Traceback" not in printed
+    assert "Traceback" in (home / "first" / "run.log").read_text()
+    assert call("make", "--word", "a", "--trouble", "bug", "--log-level", "debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_stopped_and_resumed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("make", "--word", "a", "--trouble", "stop late", "--run", "first") == 130
+    assert "rewardlab: stopped\nGo on with: rewardlab make --run first --resume\n" in capsys.readouterr().err
+    assert call("make", "--run", "first", "--resume", "--word", "b") == 2
+    assert "word: found 'b'; expected 'a'" in capsys.readouterr().err
+    # The same trouble again, one line further: the recorded configuration is used without being typed.
+    assert call("make", "--run", "first", "--resume", "--device", "cpu") == 130
+    assert [row["number"] for row in read_jsonl(home / "first" / "lines.jsonl")] == [0, 1]
+    assert call("make", "--resume") == 2
+    assert call("make", "--resume", "--run", "frist") == 2
+    assert 'Did you mean "first"' in capsys.readouterr().err
+
+
+def test_a_taken_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("make", "--word", "a", "--run", "first") == 0
+    assert call("make", "--word", "a", "--run", "first") == 2
+    assert "runs/first: found done; expected a new name" in capsys.readouterr().err
+
+
+def test_an_unknown_log_level_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("make", "--word", "a", "--log-level", "loud") == 2
+    assert "--log-level: found loud; expected one of debug, info, warning, error" in capsys.readouterr().err
+    assert list(home.iterdir()) == []
+
+
+STUDY = """\
+name: small
+stages:
+  - {id: first, verb: make, config: {word: a}}
+  - {id: last, verb: join files, config: {page: true, inputs: ["${first}/lines.jsonl"]}}
+"""
+
+
+def test_a_study_from_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("small.yaml").write_text(STUDY)
+    words = ["run", "small.yaml", "--stages.first.times", "2", "--limit", "1", "--run", "other"]
+    assert call(*words, "--plan") == 0
+    assert capsys.readouterr().out == "run        first (make)\nrun        last (join files)\n"
+    assert call(*words) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "1 lines were made\nruns/other/last/report.html\n"
+    assert "[1/2] first (make): running" in printed.err
+    assert call(*words) == 0
+    assert "[2/2] last (join files): unchanged, not run again" in capsys.readouterr().err
+    assert RunRecord.read(home / "other" / "first").command.startswith("rewardlab run small.yaml --stages.first")
+    assert call("run", "small.yaml", "--stages.first.trouble", "stop") == 130
+    assert "In step first. What is done stays done: go on with the same command." in capsys.readouterr().err
+    assert call("run") == 2
+    assert call("run", "nothing") == 2
+
+
+def test_runs_are_listed_shown_and_restored(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("runs", "list") == 0
+    assert capsys.readouterr().out.split() == ["RUN", "STATUS", "STARTED", "SECONDS", "VERB"]
+    Path("small.yaml").write_text(STUDY)
+    call("run", "small.yaml")
+    call("make", "--word", "b", "--run", "single", "--trouble", "stop")
+    capsys.readouterr()
+    assert call("runs", "list") == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in table[1:]] == [
+        ["small/first", "done"],
+        ["small/last", "done"],
+        ["single", "stopped"],
+    ]
+    assert call("runs", "show", "small/last") == 0
+    shown = capsys.readouterr().out
+    for line in ("verb         join files", "finding      3 lines were made", "page: true", "result       joined.json"):
+        assert line in shown
+    assert call("runs", "restore", "single") == 0
+    assert f"rewardlab make --config {home.resolve()}/single/config.yaml" in capsys.readouterr().out
+    assert call("runs", "show", "smal/last") == 2
+    assert 'Did you mean "small/last"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "diff", "expected"),
+    [
+        (
+            {"commit": "c0ffee", "diff_recorded": True},
+            "code.diff",
+            ["git checkout c0ffee", "git apply 'FOLDER/code.diff'"],
+        ),
+        (
+            {"commit": "c0ffee", "diff_recorded": False, "diff_bytes": 9, "untracked": ["a.py"]},
+            None,
+            [
+                "git checkout c0ffee",
+                "# not recorded: 9 bytes of changes against this commit",
+                "# not recorded: the untracked file a.py",
+            ],
+        ),
+        ({"version": "0.1.0"}, None, ["pip install rewardlab==0.1.0  # sha256 of its files: code.files in run.json"]),
+    ],
+)
+def test_restoring_names_what_the_record_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: dict[str, object], diff: str | None, expected: list[str]
+) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    record = {"verb": "score", "status": "done", "code": code, "sessions": [{"diff": diff}]}
+    (folder / "run.json").write_text(json.dumps(record))
+    runs.run_command("runs restore", [str(folder)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line != "# in a clone of the repository"]
+    assert lines[:-1] == [line.replace("FOLDER", str(folder)) for line in expected]
+    assert lines[-1] == f"rewardlab score --config '{folder}/config.yaml'"
+
+
+def test_help_is_made_from_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("make", "--help") == 0
+    text = capsys.readouterr().out
+    flat = " ".join(text.split())
+    for part in (
+        "usage: rewardlab make [--flag value ...]",
+        "Lines made from nothing.",
+        "--word TEXT What is repeated. (required)",
+        "--shape.width INT Columns. (default: 3)",
+        "--shape.colour red|blue Of the lines. (default: red)",
+        "--rate FLOAT A small number. (default: 1e-05)",
+        "--shout BOOL In capitals. (default: false)",
+        "--source PATH or null A file to read. (default: null)",
+        "--columns mapping New names. (default: {})",
+        "--resume go on with the unfinished run",
+    ):
+        assert part in flat, part
+    assert "second paragraph" not in flat
+    assert max(map(len, text.splitlines())) <= 110
+    for words in (["--help"], [], ["-h"], ["run", "--help"], ["runs", "show", "--help"], ["runs"], ["--version"]):
+        assert call(*words) == 0, words
+    assert "join files" in capsys.readouterr().out
+
+
+def test_listing_verbs_imports_nothing_heavy_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from rewardlab.cli.main import main\n"
+        "assert main(['--help']) == 0\n"
+        "heavy = {'torch', 'transformers', 'pyarrow', 'numpy', 'scipy', 'rewardlab.train'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+        "sys.exit(main(['--help']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "ready\n" in iter(process.stdout.readline, "")
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == main.READER_GONE
+
+
+def test_every_verb_leaves_the_options_to_the_command_line() -> None:
+    taken = {"config", "run", "description", "log_level", "resume", "allow_untracked", "help", "plan"}
+    for name, verb in REAL_VERBS.items():
+        assert not taken & set(verb.config_class().model_fields), name
+
+
+def test_settings_come_from_the_env_file_where_the_environment_is_silent(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    del os.environ["REWARDLAB_HOME"]
+    os.environ["HF_HOME"] = "kept"
+    Path(".env").write_text("REWARDLAB_HOME='else where' \nHF_HOME=other\nPATH=/nowhere\n")
+    assert call("make", "--word", "a", "--run", "first") == 0
+    assert Path("else where/first/run.json").is_file()
+    assert os.environ["HF_HOME"] == "kept"
+    assert os.environ["PATH"] != "/nowhere"
+
+
+def test_the_env_file_is_read_as_people_write_it() -> None:
+    text = (
+        '# settings\n\nexport HF_TOKEN = abc # mine\nREWARDLAB_HOME="a # b"\nREWARDLAB_MODE=640\nAWS_KEY=x\n'
+        "HF_HOME=\nREWARDLAB GROUP=x\nREWARDLAB_GROUP=a#b\nrubbish\n"
+    )
+    assert environment.read_env_file(text) == {
+        "HF_TOKEN": "abc",
+        "REWARDLAB_HOME": "a # b",
+        "REWARDLAB_MODE": "640",
+        "HF_HOME": "",
+        "REWARDLAB_GROUP": "a#b",
+    }
+
+
+def test_python_and_the_command_line_do_the_same(home: Path) -> None:
+    config = fake_verbs.Make(word="a")
+    with Run.create(config, verb="make", name="python") as run:
+        fake_verbs.make(config, run)
+    call("make", "--word", "a", "--run", "shell")
+    assert (home / "python" / "lines.jsonl").read_bytes() == (home / "shell" / "lines.jsonl").read_bytes()
+    python, shell = (read_json(home / name / "run.json") for name in ("python", "shell"))
+    assert set(shell) - set(python) == {"findings"}
