@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from rewardlab.data.canonical import read_records
+from rewardlab.data.world import CHANNELS, WorldData, world_splits, write_world
+from rewardlab.errors import ConfigError
+from rewardlab.records import Pair
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self.folder = path
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+SMALL = WorldData(train=60, val=20, test=30)
+
+
+def test_writes_the_files_of_the_contract(tmp_path: Path) -> None:
+    summary = write_world(SMALL, Folder(tmp_path))
+    sizes = {split: len(read_records(tmp_path / f"{split}.jsonl")) for split in ("train", "val", "test")}
+    assert sizes == summary.pairs == {"train": 60, "val": 20, "test": 30}
+    assert "60 train, 20 val, 30 test pairs" in summary.lines()[0]
+    pairs = [record for split in sizes for record in read_records(tmp_path / f"{split}.jsonl")]
+    table = pq.read_table(tmp_path / "latents.parquet").to_pylist()
+    assert [row["pair_id"] for row in table[::2]] == [pair.id for pair in pairs]
+    assert {row["side"] for row in table} == {"chosen", "rejected"}
+    chosen = [row["gold"] for row in table if row["side"] == "chosen"]
+    assert chosen == [pair.meta["chosen"]["gold"] for pair in pairs]
+    assert (tmp_path / "set_aside.jsonl").read_bytes() == b""
+
+
+def test_the_same_seed_writes_the_same_bytes_and_another_seed_another_world(tmp_path: Path) -> None:
+    for name, config in (("a", SMALL), ("b", SMALL), ("c", SMALL.model_copy(update={"seed": 1}))):
+        (tmp_path / name).mkdir()
+        write_world(config, Folder(tmp_path / name))
+    for file in ("train.jsonl", "latents.parquet", "summary.json"):
+        first, again, other = ((tmp_path / name / file).read_bytes() for name in "abc")
+        assert first == again
+        assert first != other
+
+
+def test_no_conversation_root_is_in_two_splits_or_twice_in_one() -> None:
+    splits = world_splits(SMALL)
+    roots = [pair.prompt.root_id for pairs in splits.values() for pair in pairs]
+    assert len(set(roots)) == len(roots) == 110
+
+
+def test_splits_keep_their_pairs_when_another_split_grows() -> None:
+    more = world_splits(SMALL.model_copy(update={"train": 90}))
+    assert more["train"][:60] == world_splits(SMALL)["train"]
+    assert more["test"] == world_splits(SMALL)["test"]
+
+
+def _uses_held_out(pairs: list[Pair]) -> bool:
+    openings = next(channel for channel in CHANNELS if channel.name == "elaboration").lexemes(+1, "held_out")
+    return any(word in text for pair in pairs for text in (pair.chosen, pair.rejected) for word in openings)
+
+
+def test_held_out_lexemes_reach_the_test_split_only_when_asked() -> None:
+    assert not any(_uses_held_out(pairs) for pairs in world_splits(SMALL).values())
+    splits = world_splits(SMALL.model_copy(update={"test_lexemes": "all"}))
+    assert _uses_held_out(splits["test"])
+    assert not _uses_held_out(splits["train"])
+
+
+def test_audited_pairs_have_their_own_confounding() -> None:
+    built = WorldData.build(
+        {"train": 500, "val": 0, "test": 500, "training": {"quality": {"length": 0.9}}, "audited": {}}
+    )
+
+    def long_and_skilled(split: str) -> float:
+        sides = [pair.meta[side] for pair in splits[split] for side in ("chosen", "rejected")]
+        return sum((side["length"] > 0) == (side["author"] > 0) for side in sides) / len(sides)
+
+    splits = world_splits(built)
+    assert long_and_skilled("train") > 0.8
+    assert abs(long_and_skilled("test") - 0.5) < 0.06
+    assert WorldData.build({"training": {"quality": {"length": 0.9}}}).copula("test").quality == {"length": 0.9}
+
+
+def test_a_bad_configuration_names_every_problem() -> None:
+    with pytest.raises(ConfigError) as caught:
+        WorldData.build({"trian": 5, "test": -1, "gold": {"per_level": {"loud": 1}}})
+    assert len(caught.value.problems) == 3
