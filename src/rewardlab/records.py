@@ -139,7 +139,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Candidates:
-    """K >= 1 completions of one prompt, with a reward each where the data have them."""
+    """K completions of one prompt, with a reward each where the data have them; none yet in data of prompts alone."""
 
     prompt: Prompt
     completions: tuple[str, ...]

@@ -72,7 +72,8 @@ def test_splits_are_written_and_summed_up(source: dict[str, Any], tmp_path: Path
 
 def test_folds_are_written_in_folders(source: dict[str, Any], tmp_path: Path) -> None:
     config = DataPreparation.build({"sources": {"mine": source}, "folds": 3, "fractions": {"val": 0.2}})
-    prepare(config, Folder(tmp_path / "out"))
+    prepared = prepare(config, Folder(tmp_path / "out"))
+    assert prepared.lines()[0].startswith("101 records of 60 conversations: 3 folds, train ")
     tested = [record.id for fold in range(3) for record in read_records(tmp_path / f"out/fold-{fold}/test.jsonl")]
     assert len(tested) == 101
     for fold in range(3):

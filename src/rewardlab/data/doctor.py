@@ -54,7 +54,7 @@ class DataDoctor(Config):
     """What to examine, and what to compare it with."""
 
     sources: dict[str, DataSource] = Field(min_length=1)
-    """The sets by name, training data first: leakage is looked for between them."""
+    """The sets by names of your own, training data first: `--sources.train.path train.jsonl`."""
     evaluation_sets: dict[str, DataSource] = Field(default_factory=dict)
     """Sets by name whose 13-grams the data should not hold."""
     tokenizer: str | None = None

@@ -38,7 +38,7 @@ class DataPreparation(Config):
     """Sources and how to split them."""
 
     sources: dict[str, DataSource] = Field(min_length=1)
-    """What to read, by names of your own, one after the other."""
+    """What to read, by names of your own: `--sources.mine.path pairs.jsonl`."""
     fractions: Fractions = Fractions()
     """Shares of conversation roots."""
     folds: int | None = Field(default=None, ge=2)
@@ -62,12 +62,24 @@ class Prepared:
         counts, aside = self.summary, Counter[str]()
         for source in counts["sources"].values():
             aside.update(source["set_aside"])
-        sides = ", ".join(f"{name} {part['records']:,}" for name, part in counts["splits"].items())
+        sides = ", ".join(_side_sizes(counts["splits"]))
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(aside.items()))
         return [
             f"{counts['records']:,} records of {counts['roots']:,} conversations: {sides}",
             f"{aside.total():,} rows set aside{f': {reasons}' if reasons else ''}",
         ]
+
+
+def _side_sizes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Records a side; over folds, the smallest and the largest."""
+    sizes: dict[str, list[int]] = {}
+    for name, part in splits.items():
+        sizes.setdefault(name.rpartition("/")[2], []).append(part["records"])
+    lines = [f"{len(next(iter(sizes.values())))} folds"] if any("/" in name for name in splits) else []
+    for side, counts in sizes.items():
+        low, high = f"{min(counts):,}", f"{max(counts):,}"
+        lines.append(f"{side} {low}" if low == high else f"{side} {low} to {high}")
+    return lines
 
 
 def prepare(config: DataPreparation, run: Folder) -> Prepared:

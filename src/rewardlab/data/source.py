@@ -20,7 +20,7 @@ class DataSource(Config):
     path: str
     """A file, a folder of data files, a `datasets` folder, or a hub id (owner/name)."""
     adapter: str = AUTO
-    """The format by name (`rewardlab data formats` lists them); auto looks at the columns of the first rows."""
+    """The format by name (hh-rlhf, preference, k-way, ...); auto looks at the columns of the first rows."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Column map, our name to theirs; a dotted name reaches into nested objects (`question.full_text`)."""
     split: str | None = None
