@@ -89,16 +89,12 @@ class Join(Config):
 
     inputs: tuple[Path, ...]
     """What to read."""
-    page: bool = False
-    """Write a page too."""
 
 
 def join(config: Join, run: Run) -> Made:
     """Put all lines into one file."""
     rows = [row for path in config.inputs for row in read_jsonl(path)]
     write_json(run.path("joined.json"), rows)
-    if config.page:
-        run.path("report.html").write_text("<p>joined</p>", encoding="utf-8")
     return Made(len(rows))
 
 

@@ -110,7 +110,7 @@ STUDY = """\
 name: small
 stages:
   - {id: first, verb: make, config: {word: a}}
-  - {id: last, verb: join files, config: {page: true, inputs: ["${first}/lines.jsonl"]}}
+  - {id: last, verb: join files, config: {inputs: ["${first}/lines.jsonl"]}}
 """
 
 
@@ -121,7 +121,7 @@ def test_a_study_from_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "run        first (make)\nrun        last (join files)\n"
     assert call(*words) == 0
     printed = capsys.readouterr()
-    assert printed.out == "1 lines were made\nruns/other/last/report.html\n"
+    assert printed.out == "1 lines were made\n"
     assert "[1/2] first (make): running" in printed.err
     assert call(*words) == 0
     assert "[2/2] last (join files): unchanged, not run again" in capsys.readouterr().err
@@ -148,7 +148,7 @@ def test_runs_are_listed_shown_and_restored(home: Path, capsys: pytest.CaptureFi
     ]
     assert call("runs", "show", "small/last") == 0
     shown = capsys.readouterr().out
-    for line in ("verb         join files", "finding      3 lines were made", "page: true", "result       joined.json"):
+    for line in ("verb         join files", "finding      3 lines were made", "inputs:", "result       joined.json"):
         assert line in shown
     assert call("runs", "restore", "single") == 0
     assert f"rewardlab make --config {home.resolve()}/single/config.yaml" in capsys.readouterr().out

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rewardlab.cli.arguments import Arguments, Grammar, parse
+from rewardlab.records import Estimate
 from rewardlab.store.record import CONFIG, RunRecord, config_differences, find_run, find_runs
 from rewardlab.store.settings import Settings
+
+if TYPE_CHECKING:
+    from rewardlab.evaluate.compare import Flip
+
+PAIRS = "pairs.parquet"
+SHOWN_FLIPS = 5
 
 COMMANDS = {
     "runs list": "every run: when, how it ended, what ran",
@@ -92,11 +101,35 @@ def _compare(given: Arguments) -> list[str]:
 
 
 def _measured(first: RunRecord, second: RunRecord) -> list[str]:
-    """Paired differences and flipped examples, where both runs measured accuracy."""
-    # Evaluation brings in torch; the other commands need not wait for it.
+    """Paired differences and flipped examples of two evaluations."""
+    without = [run.folder for run in (first, second) if not (run.folder / PAIRS).is_file()]
+    if without:
+        return [f"measures: no {PAIRS} of `evaluate accuracy` in {', '.join(map(str, without))}"]
+    # The other commands need not wait for the numerical libraries that evaluation brings in.
     from rewardlab.evaluate.compare import compare
+    from rewardlab.evaluate.estimates import Settings as EstimateSettings
 
-    return compare(first.folder, second.folder).lines()
+    recorded = first.config()
+    settings = EstimateSettings(**{name: recorded[name] for name in ("level", "cluster", "seed") if name in recorded})
+    found = compare(first.folder, second.folder, settings)
+    lines = [f"pairs: {found.common} in both, {found.only_first} only in the first, {found.only_second} in the second"]
+    lines += [_difference(estimate) for estimate in found.estimates]
+    gained = sum(flip.gained for flip in found.flips)
+    lines.append(f"flipped: {gained} pairs right only in the second, {len(found.flips) - gained} only in the first")
+    return lines + [line for flip in found.flips[:SHOWN_FLIPS] for line in _flip(flip)]
+
+
+def _difference(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return f"  {estimate.name}: none ({estimate.reason})"
+    ends = "" if estimate.low is None else f" [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+    return f"  {estimate.name}: {estimate.value:+.3f}{ends}  {estimate.reading}"
+
+
+def _flip(flip: Flip) -> list[str]:
+    texts = {"prompt": flip.prompt, "chosen": flip.chosen, "rejected": flip.rejected}
+    lines = [f"  {flip.pair_id}: margin {flip.first_margin:+.3f} -> {flip.second_margin:+.3f}"]
+    return lines + [f"    {name:<9} {textwrap.shorten(text, 90)}" for name, text in texts.items()]
 
 
 _ANSWERS: dict[str, tuple[tuple[str, ...], Callable[[Arguments], list[str]]]] = {

@@ -61,18 +61,16 @@ class StudyResult:
     Attributes:
         folder: the study's.
         actions: what was done with each step.
-        findings: in plain words, of the steps that no other step reads.
-        pages: reports that these steps wrote.
+        findings: in plain words, of the steps that no other step reads; a report's end with its path.
     """
 
     folder: Path
     actions: Mapping[str, Action]
     findings: tuple[str, ...]
-    pages: tuple[Path, ...]
 
     def lines(self) -> list[str]:
-        """The findings, then the path of every report."""
-        return [*self.findings, *(str(page) for page in self.pages)]
+        """The findings."""
+        return list(self.findings)
 
 
 def run_study(
@@ -200,5 +198,4 @@ def _result(folder: Path, steps: Sequence[Step], actions: Mapping[str, Action]) 
     read = {name for step in steps for name in step.needs}
     last = [step for step in steps if step.name not in read]
     findings = [line for step in last for line in RunRecord.read(folder / step.name).findings]
-    pages = [page for step in last for page in sorted((folder / step.name).glob("*.html"))]
-    return StudyResult(folder, dict(actions), tuple(findings), tuple(pages))
+    return StudyResult(folder, dict(actions), tuple(findings))
