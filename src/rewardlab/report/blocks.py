@@ -104,6 +104,15 @@ def disclosure(summary: str, *body: Content) -> Html:
     return element("details", element("summary", summary), *body)
 
 
+def prose(text: str) -> Html:
+    """Text in which words between backticks are code."""
+    parts = text.split("`")
+    # An odd number of backticks leaves the last one without its partner: then none of them is a mark.
+    if len(parts) % 2 == 0:
+        return content(text)
+    return content([element("code", part) if index % 2 else part for index, part in enumerate(parts)])
+
+
 def estimate_table(caption: str, estimates: Sequence[Estimate]) -> Html:
     """Estimates with interval, basis and how to read them; what could not be computed says why."""
     level = f"{100 * estimates[0].level:g}" if estimates else "95"
@@ -176,7 +185,7 @@ def dot_rows(estimates: Sequence[Estimate], comparisons: Sequence[str] = ()) -> 
 
 
 def sentence(estimates: Sequence[Estimate]) -> str:
-    """`Accuracy 67.1 % [64.2 to 70.0]; longer is better 52.0 % [...].` for the text in place of a picture."""
+    """`Accuracy 67.1 % (64.2 to 70.0); longer is better 52.0 % (...).` for the text in place of a picture."""
     parts = [f"{name_of(item)} {estimate_words(item)}" for item in estimates if item.value is not None]
     return f"{'; '.join(parts)}." if parts else "None of these could be computed; the table says why."
 
@@ -189,5 +198,5 @@ def _estimate_cells(estimate: Estimate) -> list[Content]:
         element("strong", value_words(estimate)),
         content([interval_words(estimate), unit]),
         element("span", basis_words(estimate), title=estimate.method or None),
-        content([missing, " " if missing and estimate.reading else None, estimate.reading or None]),
+        content([missing, " " if missing and estimate.reading else None, prose(estimate.reading)]),
     ]

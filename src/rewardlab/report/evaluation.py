@@ -78,7 +78,7 @@ def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
             numbers=[*shown, *differences, *rest],
         )
     ]
-    if families:
+    if len(families) > 1:
         blocks.append(
             _dots(
                 f"families{suffix}",
@@ -187,9 +187,9 @@ def _length(result: AccuracyFile, pairs: Sequence[Mapping[str, Any]], suffix: st
     if any(row["n"] for row in scores):
         finding = sentence(tokens("pooled_pearson"))
         reading = (
-            "Each dot is the mean score of answers of about that length, the band one standard deviation of single "
-            "answers either way (not an interval of the mean). A rising line within the band means that length moves "
-            "scores less than everything else together."
+            "Each step is the mean score of answers of that length, the box one standard deviation of single answers "
+            "either way (not an interval of the mean). Steps that rise by less than the height of a box mean that "
+            "length moves scores less than everything else together."
         )
         headers = {
             "low": "From",
@@ -274,8 +274,8 @@ def _scatter(
     found = [result.estimate(f"length.tokens.{leaf}") for leaf in ("delta_pearson", "longer_scores_higher")]
     drawn = "every pair" if len(points) == len(pairs) else f"{len(points):,} of {len(pairs):,} pairs, drawn at random"
     reading = (
-        f"A dot is a pair ({drawn}); above the dashed line the model agrees with the choice. The grey line is the "
-        "mean of all pairs of about that difference in length: if length played no part, it would be level."
+        f"A dot is a pair ({drawn}); above the dashed line the model agrees with the choice. The steps are "
+        "means over all pairs of that difference in length: if length played no part, they would be level."
     )
     headers = {"low": "From", "high": "Below", "n": "Pairs", "mean_margin": "Mean difference of scores"}
     return Figure(
@@ -299,8 +299,8 @@ def _examples(pairs: Sequence[Mapping[str, Any]], suffix: str, of: str, most: in
         data_rows=f"{name}-data",
     )
     lead = (
-        f"{selection.words} Words that only the chosen answer has are underlined, words that only the rejected one has "
-        "are struck through."
+        f"{selection.words} Words that only one answer has are marked, with a solid line in the chosen "
+        "answer and a dashed one in the rejected, unless the two have little in common."
     )
     return Section(name, f"Examples{of}", lead, [browser, island])
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ LONGEST_TEXT_CHARACTERS = 4_000
 LARGEST_EXAMPLES_BYTES = 6_000_000
 MOST_POINTS = 1_500
 EXCERPT_CHARACTERS = 140
-SHORTEST_PARAGRAPH = 15
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Selection:
 def select(pairs: Sequence[Row], *, most: int, seed: int) -> Selection:
     """All pairs where they are few; else a third most wrong, a third most right and the rest at random.
 
-    A text beyond 4,000 characters is cut, and when the rows would take more than 6 MB, the last random ones
-    are left out.
+    A text beyond 4,000 characters is cut, and when the rows would take more than 6 MB, the less
+    telling of each kind are left out.
 
     Args:
         pairs: rows of pairs.parquet.
@@ -53,7 +53,7 @@ def select(pairs: Sequence[Row], *, most: int, seed: int) -> Selection:
     room = LARGEST_EXAMPLES_BYTES
     for index in order:
         row = _embedded(pairs[index], index)
-        room -= len(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        room -= _bytes_in_page(row)
         if room < 0:
             break
         kept.append((index, row))
@@ -85,11 +85,18 @@ def ranked(margin: float) -> str:
 
 def excerpt(text: str) -> str:
     """The last paragraph of a prompt that says something, on one line: what the answers answer stands last."""
-    paragraphs = [paragraph for paragraph in re.split(r"\n\s*\n", text) if len(paragraph) > SHORTEST_PARAGRAPH]
+    # "Assistant:" at the end of a prompt only says whose turn it is.
+    paragraphs = [part for part in re.split(r"\n\s*\n", text) if not re.fullmatch(r"\s*(\w+:)?\s*", part)]
     line = " ".join(visible(paragraphs[-1] if paragraphs else text).split())
     if len(line) <= EXCERPT_CHARACTERS:
         return line
     return f"{line[:EXCERPT_CHARACTERS]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _bytes_in_page(row: Mapping[str, Any]) -> int:
+    text = json.dumps(row, ensure_ascii=False)
+    # Each of these characters becomes an escape of six.
+    return len(text.encode("utf-8", "surrogatepass")) + 5 * sum(text.count(mark) for mark in "<>&")
 
 
 def _priority(pairs: Sequence[Row], most: int, seed: int) -> list[int]:
@@ -97,14 +104,12 @@ def _priority(pairs: Sequence[Row], most: int, seed: int) -> list[int]:
     # Not a number sorts nowhere: such pairs count as ties here, and say so in the browser.
     margins = [_finite(row["margin"]) or 0.0 for row in pairs]
     by_margin = sorted(range(len(pairs)), key=lambda index: (margins[index], index))
-    if len(pairs) <= most:
-        ends = [index for pair in zip(by_margin, reversed(by_margin), strict=True) for index in pair]
-        return list(dict.fromkeys(ends))
-    third = most // 3
-    ends = [*by_margin[:third], *by_margin[len(by_margin) - third :]]
+    third = len(pairs) if len(pairs) <= most else most // 3
+    lowest, highest = by_margin[:third], by_margin[::-1][:third]
     middle = by_margin[third : len(by_margin) - third]
-    drawn = np.random.default_rng(seed).choice(len(middle), size=most - len(ends), replace=False)
-    return [*ends, *(middle[index] for index in drawn.tolist())]
+    drawn = np.random.default_rng(seed).permutation(len(middle))[: max(0, most - 2 * third)]
+    turns = zip_longest(lowest, highest, (middle[index] for index in drawn.tolist()))
+    return list(dict.fromkeys(index for turn in turns for index in turn if index is not None))
 
 
 def _embedded(row: Row, index: int) -> dict[str, Any]:

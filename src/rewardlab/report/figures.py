@@ -7,6 +7,9 @@ Conventions: accuracies and shares come as fractions and are drawn in per cent; 
 minus rejected; the colour blue means ranked right or "this model", orange wrong or "for comparison". The two,
 and the grey beside them, are told apart by colour-blind readers and keep a contrast of 3:1 on white and on
 the page's dark background.
+
+Texts from the data stand in the values and in the domains of scales only. Elsewhere, in a `sort` or a `test`,
+Vega-Lite would write them into the code of an expression.
 """
 
 from __future__ import annotations
@@ -141,7 +144,7 @@ def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = Fals
             "scale": {"zero": True, "nice": False},
         },
         "y": {"field": "value", "type": "quantitative", "title": axis_title, "scale": {"zero": False}},
-        "color": {"field": "split", "type": "nominal", "scale": _scale(colors), "sort": splits},
+        "color": {"field": "split", "type": "nominal", "scale": _scale(colors)},
         "detail": {"field": "fold"},
     }
     tooltip = [*_tooltip({"fold": "Fold", "split": "Split", "step": "Step"}), _number("value", axis_title)]
@@ -224,7 +227,7 @@ def margin_histogram(rows: Sequence[Row]) -> Spec:
             },
             "x2": {"field": "high"},
             "y": {"field": "n", "type": "quantitative", "title": "pairs"},
-            "color": {"field": "side", "type": "nominal", "scale": _scale(colors), "sort": list(colors)},
+            "color": {"field": "side", "type": "nominal", "scale": _scale(colors)},
             "tooltip": [_number("low", "From"), _number("high", "To"), *_tooltip({"n": "Pairs"})],
         },
     }
@@ -257,31 +260,13 @@ def accuracy_by_length(rows: Sequence[Row]) -> Spec:
     layers: list[Spec] = [
         _reference_line("y", 50.0, "coin flip"),
         _reference_line("x", 0.0),
-        {
-            "mark": {"type": "rect", "opacity": 0.22, "color": BLUE},
-            "encoding": {
-                "x": {"field": "low", **x},
-                "x2": {"field": "high"},
-                "y": {"field": "accuracy_low", **y},
-                "y2": {"field": "accuracy_high"},
-                "tooltip": tooltip,
-            },
-        },
-        {
-            "mark": {"type": "rule", "strokeWidth": 3, "color": BLUE},
-            "encoding": {
-                "x": {"field": "low", **x},
-                "x2": {"field": "high"},
-                "y": {"field": "accuracy", **y},
-                "tooltip": tooltip,
-            },
-        },
+        *_steps(x, y, "accuracy", ("accuracy_low", "accuracy_high"), tooltip),
     ]
     return _spec(values, layers)
 
 
 def length_scatter(points: Sequence[Row], means: Sequence[Row]) -> Spec:
-    """Difference in length against difference in reward, a dot per pair, and the mean by length.
+    """Difference in length against difference in reward, a dot per pair, and the mean in steps of length.
 
     Args:
         points: `tokens, reward, ranked, prompt`; both differences chosen minus rejected; `ranked` is "right",
@@ -296,17 +281,26 @@ def length_scatter(points: Sequence[Row], means: Sequence[Row]) -> Spec:
         {**row, "ranked": row["ranked"] if row["ranked"] == "tie" else f"ranked {row['ranked']}"} for row in points
     ]
     spread = [row["tokens"] for row in points]
-    line = [
-        {**row, "middle": (row["low"] + row["high"]) / 2}
+    steps = [
+        row
         for row in closed_bins(means, ends=(min(spread, default=0), max(spread, default=0)))
         if row["n"] and row.get("mean_margin") is not None
     ]
     opacity = min(0.75, max(0.2, 12.0 / math.sqrt(max(len(points), 1))))
-    mean_tooltip = [
-        *_tooltip({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
-        _number("mean_margin", "Mean difference of scores"),
-    ]
-    mean_encoding = {"x": {"field": "middle", **x}, "y": {"field": "mean_margin", **y}}
+    mean: Spec = {
+        "name": "means",
+        "data": {"values": steps},
+        "mark": {"type": "rule", "color": "#20262d", "strokeWidth": 3},
+        "encoding": {
+            "x": {"field": "low", **x},
+            "x2": {"field": "high"},
+            "y": {"field": "mean_margin", **y},
+            "tooltip": [
+                *_tooltip({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
+                _number("mean_margin", "Mean difference of scores", "+.3f"),
+            ],
+        },
+    }
     layers: list[Spec] = [
         _reference_line("x", 0.0),
         _reference_line("y", 0.0),
@@ -327,22 +321,13 @@ def length_scatter(points: Sequence[Row], means: Sequence[Row]) -> Spec:
                 ],
             },
         },
-        {
-            "data": {"values": line},
-            "mark": {"type": "line", "color": "#5b6570", "strokeWidth": 2.5, "interpolate": "monotone"},
-            "encoding": mean_encoding,
-        },
-        {
-            "data": {"values": line},
-            "mark": {"type": "point", "filled": True, "color": "#5b6570", "size": 55, "opacity": 1},
-            "encoding": {**mean_encoding, "tooltip": mean_tooltip},
-        },
+        mean,
     ]
     return _spec(values, layers, height=360)
 
 
 def score_by_length(rows: Sequence[Row]) -> Spec:
-    """Mean score of single answers by their length, with one standard deviation either way.
+    """Mean score of single answers by their length, a step per bin, with one standard deviation either way.
 
     Args:
         rows: `low, high, n, mean_score, sd_score`; bins of completion tokens, the outer ones possibly open.
@@ -351,29 +336,21 @@ def score_by_length(rows: Sequence[Row]) -> Spec:
     for row in closed_bins(rows):
         if row["n"] and row["mean_score"] is not None:
             spread = row["sd_score"] or 0.0
-            extra = {"below": row["mean_score"] - spread, "above": row["mean_score"] + spread}
-            values.append({**row, **extra, "middle": (row["low"] + row["high"]) / 2})
-    x = {"field": "middle", "type": "quantitative", "title": "length of the answer (tokens)", "axis": {"tickCount": 8}}
+            values.append({**row, "below": row["mean_score"] - spread, "above": row["mean_score"] + spread})
+    # Bins of equal mass crowd where most answers are; a square root gives them room and allows length 0.
+    x = {
+        "type": "quantitative",
+        "title": "length of the answer (tokens, square-root scale)",
+        "axis": {"tickCount": 8},
+        "scale": {"type": "sqrt"},
+    }
     y = {"type": "quantitative", "title": "score (reward units)", "scale": {"zero": False}}
     tooltip = [
         *_tooltip({"range": "Tokens", "n": "Answers"}),
         _number("mean_score", "Mean score"),
         _number("sd_score", "Standard deviation"),
     ]
-    layers: list[Spec] = [
-        {
-            "mark": {"type": "area", "opacity": 0.16, "color": BLUE, "interpolate": "monotone"},
-            "encoding": {"x": x, "y": {"field": "below", **y}, "y2": {"field": "above"}},
-        },
-        {
-            "mark": {"type": "line", "color": BLUE, "strokeWidth": 2.5, "interpolate": "monotone"},
-            "encoding": {"x": x, "y": {"field": "mean_score", **y}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "color": BLUE, "size": 60, "opacity": 1},
-            "encoding": {"x": x, "y": {"field": "mean_score", **y}, "tooltip": tooltip},
-        },
-    ]
+    layers = _steps(x, y, "mean_score", ("below", "above"), tooltip)
     return _spec(values, layers, height=260)
 
 
@@ -458,6 +435,19 @@ def _reference_line(channel: str, value: float, label: str = "", scale: Spec | N
         "encoding": {channel: place, **other},
     }
     return {"layer": [line, text]}
+
+
+def _steps(x: Spec, y: Spec, value: str, band: tuple[str, str], tooltip: list[Spec]) -> list[Spec]:
+    """A horizontal line per bin from `low` to `high`, in a box from one field of `band` to the other."""
+    ends = {"x": {"field": "low", **x}, "x2": {"field": "high"}, "tooltip": tooltip}
+    box = {"y": {"field": band[0], **y}, "y2": {"field": band[1]}}
+    return [
+        {"mark": {"type": "rect", "opacity": 0.22, "color": BLUE}, "encoding": {**ends, **box}},
+        {
+            "mark": {"type": "rule", "strokeWidth": 3, "color": BLUE},
+            "encoding": {**ends, "y": {"field": value, **y}},
+        },
+    ]
 
 
 def _tooltip(titles: Mapping[str, str]) -> list[Spec]:

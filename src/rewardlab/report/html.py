@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ VOID_TAGS = frozenset({"meta", "br", "hr", "input"})
 _JSON_ESCAPES = str.maketrans(
     {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 )
+_UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Html(str):
@@ -94,7 +96,7 @@ def policy_hash(code: str) -> str:
 
 def visible(text: str) -> str:
     """`text` with what UTF-8 or HTML cannot hold (lone surrogates, NUL) replaced by U+FFFD."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _attribute(name: str, value: str | bool | None) -> str:

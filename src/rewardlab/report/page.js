@@ -4,6 +4,7 @@
 (() => {
   const PAGE_ROWS = 10;
   const LONGEST_DIFF_WORDS = 1200;
+  const LITTLE_IN_COMMON = 0.3;
 
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
@@ -82,14 +83,23 @@
     return box;
   }
 
+  // Marks, or the reason why there are none: two answers that share a few small words differ everywhere.
+  function compared(a, b) {
+    const none = [a.map(() => false), b.map(() => false)];
+    if (Math.max(a.length, b.length) > LONGEST_DIFF_WORDS) return [...none, "Too long to mark the differences."];
+    const [onlyA, onlyB] = differences(a, b);
+    const common = onlyA.filter((only) => !only).length;
+    if (common < LITTLE_IN_COMMON * Math.max(a.length, b.length)) return [...none, "The answers have little in common."];
+    return [onlyA, onlyB, ""];
+  }
+
   function answers(row) {
     const [a, b] = [split(row.chosen.text), split(row.rejected.text)];
-    const short = a.length <= LONGEST_DIFF_WORDS && b.length <= LONGEST_DIFF_WORDS;
-    const [onlyA, onlyB] = short ? differences(a, b) : [a.map(() => false), b.map(() => false)];
-    const note = short ? [] : [make("p", { class: "note" }, "Too long to mark the differences.")];
-    return [...note, make("div", { class: "sides" },
+    const [onlyA, onlyB, reason] = compared(a, b);
+    return [make("div", { class: "sides" },
       side("Chosen by people", row.chosen, marked(a, onlyA, "ins")),
-      side("Rejected", row.rejected, marked(b, onlyB, "del")))];
+      side("Rejected", row.rejected, marked(b, onlyB, "del"))),
+    ...(reason ? [make("p", { class: "note" }, reason)] : [])];
   }
 
   // ---- browser of examples -------------------------------------------------------------------------------
@@ -100,7 +110,7 @@
 
   function side(title, answer, text) {
     const facts = `score ${number(answer.score, 3)} · ${answer.tokens} tokens · ${answer.characters} characters`;
-    return make("div", { class: "side" }, make("h4", {}, title),
+    return make("div", { class: "side" }, make("h3", {}, title),
       make("p", { class: "note" }, facts + (answer.truncated ? " · truncated for scoring" : "")), text);
   }
 
@@ -121,7 +131,7 @@
     // The bodies are built when they are opened: a word difference takes a moment.
     details.addEventListener("toggle", () => {
       if (!details.open || details.children.length > 1) return;
-      details.append(make("h4", {}, "Prompt"), make("p", { class: "text prompt", dir: "auto" }, row.prompt),
+      details.append(make("h3", {}, "Prompt"), make("p", { class: "text prompt", dir: "auto" }, row.prompt.trim()),
         ...answers(row), make("p", { class: "note" }, facts(row)));
     });
     return details;

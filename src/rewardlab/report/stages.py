@@ -10,10 +10,10 @@ from typing import Any
 
 from rewardlab.records import Estimate
 from rewardlab.report import figures
-from rewardlab.report.blocks import Figure, Section, disclosure, estimate_table, facts, table
+from rewardlab.report.blocks import Figure, Section, disclosure, facts, prose, table
 from rewardlab.report.html import Content, Html, content, element
 from rewardlab.report.inputs import Check, DoctorFile, HistoryRow, Inputs, Stage, Training
-from rewardlab.report.words import DASH, flat, plain_number
+from rewardlab.report.words import DASH, estimate_words, flat, plain_number
 
 MOST_CURVE_POINTS = 60
 _SHOWN_EXAMPLES = 5
@@ -29,11 +29,11 @@ def runs_section(inputs: Inputs) -> Section:
     """What was run: a row per stage, and its whole record on demand."""
     described = [(_code_words(stage.record), _machine_words(stage.record)) for stage in inputs.stages if stage.record]
     # Stages of one study share code and machine: said once, not on every line.
-    shared = len(set(described)) == 1
+    shared = len(set(described)) <= 1
     header = ("Stage", "Verb", "Started", "Took", *(() if shared else ("Code", "Machine")))
     rows = [_run_row(stage, shared) for stage in inputs.stages]
     blocks = [table("Stages", header, rows)]
-    if shared:
+    if shared and described:
         code, machine = described[0]
         blocks.insert(0, facts({"Code": code, "Machine": machine}))
     records = [disclosure(stage.label, *_record(stage)) for stage in inputs.stages if stage.record]
@@ -59,8 +59,8 @@ def doctor_section(stages: Sequence[Stage[DoctorFile]]) -> Section:
             title = f"Checks{of} that found nothing, or were skipped"
             blocks.append(disclosure(f"{title} ({len(quiet)})", _check_table(title, quiet)))
     lead = (
-        "What is wrong, odd or worth knowing about the data, before any model saw them. These are counts of the whole "
-        "file, not of a sample, so they have no intervals."
+        "What is wrong, odd or worth knowing about the data, before any model saw them. Counts are of the whole data, "
+        "not of a sample, so they have no intervals; the estimates under the details have theirs."
     )
     return Section("data", "Data doctor", lead, blocks)
 
@@ -220,16 +220,17 @@ def _check_table(title: str, checks: Sequence[Check]) -> Html:
 
 def _check_row(check: Check) -> list[Content]:
     more: list[Content] = []
-    found = list(estimates_in(check.numbers))
-    if found:
-        more.append(disclosure("Estimates", estimate_table(check.title, found)))
-    others = flat(_without_estimates(check.numbers))
-    if others:
-        more.append(disclosure("Numbers", facts(others)))
+    found = {
+        item.name: content([element("strong", estimate_words(item)), " ", prose(item.reading or item.reason)])
+        for item in estimates_in(check.numbers)
+    }
+    numbers = flat(_without_estimates(check.numbers))
+    if found or numbers:
+        more.append(facts({**found, **numbers}))
     if check.examples:
         shown = check.examples[:_SHOWN_EXAMPLES]
-        of = f"{len(shown)} of {check.count:,}" if check.count and check.count > len(shown) else str(len(shown))
-        more.append(disclosure(f"Examples ({of})", [element("pre", _example_text(item)) for item in shown]))
+        of = f" of {check.count:,}" if check.count and check.count > len(shown) else ""
+        more += [element("h3", f"Examples ({len(shown)}{of})"), [element("pre", _example_text(item)) for item in shown]]
     badge = element("span", check.severity, class_="badge", data_severity=check.severity)
     share = f"{100 * check.count / check.total:.1f} %" if check.count is not None and check.total else DASH
     of_total = f" of {check.total:,}" if check.total is not None else ""
@@ -237,7 +238,7 @@ def _check_row(check: Check) -> list[Content]:
         content([check.title, " ", badge]),
         DASH if check.count is None else content([element("strong", f"{check.count:,}"), of_total]),
         share,
-        content([check.reading, more]),
+        content([prose(check.reading), disclosure("Details", more) if more else None]),
     ]
 
 
@@ -305,7 +306,7 @@ def _record(stage: Stage[Any]) -> list[Html]:
     main = {name: str(packages[name]) for name in _MAIN_PACKAGES if name in packages}
     commands = [str(session.get("command", "")) for session in _sessions(record)]
     parts = [
-        element("h4", "Command"),
+        element("h3", "Command"),
         element("pre", "\n".join(commands) or DASH),
         facts(
             {**_flat_facts(record), "packages": ", ".join(f"{name} {value}" for name, value in main.items()) or DASH}
@@ -316,7 +317,7 @@ def _record(stage: Stage[Any]) -> list[Html]:
         rows = [[str(item.get("path", DASH)), element("code", str(item.get("sha256", DASH)))] for item in inputs]
         parts.append(table("Inputs", ("File or folder", "SHA-256 of its content"), rows))
     if stage.config:
-        parts += [element("h4", "Configuration"), element("pre", stage.config)]
+        parts += [element("h3", "Configuration"), element("pre", stage.config)]
     if packages:
         every = "\n".join(f"{name} {value}" for name, value in packages.items())
         parts.append(disclosure(f"All {len(packages)} packages", element("pre", every)))

@@ -45,12 +45,12 @@ _LENGTH_NAMES = {
     "accuracy_gap": "Longer chosen minus shorter chosen",
     "accuracy_balanced": "Model, length-balanced subset",
     "longer_scores_higher": "Longer answer scores higher",
-    "delta_pearson": "Difference in length with difference in score (Pearson)",
-    "delta_spearman": "Difference in length with difference in score (Spearman)",
-    "pooled_pearson": "Length with score, all answers (Pearson)",
-    "pooled_spearman": "Length with score, all answers (Spearman)",
-    "within_prompt_pearson": "Length with score within a prompt (Pearson)",
-    "within_prompt_kendall": "Length with score within a prompt (Kendall \N{GREEK SMALL LETTER TAU})",
+    "delta_pearson": "Correlation of differences (Pearson)",
+    "delta_spearman": "Correlation of differences (Spearman)",
+    "pooled_pearson": "Correlation over all answers (Pearson)",
+    "pooled_spearman": "Correlation over all answers (Spearman)",
+    "within_prompt_pearson": "Correlation within prompts (Pearson)",
+    "within_prompt_kendall": "Correlation within prompts (Kendall \N{GREEK SMALL LETTER TAU})",
 }
 _DIFFERENCES = ("gap", "gain", "lost")
 _SHARES = (
@@ -110,9 +110,9 @@ def interval_words(estimate: Estimate) -> str:
 
 
 def estimate_words(estimate: Estimate) -> str:
-    """`67.1 % [64.2 to 70.0]`."""
+    """`67.1 % (64.2 to 70.0)`."""
     interval = interval_words(estimate)
-    return value_words(estimate) if interval == DASH else f"{value_words(estimate)} [{interval}]"
+    return value_words(estimate) if interval == DASH else f"{value_words(estimate)} ({interval})"
 
 
 def basis_words(estimate: Estimate) -> str:

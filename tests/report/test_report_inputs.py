@@ -1,0 +1,80 @@
+"""Folders are read whole, and everything that is wrong with them is said at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rewardlab.errors import DataError
+from rewardlab.report.inputs import Inputs, read_inputs
+from tests.report import finished
+
+
+def read(**folders: list[Path]) -> Inputs:
+    return read_inputs(**{"doctor": [], "train": [], "score": [], "evaluate": [], **folders})
+
+
+def test_finished_stages_are_read(tmp_path: Path) -> None:
+    inputs = read(**finished.write_all(tmp_path, pairs=12))
+    assert [stage.label for stage in inputs.stages] == ["doctor", "train-0", "train-1", "score", "evaluate"]
+    assert inputs.evaluate[0].record["verb"] == "evaluate accuracy"
+    assert len(inputs.evaluate[0].content.pairs) == 12
+    assert inputs.evaluate[0].content.file.estimate("accuracy.ties") is not None
+    assert inputs.evaluate[0].content.file.estimate("no.such") is None
+    assert inputs.train[1].content.history[0].measure("loss") is not None
+    assert inputs.train[1].content.history[0].measure("accuracy") is None
+
+
+def test_every_problem_is_reported(tmp_path: Path) -> None:
+    stages = finished.write_all(tmp_path, pairs=4)
+    (tmp_path / "doctor" / "doctor.json").write_text('{"checks": [{"name": "x"}]}')
+    (tmp_path / "train-0" / "history.jsonl").write_text('{"step": 1, "split": "train"}\n{"step": "no"}\n')
+    (tmp_path / "train-1" / "history.jsonl").write_text("not json\n")
+    (tmp_path / "score" / "summary.json").write_text("[1]")
+    values = json.loads((tmp_path / "evaluate" / "accuracy.json").read_text())
+    del values["curves"]["margins"]
+    values["estimates"]["accuracy"][0]["value"] = "high"
+    (tmp_path / "evaluate" / "accuracy.json").write_text(json.dumps(values))
+    stages["evaluate"].append(tmp_path / "nowhere")
+    with pytest.raises(DataError) as caught:
+        read(**stages)
+    places = "\n".join(problem.where for problem in caught.value.problems)
+    for place in ("doctor.json: checks.0.title", "history.jsonl:2: step", "train-1", "score/summary.json"):
+        assert place in places
+    for place in ("accuracy.json: curves.margins", "accuracy.json: estimates.accuracy.0.value", "nowhere"):
+        assert place in places
+
+
+def test_pairs_without_their_columns_are_refused(tmp_path: Path) -> None:
+    folder = finished.write_evaluation(tmp_path / "evaluate", np.random.default_rng(0), 4)
+    pq.write_table(pa.table({"pair_id": ["a"], "chosen": ["b"]}), folder / "pairs.parquet")
+    with pytest.raises(DataError, match=r"no column chosen_characters, .*rejected"):
+        read(evaluate=[folder])
+    (folder / "pairs.parquet").write_bytes(b"PAR1 but no table")
+    with pytest.raises(DataError, match=r"pairs\.parquet"):
+        read(evaluate=[folder])
+
+
+def test_a_killed_and_diverged_training_can_be_reported_on(tmp_path: Path) -> None:
+    folder = finished.write_train(tmp_path / "train", np.random.default_rng(0))
+    (folder / "summary.json").unlink()
+    (folder / "run.json").unlink()
+    (folder / "history.jsonl").write_text('{"step": 1, "split": "train", "loss": NaN}\n{"step": 2, "sp')
+    stage = read(train=[folder]).train[0]
+    assert (stage.record, stage.content.summary) == ({}, {})
+    assert len(stage.content.history) == 1
+    loss = stage.content.history[0].measure("loss")
+    assert loss is not None
+    assert math.isnan(loss)
+
+
+def test_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folders = [finished.write_train(tmp_path / fold / "train", rng) for fold in ("fold-0", "fold-1")]
+    assert [stage.label for stage in read(train=folders).train] == ["fold-0/train", "fold-1/train"]
