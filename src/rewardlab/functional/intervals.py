@@ -19,7 +19,7 @@ References
     [2] Cameron and Miller 2015, A practitioner's guide to cluster-robust inference, sections II.B and VI.
     [3] Hampel 1974, The influence curve and its role in robust estimation.
     [4] Clopper and Pearson 1934, The use of confidence or fiducial limits illustrated in the case of the binomial.
-    [5] Davison and Hinkley 1997, Bootstrap methods and their application, sections 3.8 and 5.2.
+    [5] Davison and Hinkley 1997, Bootstrap methods and their application, sections 3.8 and 5.3.
 """
 
 from __future__ import annotations
