@@ -44,6 +44,8 @@ class Make(Config):
     """A file to read."""
     columns: dict[str, str] = Field(default_factory=dict)
     """New names."""
+    shapes: tuple[Shape, ...] = ()
+    """More of them."""
     seed: int = 0
     """Of nothing."""
     limit: int | None = None

@@ -124,6 +124,13 @@ def nested_config(field: FieldInfo) -> type[Config] | None:
     return None
 
 
+def config_within(annotation: Any) -> type[Config] | None:
+    """The configuration class in a type or in what it holds, e.g. `list[Stage]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    return next(filter(None, map(config_within, get_args(annotation))), None)
+
+
 def read_yaml(file: Path, problems: list[Problem], origins: dict[Key, str] | None = None) -> dict[str, Any]:
     """The mapping in a YAML file.
 
@@ -279,20 +286,13 @@ def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[
         if isinstance(part, str) and get_origin(annotation) in (dict, Mapping):
             annotation, known = get_args(annotation)[1], []
         elif isinstance(part, str):
-            scope = _config_within(annotation)
+            scope = config_within(annotation)
             if scope is None:
                 break
             known = list(scope.model_fields)
             annotation = scope.model_fields[part].annotation if part in scope.model_fields else None
         key.append(str(part))
     return tuple(key), known
-
-
-def _config_within(annotation: Any) -> type[Config] | None:
-    """The configuration class in a type or in what it holds, e.g. `list[Stage]`."""
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return annotation
-    return next(filter(None, map(_config_within, get_args(annotation))), None)
 
 
 def _where(key: Key, origins: Mapping[Key, str]) -> str:

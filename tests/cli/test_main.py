@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import fake_verbs
+import pyarrow as pa
 import pytest
 from fake_verbs import VERBS
 
@@ -16,6 +17,7 @@ from rewardlab.cli import environment, main, runs
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.store.record import RunRecord
 from rewardlab.store.runs import Run
+from rewardlab.store.table import write_parquet
 from rewardlab.studies.verbs import VERBS as REAL_VERBS
 
 
@@ -189,6 +191,39 @@ def test_restoring_names_what_the_record_has(
     assert lines[-1] == f"rewardlab score --config '{folder}/config.yaml'"
 
 
+def evaluated(name: str, word: str, scores: list[tuple[float, float]]) -> None:
+    """A run with the table of pairs that an evaluation writes; the texts say which pair it is."""
+    rows = [
+        {"pair_id": f"p{i}", "occurrence": 0, "prompt_id": f"q{i}", "root_id": f"q{i}", "prompt": f"prompt {i}"}
+        | {"chosen": "c", "rejected": "r", "chosen_score": float(chosen), "rejected_score": float(rejected)}
+        | {"chosen_tokens": 3 + i % 2, "rejected_tokens": 3}
+        for i, (chosen, rejected) in enumerate(scores)
+    ]
+    with Run.create(fake_verbs.Make(word=word), verb="make", name=name) as run:
+        write_parquet(run.path("pairs.parquet"), pa.Table.from_pylist(rows))
+
+
+def test_two_evaluations_are_compared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluated("first", "a", [(1, 0), (0, 1), (0, 2), (1, 0), (3, 0)])
+    evaluated("second", "b", [(1, 0), (1, 0), (5, 2), (0, 1), (3, 1), (1, 0)])
+    assert call("runs", "compare", "first", "second") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        "configuration: 1 difference(s)",
+        "  word: 'a' -> 'b'",
+        "pairs: 5 in both, 0 only in the first, 1 in the second",
+        "measures, second minus first; an interval that holds 0 shows no difference:",
+    ]
+    # Right before: 3 of 5; after: 4 of 5.
+    assert lines[4].startswith("  accuracy: +0.200 [-")
+    flips = lines[lines.index("flipped: 2 pairs right only in the second, 1 only in the first") :]
+    assert flips[1:3] == ["  p2: margin -2.000 -> +3.000", "    prompt    prompt 2"]
+    assert call("make", "--word", "a", "--run", "third") == 0
+    capsys.readouterr()
+    assert call("runs", "compare", "third", "first") == 0
+    assert "measures: no pairs.parquet of `evaluate accuracy` in runs/third" in capsys.readouterr().out
+
+
 def test_help_is_made_from_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("make", "--help") == 0
     text = capsys.readouterr().out
@@ -203,6 +238,7 @@ def test_help_is_made_from_the_configuration(capsys: pytest.CaptureFixture[str])
         "--shout BOOL In capitals. (default: false)",
         "--source PATH or null A file to read. (default: null)",
         "--columns mapping New names. (default: {})",
+        "--shapes list of Shape More of them. Each has width, colour. (default: ())",
         "--resume go on with the unfinished run",
     ):
         assert part in flat, part

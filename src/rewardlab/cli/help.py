@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from rewardlab.config import Config
+from rewardlab.config import Config, config_within
 from rewardlab.studies.verbs import Verb
 
 _NAME_COLUMNS = 30
@@ -78,7 +78,9 @@ def type_name(annotation: Any) -> str:
 
 def _flag(name: str, field: FieldInfo) -> list[str]:
     about = " ".join((field.description or "").split())
-    return _entry(f"--{name} {type_name(field.annotation)}", f"{about} {_default(field)}".strip())
+    inner = config_within(field.annotation)
+    each = f"Each has {', '.join(inner.model_fields)}." if inner else ""
+    return _entry(f"--{name} {type_name(field.annotation)}", " ".join(filter(None, (about, each, _default(field)))))
 
 
 def _default(field: FieldInfo) -> str:

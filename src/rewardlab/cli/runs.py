@@ -113,6 +113,7 @@ def _measured(first: RunRecord, second: RunRecord) -> list[str]:
     settings = EstimateSettings(**{name: recorded[name] for name in ("level", "cluster", "seed") if name in recorded})
     found = compare(first.folder, second.folder, settings)
     lines = [f"pairs: {found.common} in both, {found.only_first} only in the first, {found.only_second} in the second"]
+    lines.append("measures, second minus first; an interval that holds 0 shows no difference:")
     lines += [_difference(estimate) for estimate in found.estimates]
     gained = sum(flip.gained for flip in found.flips)
     lines.append(f"flipped: {gained} pairs right only in the second, {len(found.flips) - gained} only in the first")
@@ -121,9 +122,9 @@ def _measured(first: RunRecord, second: RunRecord) -> list[str]:
 
 def _difference(estimate: Estimate) -> str:
     if estimate.value is None:
-        return f"  {estimate.name}: none ({estimate.reason})"
+        return f"  {estimate.name.removeprefix('compare.')}: none ({estimate.reason})"
     ends = "" if estimate.low is None else f" [{estimate.low:+.3f}, {estimate.high:+.3f}]"
-    return f"  {estimate.name}: {estimate.value:+.3f}{ends}  {estimate.reading}"
+    return f"  {estimate.name.removeprefix('compare.')}: {estimate.value:+.3f}{ends}"
 
 
 def _flip(flip: Flip) -> list[str]:
