@@ -155,6 +155,10 @@ def test_error_interval_needs_two_clusters() -> None:
     # Two bins of one: (|1 - .7| + |0 - .8|) / 2.
     assert one.value == pytest.approx(0.55)
     assert (one.low, one.reason) == (None, intervals.ONE_CLUSTER)
+    two = calibration.calibration_error_interval(np.array([0.7, 0.8]), np.array([1.0, 0.0]), RNG(0))
+    assert (two.clusters, two.reason) == (2, "")
+    # Drawing either of them twice doubles its gap: .3 or .8, against .55 for one of each.
+    assert two.high == pytest.approx(0.8)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ completions, blind to the prompt and to the order of words, fitted on the traini
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,17 +85,17 @@ def character_differences(pairs: Sequence[Pair]) -> np.ndarray:
 
 def _count_differences(pairs: Sequence[Pair], vocabulary: Mapping[str, int]) -> csr_array:
     """Counts in the chosen minus counts in the rejected completion, pairs by words."""
-    columns: list[int] = []
-    values: list[float] = []
-    starts = [0]
+    # Typed arrays: a list of Python numbers would take several times the memory on large data.
+    columns, values, starts = array("i"), array("d"), array("q", [0])
     for pair in pairs:
         counts = Counter(_columns(pair.chosen, vocabulary))
         counts.subtract(_columns(pair.rejected, vocabulary))
         differing = {column: count for column, count in sorted(counts.items()) if count}
-        columns += differing.keys()
-        values += differing.values()
+        columns.extend(differing.keys())
+        values.extend(differing.values())
         starts.append(len(columns))
-    return csr_array((np.array(values, dtype=np.float64), columns, starts), shape=(len(pairs), len(vocabulary)))
+    parts = (np.asarray(values), np.asarray(columns), np.asarray(starts))
+    return csr_array(parts, shape=(len(pairs), len(vocabulary)))
 
 
 def _columns(text: str, vocabulary: Mapping[str, int]) -> Iterable[int]:

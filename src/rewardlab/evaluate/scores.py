@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardlab.errors import DataError, Problem
-from rewardlab.records import Candidates, Pair, Record, completion_id
+from rewardlab.records import Record, completion_id
 
 SCORES = "scores.parquet"
 """The table in the folder of a score run."""
@@ -72,7 +72,7 @@ class Matcher:
         """Row of each completion of `record`; a missing one is -1 and noted in `problems`."""
         prompt = record.prompt
         found = []
-        for number, completion in enumerate(completions_of(record)):
+        for number, completion in enumerate(record.completions):
             key = (prompt.id, completion_id(prompt, completion))
             occurrence = self._seen[key]
             self._seen[key] += 1
@@ -87,13 +87,6 @@ class Matcher:
     def unused(self) -> int:
         """Rows of the table that no completion has asked for."""
         return len(self.table.score) - len(self._used - {-1})
-
-
-def completions_of(record: Record) -> tuple[str, ...]:
-    """The completions of a record in the order of the score table's column `candidate`."""
-    if isinstance(record, Pair):
-        return (record.chosen, record.rejected)
-    return record.completions if isinstance(record, Candidates) else (record.completion,)
 
 
 def read_scores(paths: Sequence[Path]) -> list[ScoreTable]:

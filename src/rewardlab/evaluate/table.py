@@ -12,7 +12,7 @@ import numpy as np
 
 from rewardlab.data.canonical import read_records
 from rewardlab.errors import DataError, Problem
-from rewardlab.evaluate.scores import PROBES, Matcher, ScoreTable, completions_of, read_scores
+from rewardlab.evaluate.scores import PROBES, Matcher, ScoreTable, read_scores
 from rewardlab.functional.accuracy import credit
 from rewardlab.records import Candidates, Pair, Rated, Record
 
@@ -243,7 +243,7 @@ def _completion_table(
     unique: dict[tuple[int, str], tuple[int, int, int, int, int]] = {}
     for (fold, record), found, cluster in zip(records, rows, clusters, strict=True):
         group = groups.setdefault((fold, record.prompt.id), len(groups))
-        for row, completion in zip(found, completions_of(record), strict=True):
+        for row, completion in zip(found, record.completions, strict=True):
             unique.setdefault((group, completion), (group, fold, int(row), len(completion), int(cluster)))
     columns = np.array(list(unique.values()), dtype=np.int64).reshape(-1, 5)
     folds, places = columns[:, 1], columns[:, 2]
