@@ -29,6 +29,8 @@ from rewardlab.data.layout import Segment
 IMPLEMENTATION = "rewardlab_packed"
 MATRIX_ATTENTION_LIMIT = 2**23
 """Largest score matrix (heads x queries x keys) that is kept for the backward pass: 16 MiB in bf16."""
+EXTRA_TERMS = ("softcap", "s_aux", "sinks", "position_bias")
+"""What some architectures add to softmax(scale q k' + mask) v; the packed layout does not know them."""
 
 
 class PackedAttention:
@@ -117,12 +119,22 @@ def packed_attention(
 
     The packed layout has no dropout: one mask in a shared prefix would serve all branches, which is not the flat
     distribution.
+
+    Raises:
+        ValueError: the architecture asks for a term that is not part of plain attention.
     """
     if packed is None:
         output: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return output
+    # Under autocast projections are bf16 and rotary positions turn queries and keys back into float32.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    extra = [name for name in EXTRA_TERMS if kwargs.get(name) is not None]
+    if extra:
+        raise ValueError(f"attention with {', '.join(extra)} is not plain softmax attention")
+    # Norms of queries and keys (Qwen3) hand over float32 under autocast; products are in the dtype of the values.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     repeats = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
