@@ -1,8 +1,9 @@
 """From text to token ids: one contract for training, scoring and every later stage.
 
-1. The text is rendered by `data.render`. Special tokens stand in it once: where the chat template wrote them,
-   the tokenizer adds none; where it did not, the tokenizer's own prefix (BOS, [CLS]) and suffix ([SEP]) are added.
-2. With `append_eos`, the sequence ends in the tokenizer's EOS, exactly one.
+1. The text is rendered by `data.render`. A chat template writes the whole text, special tokens included, and
+   nothing is added to it; to any other text the tokenizer's own prefix (BOS, [CLS]) and suffix ([SEP]) are added,
+   unless it begins or ends with them already: they stand there once.
+2. With `append_eos`, the sequence ends in the tokenizer's EOS (where it has one), exactly one.
 3. A sequence of more than `max_tokens` ids, special ones included, is cut in its body on `truncation_side`;
    prefix, suffix and EOS always survive. Cut sequences are counted. With `overlong: drop` a training record with
    such a sequence is set aside instead.
@@ -121,17 +122,37 @@ class Encoder:
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._ids(texts)]
 
-    def _finished(self, body: list[int], has_special_tokens: bool) -> tuple[tuple[int, ...], bool]:
-        prefix, suffix = ((), ()) if has_special_tokens else (self.prefix, self.suffix)
-        if self.eos and (suffix or tuple(body))[-1:] != self.eos:
-            suffix = (*suffix, *self.eos)
+    def _finished(self, ids: list[int], is_complete: bool) -> tuple[tuple[int, ...], bool]:
+        """The sequence of a text's `ids`, and whether it was cut; a complete text gets no prefix or suffix."""
+        prefix, body, suffix = self._parts(tuple(ids), is_complete)
+        if self.eos and suffix[-1:] != self.eos:
+            while not suffix and body[-1:] == self.eos:
+                body = body[:-1]
+            suffix += self.eos
         room = max(self.encoding.max_tokens - len(prefix) - len(suffix), 0)
         truncated = len(body) > room
         if truncated:
             body = body[len(body) - room :] if self.encoding.truncation_side == "left" else body[:room]
-        ids = (*prefix, *body, *suffix)
-        # An empty text without any special token still needs one token to be read.
-        return ids or (self.tokenizer.eos_token_id or 0,), truncated
+        return (prefix + body + suffix) or (self._filler,), truncated
+
+    def _parts(self, ids: tuple[int, ...], is_complete: bool) -> tuple[tuple[int, ...], ...]:
+        """Prefix, body and suffix. Special tokens that the text brought stay the only ones, and are never cut."""
+        prefix, suffix = self.prefix, self.suffix
+        if ids[: len(prefix)] == prefix:
+            ids = ids[len(prefix) :]
+        elif is_complete:
+            prefix = ()
+        if suffix and ids[-len(suffix) :] == suffix:
+            ids = ids[: -len(suffix)]
+        elif is_complete:
+            suffix = ()
+        return prefix, ids, suffix
+
+    @property
+    def _filler(self) -> int:
+        """What is read where a text has no token at all: never the pad id, which transformers would not read."""
+        candidates = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, 0, 1)
+        return next(token for token in candidates if token not in (None, self.tokenizer.pad_token_id))
 
 
 def _encodable(text: str) -> str:

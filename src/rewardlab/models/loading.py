@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from pydantic import Field, model_validator
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from rewardlab.config import Config
 from rewardlab.data.tokenize import Encoding
-from rewardlab.errors import MissingExtraError, ModelError, Problem
+from rewardlab.errors import InputError, MissingExtraError, ModelError, Problem
 from rewardlab.models.attention import IMPLEMENTATION
 from rewardlab.models.reward import Layout, RewardModel
 from rewardlab.models.selftest import shared_layout_problem
@@ -29,6 +32,10 @@ from rewardlab.store.files import atomic_folder, read_json, write_json, write_te
 log = logging.getLogger("rewardlab")
 
 SIDECAR = "rewardlab.json"
+SIDECAR_FORMAT = 1
+HUB_SECONDS = 10
+"""How long the hub may take to say whether it knows a model."""
+POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
 PAD_TOKEN = "<|pad|>"  # noqa: S105  # a vocabulary entry, not a secret
 HEADS = ("score", "classifier", "classification_head", "v_head", "value_head")
 LayoutChoice = Literal["auto", "flat"]
@@ -107,6 +114,7 @@ def new_reward_model(
         torch.manual_seed(seed)
         network = _fresh_network(source)
         prepare_padding(tokenizer, network)
+    _check_length(source.path or "model.shape", network, encoding)
     _set_dropout(network, dropout)
     adapter_dropout = lora.dropout if lora else 0.0
     fallback = _layout_problem(network.config, encoding, layout, max(dropout, adapter_dropout))
@@ -141,12 +149,15 @@ def load_reward_model(
     Raises:
         ModelError: unreadable folder, or a head that is missing, newly initialised or of several labels.
     """
+    # One commit for tokenizer, weights and rules, even when the hub gets another while they are read.
+    revision = _hub_options(str(path), revision).get("revision", revision)
     source = ModelSource(path=str(path), revision=revision, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(str(path), source)
     with quiet_transformers():
         network, info = _from_pretrained(source, torch_dtype(precision))
     _check_weights(str(path), network, info, fresh_head=False)
-    rules = encoding or _saved_encoding(path) or _foreign_encoding(network.config, tokenizer)
+    rules = encoding or _saved_encoding(str(path), revision) or _foreign_encoding(network, tokenizer)
+    _check_length(str(path), network, rules)
     if tokenizer.pad_token_id is None:
         # Rows are padded in the flat layout only, and read by position: any id serves as padding.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -169,7 +180,7 @@ def save_reward_model(model: RewardModel, folder: Path, *, card: str) -> None:
         network = _merged(model)
         network.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
-        write_json(temporary / SIDECAR, {"format": 1, "encoding": model.encoding.model_dump(mode="json")})
+        write_json(temporary / SIDECAR, {"format": SIDECAR_FORMAT, "encoding": model.encoding.model_dump(mode="json")})
         write_text(temporary / "README.md", card)
 
 
@@ -200,10 +211,9 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
     Raises:
         ModelError: when there is none that can be read.
     """
-    _check_folder(path)
-    revision = source.revision if path == source.path else None
+    options = _hub_options(path, source.revision if path == source.path else None)
     try:
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=source.trust_remote_code)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=source.trust_remote_code, **options)
     except Exception as error:  # transformers raises many kinds for an unreadable folder
         problem = Problem(path, _first_line(error), "a tokenizer that transformers can load", "Set model.tokenizer.")
         raise ModelError("The tokenizer cannot be loaded", [problem]) from error
@@ -215,7 +225,8 @@ def prepare_padding(tokenizer: Any, network: Any) -> None:
     transformers finds the token to read as the last one that is not the pad id, so a pad id that is also EOS (GPT-2
     and many others) would make it read the token before. Such models get a pad token of their own.
     """
-    read_ids = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id, tokenizer.cls_token_id}
+    kinds = ("eos", "bos", "sep", "cls", "unk")
+    read_ids = {getattr(tokenizer, f"{kind}_token_id") for kind in kinds}
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in read_ids:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     rows = network.get_input_embeddings().weight.shape[0]
@@ -240,8 +251,7 @@ def _fresh_network(source: ModelSource) -> Any:
 
 def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any, dict[str, Any]]:
     path = str(source.path)
-    _check_folder(path)
-    options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
+    options = {"trust_remote_code": source.trust_remote_code, **_hub_options(path, source.revision)}
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, **options)
         # A language model's folder says two labels by default; a classifier's says its own, and is checked.
@@ -258,16 +268,34 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any
     return network, info
 
 
-def _check_folder(path: str) -> None:
-    """A path that is neither a folder with a configuration nor shaped like a hub id is a slip: say so at once."""
-    folder = Path(path).expanduser()
+def _hub_options(path: str, revision: str | None) -> dict[str, Any]:
+    """How transformers is to find `path`: a folder as it is, a hub id at one commit or from the cache.
+
+    One question before any download: transformers itself repeats every request for most of a minute where there is
+    no network, and reports an unknown name as a missing file.
+
+    Raises:
+        ModelError: neither a folder nor a hub id, or a hub id that is unknown or out of reach and not in the cache.
+    """
+    folder = Path(path)
     if folder.is_dir():
-        return
-    if not path or folder.is_absolute() or path.startswith(".") or path.count("/") != 1:
+        return {}
+    if not path or folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
         problem = Problem(
             path or "model.path", "no such folder", "a folder, or a hub id like owner/name", "Check the path."
         )
         raise ModelError("The model cannot be loaded", [problem])
+    try:
+        return {"revision": HfApi().model_info(path, revision=revision, timeout=HUB_SECONDS).sha}
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        problem = Problem(path, _first_line(error), "a folder here, or a model on the hub", "Check the name.")
+        raise ModelError("The model cannot be loaded", [problem]) from error
+    except Exception as error:  # no network, in the words of whichever HTTP library is below
+        if isinstance(try_to_load_from_cache(path, "config.json", revision=revision), str):
+            return {"revision": revision, "local_files_only": True}
+        found = f"no such folder here, and the hub is out of reach ({_first_line(error)})"
+        problem = Problem(path, found, "a folder, or a hub id that is in the cache", "Check the path or the network.")
+        raise ModelError("The model cannot be loaded", [problem]) from error
 
 
 def _check_weights(path: str, network: Any, info: dict[str, Any], *, fresh_head: bool) -> None:
@@ -364,19 +392,58 @@ def _merged(model: RewardModel) -> Any:
     return wrapped.merge_and_unload()
 
 
-def _saved_encoding(path: str | Path) -> Encoding | None:
-    sidecar = Path(path) / SIDECAR
-    if not sidecar.is_file():
+def _saved_encoding(path: str, revision: str | None) -> Encoding | None:
+    """The rules that lie beside a model of ours; None where there are none.
+
+    Raises:
+        ModelError: unreadable ones, or those of another version.
+    """
+    options = _hub_options(path, revision)
+    # A folder or a hub id: a model of ours keeps its rules wherever it is uploaded.
+    sidecar = cached_file(path, SIDECAR, _raise_exceptions_for_missing_entries=False, **options)
+    if sidecar is None:
         return None
-    return Encoding.build(read_json(sidecar)["encoding"])
+    try:
+        values = read_json(sidecar)
+        if values["format"] != SIDECAR_FORMAT:
+            raise ValueError(f"format {values['format']}")
+        return Encoding.build(values["encoding"])
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        expected = f'{{"format": {SIDECAR_FORMAT}, "encoding": {{...}}}} as rewardlab writes it'
+        problem = Problem(
+            f"{path}/{SIDECAR}", _first_line(error), expected, "Give the rules with --encoding, or save it again."
+        )
+        raise ModelError("The model's rules for text cannot be read", [problem]) from error
 
 
-def _foreign_encoding(config: PreTrainedConfig, tokenizer: Any) -> Encoding:
+def _foreign_encoding(network: Any, tokenizer: Any) -> Encoding:
     """Rules for a folder that says nothing: the text as it is, up to the model's own limit."""
-    limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    limits = [
+        longest_input(network),
+        getattr(network.config, "max_position_embeddings", None),
+        tokenizer.model_max_length,
+    ]
     # Tokenizers without a limit report an astronomic number.
     known = [int(limit) for limit in limits if limit is not None and limit < 10**6]
     return Encoding(max_tokens=min(known, default=2048), append_eos=False)
+
+
+def longest_input(network: Any) -> int | None:
+    """Tokens that a network with a table of positions can read at most; None where positions are computed."""
+    for name, module in network.named_modules():
+        if name.split(".")[-1] in POSITION_TABLES and isinstance(module, torch.nn.Embedding):
+            # Tables that start behind the padding (RoBERTa) or at an offset (OPT) have that many rows to spare.
+            unused = module.padding_idx + 1 if module.padding_idx is not None else getattr(module, "offset", 0)
+            return int(module.num_embeddings - unused)
+    return None
+
+
+def _check_length(path: str, network: Any, encoding: Encoding) -> None:
+    limit = longest_input(network)
+    if limit is not None and encoding.max_tokens > limit:
+        found = f"encoding.max_tokens {encoding.max_tokens}"
+        problem = Problem(path, found, f"at most {limit}: the model has no more positions", f"Set it to {limit}.")
+        raise ModelError("The sequences are longer than the model can read", [problem])
 
 
 def _first_line(error: Exception) -> str:
@@ -387,11 +454,12 @@ def _first_line(error: Exception) -> str:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bars for short work; what transformers warns about (new heads, missing keys) is checked by us."""
-    verbosity = transformers_logging.get_verbosity()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -60,6 +60,12 @@ class RewardModel(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    @property
+    def _pad_id(self) -> int:
+        """What fills the rows of the flat layout: masked out and never read, so any id will do."""
+        pad_id: int | None = self.tokenizer.pad_token_id
+        return 0 if pad_id is None else pad_id
+
     def encode(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[Encoded]]:
         """Token sequences of completions as answers to prompts."""
         return self.encoder.encode(prompts, completions)
@@ -86,17 +92,14 @@ class RewardModel(nn.Module):
         return self._head(hidden[0, self._tensor(packed.reads)])
 
     def _flat(self, groups: Sequence[Group]) -> Tensor:
-        padded = pad(groups, self.tokenizer.pad_token_id)
+        padded = pad(groups, self._pad_id)
         ids = self._tensor(padded.ids)
-        hidden = self._hidden(
-            input_ids=ids,
-            attention_mask=self._tensor(padded.mask),
-            position_ids=torch.arange(ids.shape[1], device=self.device).expand_as(ids),
-        )
+        # Padded on the right, so positions count from 0 in every architecture without being told.
+        hidden = self._hidden(input_ids=ids, attention_mask=self._tensor(padded.mask))
         return self._head(hidden[torch.arange(len(ids), device=self.device), self._tensor(padded.reads)])
 
     def _by_own_head(self, groups: Sequence[Group]) -> Tensor:
-        padded = pad(groups, self.tokenizer.pad_token_id)
+        padded = pad(groups, self._pad_id)
         output = self.plain_network(
             input_ids=self._tensor(padded.ids), attention_mask=self._tensor(padded.mask), return_dict=True
         )

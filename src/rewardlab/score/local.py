@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from rewardlab.data.layout import Group, micro_batches
+from rewardlab.data.layout import Group, cost, micro_batches, split
 from rewardlab.data.tokenize import Encoded, Encoding
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.models.loading import LayoutChoice, Precision, load_reward_model, torch_device
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.reward import RewardModel, grouped
-from rewardlab.records import Message, Prompt, content_id
+from rewardlab.records import Message, Prompt, canonical_json, content_id
 from rewardlab.store.keys import path_digest
 
 CPU_BUDGET, ACCELERATOR_BUDGET = 2048, 65536
@@ -67,10 +67,11 @@ class LocalScorer:
         if len(prompts) != len(completions):
             problem = Problem("completions", str(len(completions)), f"one per prompt ({len(prompts)})")
             raise DataError("Prompts and completions do not match", [problem])
-        order: dict[str, list[int]] = {}
+        order: dict[tuple[Any, ...], list[int]] = {}
         parsed = [_prompt(prompt, row) for row, prompt in enumerate(prompts)]
         for row, prompt in enumerate(parsed):
-            order.setdefault(content_id([prompt.id, dict(prompt.template_options)]), []).append(row)
+            # The very text, not its id: ids are the same for texts that differ in Unicode normal form.
+            order.setdefault((prompt.messages, canonical_json(prompt.template_options)), []).append(row)
         rows = list(order.values())
         texts = [[_completion(completions[row], row) for row in members] for members in rows]
         rewards = self.score([parsed[members[0]] for members in rows], texts)
@@ -90,14 +91,35 @@ class LocalScorer:
             self.model.layout = layout
 
     def _rewards(self, groups: Sequence[Group]) -> list[list[float]]:
-        result: list[list[float]] = [[] for _ in groups]
+        """Rewards by group, then branch; a group larger than the budget goes in parts."""
+        shared = self.model.layout == "shared"
+        parts = [
+            (index, part) for index, group in enumerate(groups) for part in _parts(group, self.budget, shared=shared)
+        ]
+        values: list[list[float]] = [[] for _ in parts]
         with torch.inference_mode():
-            for indices in micro_batches(groups, self.budget, shared=self.model.layout == "shared"):
-                batch = [groups[index] for index in indices]
-                rewards = self.model(batch).cpu().split([len(group.branches) for group in batch])
-                for index, values in zip(indices, rewards, strict=True):
-                    result[index] = values.tolist()
+            for members in micro_batches([part for _, part in parts], self.budget, shared=shared):
+                batch = [parts[member][1] for member in members]
+                rewards = self._checked(self.model(batch).cpu()).split([len(part.branches) for part in batch])
+                for member, reward in zip(members, rewards, strict=True):
+                    values[member] = reward.tolist()
+        result: list[list[float]] = [[] for _ in groups]
+        for (index, _), rewards_of_part in zip(parts, values, strict=True):
+            result[index] += rewards_of_part
         return result
+
+    def _checked(self, rewards: torch.Tensor) -> torch.Tensor:
+        if not torch.isfinite(rewards).all():
+            dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+            problem = Problem(self.name, f"{rewards[~torch.isfinite(rewards)][0].item()} in {dtype}", "finite rewards")
+            raise ModelError("The model gives rewards that are no numbers", [problem])
+        return rewards
+
+
+def _parts(group: Group, budget: int, *, shared: bool) -> list[Group]:
+    if cost([group], shared=shared) <= budget:
+        return [group]
+    return [group.part(branches) for branches in split(group, budget, shared=shared)]
 
 
 def load_scorer(
@@ -143,7 +165,7 @@ def _identity(path: str | Path, revision: str | None, model: RewardModel) -> str
     """Name of the folder or hub id, and a hash of everything that the scores depend on."""
     folder = Path(path)
     network: Any = model.plain_network
-    weights = path_digest(folder) if folder.is_dir() else revision or getattr(network.config, "_commit_hash", None)
+    weights = path_digest(folder) if folder.is_dir() else getattr(network.config, "_commit_hash", None) or revision
     rules = model.encoding.model_dump(mode="json")
     key = content_id([weights, rules, str(next(model.parameters()).dtype)])
     name = folder.resolve().name if folder.is_dir() else str(path)

@@ -6,14 +6,17 @@ depend on the plan alone. So a run that was killed goes on where it was, and the
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 from tqdm import tqdm
 
@@ -45,6 +48,13 @@ SCHEMA = pa.schema(
     ]
 )
 VERIFIED_TOLERANCE = {"float32": 1e-5}
+
+
+class CompletionKey(NamedTuple):
+    """What tells a completion from all others, beside its prompt_id."""
+
+    completion_id: str
+    occurrence: int
 
 
 class Scoring(Config):
@@ -139,11 +149,12 @@ def score_file(config: Scoring, run: Run) -> Scored:
         trust_remote_code=config.trust_remote_code,
     )
     run.log.info("scoring with %s (%s layout)", scorer.name, scorer.model.layout)
+    ids = _completion_ids(records)
     began = time.monotonic()
-    table = _scored_table(config, run, scorer, records, None)
+    table = _scored_table(config, run, scorer, records, ids, None)
     seconds = time.monotonic() - began
     for probe in config.probes:
-        _scored_table(config, run, scorer, records, probe)
+        _scored_table(config, run, scorer, records, ids, probe)
     summary = {
         "scorer": scorer.name,
         "layout": scorer.model.layout,
@@ -151,7 +162,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
         "encoding": scorer.model.encoding.model_dump(mode="json"),
         "records": len(records),
         "completions": table.num_rows,
-        "truncated": sum(table["truncated"].to_pylist()),
+        "truncated": pc.sum(table["truncated"]).as_py(),
         "set_aside": dict(Counter(row.reason for one in loaded for row in one.set_aside)),
         "probes": list(config.probes),
         "completions_per_second": None if run.resumed else round(table.num_rows / seconds, 2),
@@ -162,23 +173,29 @@ def score_file(config: Scoring, run: Run) -> Scored:
 
 
 def _scored_table(
-    config: Scoring, run: Run, scorer: LocalScorer, records: Sequence[Record], probe: Probe | None
+    config: Scoring,
+    run: Run,
+    scorer: LocalScorer,
+    records: Sequence[Record],
+    ids: Sequence[Sequence[CompletionKey]],
+    probe: Probe | None,
 ) -> pa.Table:
     name = f"scores.{probe}" if probe else "scores"
     prompts = _probed(records, probe, config.seed)
     starts = np.cumsum([0, *(len(record.completions) for record in records)]).tolist()
     shards = _shards(records, config.shard_size)
-    rows_of = [[row for record in shard for row in range(starts[record], starts[record + 1])] for shard in shards]
-    key = content_id([scorer.name, scorer.budget, probe, config.seed, [_content(record) for record in records]])
-    folder = run.path("shards") / name
-    table = ShardedTable(folder, SCHEMA, Plan(key, tuple(map(tuple, rows_of))))
-    occurrences = _occurrences(records)
+    rows_of = tuple(
+        tuple(row for record in shard for row in range(starts[record], starts[record + 1])) for shard in shards
+    )
+    # Whatever changes a score, or its last bits: shards of one table are made alike.
+    key = content_id([scorer.name, scorer.model.layout, scorer.budget, probe, config.seed, _content_digest(records)])
+    table = ShardedTable(run.path("shards") / name, SCHEMA, Plan(key, rows_of))
     missing = set(table.missing())
     # The bar begins at what earlier sessions did, so that rate and time left are about the rest.
     done = sum(len(rows) for number, rows in enumerate(rows_of) if number not in missing)
     with tqdm(total=starts[-1], initial=done, unit="text", desc=name, mininterval=0.5) as bar:
         for number in sorted(missing):
-            rows = list(_rows(scorer, records, prompts, shards[number], occurrences))
+            rows = list(_rows(scorer, records, prompts, shards[number], ids))
             table.write(number, rows)
             bar.update(len(rows))
     return table.finish(run.path(f"{name}.parquet"))
@@ -201,21 +218,27 @@ def _shards(records: Sequence[Record], size: int) -> list[list[int]]:
     return shards
 
 
-def _content(record: Record) -> list[Any]:
-    return [record.prompt.id, dict(record.prompt.template_options), *record.completions]
+def _content_digest(records: Sequence[Record]) -> str:
+    """Hex sha256 of everything in the records that a score depends on, taken record by record."""
+    digest = hashlib.sha256()
+    for record in records:
+        prompt = record.prompt
+        content = [[message.as_dict() for message in prompt.messages], dict(prompt.template_options)]
+        digest.update(json.dumps([*content, *record.completions], sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
-def _occurrences(records: Sequence[Record]) -> list[list[int]]:
-    """How many times each completion of the same prompt has come before, by record and candidate."""
+def _completion_ids(records: Sequence[Record]) -> list[list[CompletionKey]]:
+    """Keys of all completions, by record and candidate."""
     seen: Counter[str] = Counter()
     result = []
     for record in records:
-        counts = []
+        keys = []
         for completion in record.completions:
-            key = completion_id(record.prompt, completion)
-            counts.append(seen[key])
-            seen[key] += 1
-        result.append(counts)
+            identity = completion_id(record.prompt, completion)
+            keys.append(CompletionKey(identity, seen[identity]))
+            seen[identity] += 1
+        result.append(keys)
     return result
 
 
@@ -224,16 +247,15 @@ def _rows(
     records: Sequence[Record],
     prompts: Sequence[Prompt],
     shard: Sequence[int],
-    occurrences: Sequence[Sequence[int]],
+    ids: Sequence[Sequence[CompletionKey]],
 ) -> Iterator[dict[str, Any]]:
     encoded = scorer.model.encode([prompts[index] for index in shard], [records[index].completions for index in shard])
     for index, sequences, scores in zip(shard, encoded, scorer.score_encoded(encoded), strict=True):
-        record = records[index]
         for candidate, (sequence, score) in enumerate(zip(sequences, scores, strict=True)):
             yield {
-                "prompt_id": record.prompt.id,
-                "completion_id": completion_id(record.prompt, record.completions[candidate]),
-                "occurrence": occurrences[index][candidate],
+                "prompt_id": records[index].prompt.id,
+                "completion_id": ids[index][candidate].completion_id,
+                "occurrence": ids[index][candidate].occurrence,
                 "row": index,
                 "candidate": candidate,
                 "scorer": scorer.name,
@@ -251,14 +273,16 @@ def _probed(records: Sequence[Record], probe: Probe | None, seed: int) -> list[P
         return prompts
     if probe == "response_only":
         return [Prompt.of_text("") if prompt.is_text else Prompt((Message("user", ""),)) for prompt in prompts]
-    order = np.random.default_rng(seed).permutation(len(prompts))
+    order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
     shuffled = list(prompts)
-    for place, index in enumerate(order):
-        # The next record in a random order whose prompt is another one; its own only when there is no other.
-        others = (order[(place + step) % len(order)] for step in range(1, len(order)))
-        shuffled[index] = next(
-            (prompts[other] for other in others if prompts[other].id != prompts[index].id), prompts[index]
-        )
+    # The next record in a random order, a circle, whose prompt is another one. Walked backwards twice around, the
+    # nearest other prompt is known at every place; a record keeps its own only where there is no other.
+    other = following = prompts[order[0]]
+    for index in reversed(order + order):
+        if prompts[index].id != following.id:
+            other = following
+        following = prompts[index]
+        shuffled[index] = other
     return shuffled
 
 
@@ -280,9 +304,9 @@ def _verified(
         sequences += scorer.model.encode([record.prompt], [[record.completions[row["candidate"]]]])[0]
     again = scorer.one_by_one(sequences)
     differences = [abs(row["score"] - score) / max(1.0, abs(score)) for row, score in zip(rows, again, strict=True)]
-    worst = max(differences)
+    worst = float(np.max(differences))
     dtype = str(next(scorer.model.parameters()).dtype).removeprefix("torch.")
-    if worst > VERIFIED_TOLERANCE.get(dtype, float("inf")):
+    if not worst <= VERIFIED_TOLERANCE.get(dtype, float("inf")):
         problem = Problem(scorer.name, f"a difference of {worst:.1e}", f"at most {VERIFIED_TOLERANCE[dtype]:.0e}")
         raise ModelError("Scores differ from one-by-one scoring; use --layout flat and report it", [problem])
     return {"completions": len(rows), "difference": worst, "dtype": dtype}
