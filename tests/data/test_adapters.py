@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from rewardlab.data.adapters import ADAPTERS, describe_formats, detect, for_hub_
 from rewardlab.data.adapters.hh_rlhf import dialogue
 from rewardlab.data.adapters.preference import common_beginning
 from rewardlab.data.canonical import record_to_dict
+from rewardlab.data.doctor import examine
+from rewardlab.data.load import Loaded
 from rewardlab.data.rows import Row
 from rewardlab.records import Candidates, Message, Pair, Prompt, Rated, SetAside, Source
 
@@ -348,6 +351,12 @@ def test_a_column_map_renames_and_reaches_into_objects() -> None:
     assert parsed("preference", values, columns) == Pair(TEXT, "a", "b", None, HERE)
 
 
+def test_a_column_whose_own_name_has_a_dot() -> None:
+    row = Row(HERE, {"a.b": "q", "chosen": "a", "rejected": "b"}, {"prompt": "a.b"})
+    assert row.knows("prompt")
+    assert ADAPTERS["preference"].parse(row) == Pair(TEXT, "a", "b", None, HERE)
+
+
 def test_message_content_in_parts_and_messages_as_text() -> None:
     parts = [{"role": "user", "content": [{"type": "text", "text": "q"}]}]
     assert parsed("preference", {"prompt": parts, **SIDES}).prompt == Q
@@ -389,6 +398,12 @@ def test_the_list_of_formats_names_all_of_them_with_their_columns() -> None:
     table = describe_formats()
     assert [line.split()[0] for line in table.splitlines()[::2]] == list(ADAPTERS)
     assert "columns: prompt, completions, rewards?, chat_template_kwargs?, tools?" in table
+
+
+def test_the_documentation_names_every_format_and_check() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    names = [*ADAPTERS, *(check.name for check in examine({"none": Loaded((), (), "test", ())}))]
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 def test_a_hub_id_can_tell_the_format() -> None:

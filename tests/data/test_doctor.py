@@ -16,6 +16,7 @@ from rewardlab.data.cues import is_finished, summary
 from rewardlab.data.doctor import DataDoctor, doctor, examine, format_doctor
 from rewardlab.data.load import Loaded
 from rewardlab.data.overlap import ngrams
+from rewardlab.data.render import render
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import DataError, ModelError
 from rewardlab.records import Candidates, Message, Pair, Prompt, Record, SetAside, Source
@@ -220,7 +221,10 @@ def test_how_often_the_longer_one_is_chosen() -> None:
 def test_truncation_in_words_without_a_tokenizer() -> None:
     encoding = Encoding(max_tokens=8, truncation_side="left")
     long = [pair("one " * 20 + "end.", "two " * 20 + "end."), pair("first " + "same " * 9, "other " + "same " * 9, "p")]
-    assert check("truncated", [*CLEAN, *long], encoding=encoding).count == 4
+    fits = pair("just as it.", "is this one.", "a b")
+    assert render(fits.prompt, fits.chosen).text.split() == ["Human:", "a", "b", "Assistant:", "just", "as", "it."]
+    eight = pair("exactly as it is", "as it is exactly", "a b")
+    assert check("truncated", [*CLEAN, fits, eight, *long], encoding=encoding).count == 4
     found = check("identical_after_truncation", [*CLEAN, *long], encoding=encoding)
     assert (found.count, found.total) == (1, 202)
     right = encoding.model_copy(update={"truncation_side": "right"})

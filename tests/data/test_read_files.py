@@ -201,6 +201,11 @@ def test_folders_by_split_and_subset(folder: Path, options: Any, expected: list[
     assert [row["name"] for row in rows] == expected
 
 
+def test_positions_name_files_as_the_user_would(folder: Path) -> None:
+    files = read_path(f"{folder}/", [], split="test")
+    assert [file.name for file in files] == [f"{folder}/blue/test.json", f"{folder}/red.test.jsonl.gz"]
+
+
 @pytest.mark.parametrize(
     ("options", "found"),
     [
@@ -222,6 +227,7 @@ def test_folders_asked_for_what_they_do_not_hold(folder: Path, options: Any, fou
         ("x/validation-00000-of-00001.parquet", "val"),
         ("pairs.test.jsonl.gz", "test"),
         ("dev_paired.tsv", "val"),
+        ("test-bench/train.jsonl", "train"),
         ("latest.jsonl", None),
         ("testing.jsonl", None),
     ],

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rewardlab.data.checks import MANY, Check, Examined, Severity, example, excludes, graded, share
 from rewardlab.data.render import plain_text, render
 from rewardlab.data.tokenize import Encoding
-from rewardlab.records import Pair, Record
+from rewardlab.records import Pair, Prompt, Record
 
 WHITESPACE_CUES: dict[str, Callable[[str], bool]] = {
     "leading_whitespace": lambda text: text[:1].isspace(),
@@ -291,18 +291,24 @@ def _cuts(examined: Examined, encoding: Encoding) -> tuple[list[list[bool]], lis
     same: list[Record] = []
     for number, member in enumerate(examined.members):
         if examined.encoded is not None:
-            sequences: list[Sequence[Any]] = [sequence.ids for sequence in examined.encoded[number]]
-            cuts.append([sequence.truncated for sequence in examined.encoded[number]])
+            sequences = [_Sequence(encoded.ids, encoded.truncated) for encoded in examined.encoded[number]]
         else:
-            split = [
-                render(member.prompt, text, template=encoding.template).text.split() for text in member.completions
-            ]
-            sequences = [_cut(pieces, encoding) for pieces in split]
-            cuts.append([len(pieces) > encoding.max_tokens for pieces in split])
-        if isinstance(member.record, Pair) and sequences[0] == sequences[1]:
+            sequences = [_in_words(member.prompt, text, encoding) for text in member.completions]
+        cuts.append([sequence.truncated for sequence in sequences])
+        if isinstance(member.record, Pair) and sequences[0].pieces == sequences[1].pieces:
             same.append(member.record)
     return cuts, same
 
 
-def _cut(pieces: list[str], encoding: Encoding) -> list[str]:
-    return pieces[-encoding.max_tokens :] if encoding.truncation_side == "left" else pieces[: encoding.max_tokens]
+class _Sequence(NamedTuple):
+    """What is left of a text after the cut, in tokens or words."""
+
+    pieces: Sequence[int] | Sequence[str]
+    truncated: bool
+
+
+def _in_words(prompt: Prompt, completion: str, encoding: Encoding) -> _Sequence:
+    pieces = render(prompt, completion, template=encoding.template).text.split()
+    room = encoding.max_tokens
+    kept = pieces[-room:] if encoding.truncation_side == "left" else pieces[:room]
+    return _Sequence(kept, len(pieces) > room)

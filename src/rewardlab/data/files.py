@@ -104,7 +104,7 @@ def read_path(
     place = Path(path)
     try:
         if place.is_dir():
-            return _read_folder(place, path, problems, split, subsets)
+            return _read_folder(place, path.rstrip("/") or path, problems, split, subsets)
     except OSError as error:
         problems.append(Problem(path, _words(error), "a readable folder"))
         return []
@@ -206,8 +206,7 @@ def _read_folder(
     if subsets:
         files = [file for file in files if subsets_in_name(file) & set(subsets)]
     return [
-        read_file(folder / file, f"{name.rstrip('/')}/{file}", problems)
-        for file in _files_of_split(files, name, split, problems)
+        read_file(folder / file, f"{name}/{file}", problems) for file in _files_of_split(files, name, split, problems)
     ]
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 from rewardlab.config import nearest
 from rewardlab.data.adapters import ADAPTERS, detect, for_hub_id
-from rewardlab.data.adapters.base import Adapter, usable
+from rewardlab.data.adapters.base import Adapter
 from rewardlab.data.files import FileRows, unreadable
 from rewardlab.data.rows import Row
 from rewardlab.data.source import AUTO, DataSource, read_source
@@ -134,12 +134,10 @@ def _parsed(
             row = Row(position, values, source.columns)
             parsed = adapter.parse(row)
             problems += row.problems
-            if not isinstance(parsed, SetAside):
-                parsed = _adjusted(row, parsed, source)
             if isinstance(parsed, SetAside):
                 aside.append(parsed)
             else:
-                records.append(parsed)
+                records.append(_adjusted(parsed, source))
     return records, aside
 
 
@@ -157,10 +155,10 @@ def _lacks_columns(adapter: Adapter, file: FileRows, source: DataSource, problem
     return bool(lacking)
 
 
-def _adjusted(row: Row, record: Record, source: DataSource) -> Record | SetAside:
+def _adjusted(record: Record, source: DataSource) -> Record:
     if source.prompt_role is not None:
         record = replace(record, prompt=_with_role(record.prompt, source.prompt_role))
-    return usable(row, _stripped(record)) if source.strip else record
+    return _stripped(record) if source.strip else record
 
 
 def _with_role(prompt: Prompt, role: str) -> Prompt:

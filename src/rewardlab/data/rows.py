@@ -193,7 +193,8 @@ class Row:
 
     def knows(self, name: str) -> bool:
         """Whether the row has the column, null or not."""
-        return self.theirs(name).split(".")[0] in self.values
+        column = self.theirs(name)
+        return column in self.values or column.split(".")[0] in self.values
 
     def _messages(self, name: str, turns: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
         messages = []
