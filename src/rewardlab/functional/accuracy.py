@@ -40,6 +40,9 @@ def candidate_agreement(
         The share of candidate pairs with different rewards that the scores order rightly (ties in score 1/2), and
         the probability that a candidate drawn among those of the highest score has the highest reward. Both None
         where all rewards are equal.
+
+    Source: pairwise accuracy and best-of-K accuracy as in Lambert et al. 2024, RewardBench, arXiv 2403.13787,
+    section 4, with ties shared.
     """
     if rewards.max() == rewards.min():
         return None, None

@@ -26,16 +26,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from rewardlab.functional.intervals import (
-    NO_OBSERVATIONS,
-    ONE_CLUSTER,
-    Clusters,
-    Interval,
-    Statistic,
-    bootstrap_method,
-    cluster_count,
-    resampled_sums,
-)
+from rewardlab.functional.intervals import Clusters, Interval, Statistic, Sums, cluster_bootstrap
 
 BINS = 10
 
@@ -81,12 +72,14 @@ def both_orders(
 
     Returns:
         Predicted probabilities and outcomes, pair i at i and at pairs + i.
+
+    Source: Bradley and Terry 1952: P(a beats b) = sigma(r_a - r_b) in either order.
     """
     return expit(np.concatenate([delta, -delta])), np.concatenate([np.ones_like(delta), np.zeros_like(delta)])
 
 
 def confidence(delta: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " pairs"]:
-    """max(sigma(delta), 1 - sigma(delta)) = sigma(|delta|), in [1/2, 1]."""
+    """max(sigma(delta), 1 - sigma(delta)) = sigma(|delta|), in [1/2, 1]. Source: Bradley and Terry 1952."""
     return np.asarray(expit(np.abs(delta)))
 
 
@@ -119,21 +112,23 @@ def calibration_error_interval(
     Source: cluster bootstrap as in `intervals.cluster_bootstrap`; the lower end is ours, its coverage is simulated in
     the tests.
     """
-    n = len(predicted)
-    if n == 0:
-        return Interval(None, reason=NO_OBSERVATIONS)
-    terms = _gap_terms(predicted, outcome, bins)
-    count, method = cluster_count(n, clusters), bootstrap_method(draws)
-    value = calibration_error(predicted, outcome, bins)
-    if count < 2:
-        return Interval(value, n=n, clusters=count, method=method, reason=ONE_CLUSTER)
     # A resample of clusters of different sizes has its own number of observations: summed beside the gaps.
-    sums = resampled_sums(np.column_stack([terms, np.ones(n)]), generator, clusters, draws)
-    gaps = sums[:, :-1] / sums[:, -1:]
-    upper = 0.5 + level / 2.0
-    distance = float(np.quantile(np.abs(gaps - terms.sum(axis=0) / n).sum(axis=1), upper))
-    high = float(np.quantile(np.abs(gaps).sum(axis=1), upper))
-    return Interval(value, max(value - distance, 0.0), high, n, count, method)
+    terms = np.column_stack([_gap_terms(predicted, outcome, bins), np.ones(len(predicted))])
+
+    def gaps(sums: Sums) -> Float[np.ndarray, "draws bins"]:
+        return np.asarray(sums[:, :-1] / sums[:, -1:])
+
+    def ends(resampled: Sums) -> tuple[float, float]:
+        observed, drawn = gaps(terms.sum(axis=0)[None, :]), gaps(resampled)
+        distance, errors = np.abs(drawn - observed).sum(axis=1), np.abs(drawn).sum(axis=1)
+        upper = 0.5 + level / 2.0
+        low = float(np.abs(observed).sum() - np.quantile(distance, upper))
+        return max(low, 0.0), float(np.quantile(errors, upper))
+
+    def error(sums: Sums) -> Float[np.ndarray, " draws"]:
+        return np.asarray(np.abs(gaps(sums)).sum(axis=1))
+
+    return cluster_bootstrap(terms, error, generator, clusters, level, draws, ends)
 
 
 def chance_calibration_error(

@@ -77,9 +77,12 @@ class Statistic(NamedTuple):
 Clusters = Shaped[np.ndarray, " n"] | None
 """A label per observation, of any sortable type; None where every observation is its own cluster."""
 
+Sums = Float[np.ndarray, "draws k"]
+"""Sums over k terms of the observations of each resample."""
+
 
 def mean_statistic(values: Float[np.ndarray, " n"]) -> Statistic:
-    """theta = mean(x), psi = x - theta. Needs n >= 1."""
+    """theta = mean(x), psi = x - theta. Needs n >= 1. Source: [3]."""
     value = float(values.mean())
     return Statistic(value, values - value)
 
@@ -111,7 +114,7 @@ def ratio_statistic(numerator: Float[np.ndarray, " n"], denominator: Float[np.nd
 
 
 def difference(first: Statistic, second: Statistic) -> Statistic:
-    """first - second, two statistics of the same observations in the same order."""
+    """first - second, two statistics of the same observations in the same order. Source: [3], by linearity."""
     return Statistic(first.value - second.value, first.influence - second.influence)
 
 
@@ -159,7 +162,7 @@ def interval(
 
 
 def mean(values: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95) -> Interval:
-    """Mean with its clustered Student interval; see `interval`."""
+    """Mean with its clustered Student interval; see `interval`. Source: Student 1908; clustered [1], [2]."""
     if len(values) == 0:
         return Interval(None, reason=NO_OBSERVATIONS)
     return interval(mean_statistic(values), clusters, level)
@@ -168,7 +171,7 @@ def mean(values: Float[np.ndarray, " n"], clusters: Clusters = None, level: floa
 def paired_difference(
     first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95
 ) -> Interval:
-    """Mean of first - second over matched observations, with its clustered Student interval; see `interval`."""
+    """Mean of first - second over matched observations, with its interval as in `mean`. Source: as there."""
     return mean(first - second, clusters, level)
 
 
@@ -198,59 +201,44 @@ def proportion(values: Float[np.ndarray, " n"], clusters: Clusters = None, level
 
 def cluster_bootstrap(
     terms: Float[np.ndarray, "n k"],
-    statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
+    statistic: Callable[[Sums], Float[np.ndarray, " draws"]],
     generator: Generator,
     clusters: Clusters = None,
     level: float = 0.95,
     draws: int = 1000,
+    ends: Callable[[Sums], tuple[float, float]] | None = None,
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic that is a function of sums over the observations.
+    """Bootstrap interval of a statistic that is a function of sums over the observations.
+
+    Whole clusters are drawn with replacement. Sums per cluster are taken once, so a draw costs one product of cluster
+    counts and sums.
 
     Args:
         terms: what is summed, k numbers per observation.
-        statistic: maps k sums (a row per draw) to the statistic; smooth near the sums observed.
+        statistic: maps sums (a row per draw) to the statistic; smooth near the sums observed.
         generator: source of the draws.
-        clusters: cluster label per observation; whole clusters are drawn.
+        clusters: cluster label per observation.
         level: coverage.
         draws: number of resamples.
+        ends: maps the resampled sums to the ends of the interval; None takes percentiles of the statistic.
 
     Source: [5].
     """
     if len(terms) == 0:
         return Interval(None, reason=NO_OBSERVATIONS)
-    count = cluster_count(len(terms), clusters)
-    value = float(statistic(terms.sum(axis=0)[None, :])[0])
-    method = bootstrap_method(draws)
+    sums = _cluster_sums(terms, clusters)
+    count, method = len(sums), f"cluster bootstrap, {draws} draws"
+    value = float(statistic(sums.sum(axis=0)[None, :])[0])
     if count < 2:
         return Interval(value, n=len(terms), clusters=count, method=method, reason=ONE_CLUSTER)
-    resampled = statistic(resampled_sums(terms, generator, clusters, draws))
-    low, high = (float(end) for end in np.quantile(resampled, [0.5 - level / 2.0, 0.5 + level / 2.0]))
+    chunk = max(1, _BOOTSTRAP_CELLS // count)
+    parts = [_draw_counts(min(chunk, draws - start), count, generator) @ sums for start in range(0, draws, chunk)]
+    resampled = np.concatenate(parts)
+    if ends is None:
+        low, high = np.quantile(statistic(resampled), [0.5 - level / 2.0, 0.5 + level / 2.0]).tolist()
+    else:
+        low, high = ends(resampled)
     return Interval(value, low, high, len(terms), count, method)
-
-
-def resampled_sums(
-    terms: Float[np.ndarray, "n k"], generator: Generator, clusters: Clusters = None, draws: int = 1000
-) -> Float[np.ndarray, "draws k"]:
-    """Sums of `terms` over resamples of G clusters drawn with replacement.
-
-    Sums per cluster are taken once, so a draw costs one product of cluster counts and sums.
-
-    Source: [5].
-    """
-    sums = _cluster_sums(terms, clusters)
-    chunk = max(1, _BOOTSTRAP_CELLS // len(sums))
-    parts = [_draw_counts(min(chunk, draws - start), len(sums), generator) @ sums for start in range(0, draws, chunk)]
-    return np.concatenate(parts)
-
-
-def bootstrap_method(draws: int) -> str:
-    """How an interval from `draws` resamples is named."""
-    return f"cluster bootstrap, {draws} draws"
-
-
-def cluster_count(n: int, clusters: Clusters) -> int:
-    """Number of clusters among n observations."""
-    return n if clusters is None else len(np.unique(clusters))
 
 
 def _draw_counts(draws: int, count: int, generator: Generator) -> Float[np.ndarray, "draws count"]:
