@@ -134,6 +134,9 @@ def test_files_are_the_contract(workshop: Workshop) -> None:
     result = evaluated(workshop, HAND)
     written = json.loads(workshop.path("accuracy.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(result.as_dict()))
+    summary = workshop.path("accuracy.txt").read_text(encoding="utf-8")
+    assert summary.startswith("\n\n".join(result.lines()))
+    assert "\naccuracy.ties " in summary
     rows = pq.ParquetFile(workshop.path("pairs.parquet")).read().to_pylist()
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     documented = text[text.index("**pairs.parquet**") :]
@@ -169,9 +172,9 @@ def test_files_are_the_contract(workshop: Workshop) -> None:
 def test_the_same_configuration_gives_the_same_bytes(workshop: Workshop) -> None:
     records = random_pairs(1, 60, 20)
     evaluated(workshop, records, seed=3)
-    first = [workshop.path(name).read_bytes() for name in ("accuracy.json", "pairs.parquet")]
+    first = [workshop.path(name).read_bytes() for name in ("accuracy.json", "accuracy.txt", "pairs.parquet")]
     evaluated(workshop, records, seed=3)
-    assert [workshop.path(name).read_bytes() for name in ("accuracy.json", "pairs.parquet")] == first
+    assert [workshop.path(name).read_bytes() for name in ("accuracy.json", "accuracy.txt", "pairs.parquet")] == first
 
 
 def test_intervals_are_clustered_by_what_was_asked(workshop: Workshop) -> None:

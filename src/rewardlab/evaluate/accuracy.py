@@ -1,7 +1,7 @@
-"""`rewardlab evaluate accuracy`: scored preference data → accuracy.json and pairs.parquet.
+"""`rewardlab evaluate accuracy`: scored preference data → accuracy.json, accuracy.txt and pairs.parquet.
 
 How good the reward model is, how sure it should be, how much of it is length, and what it adds to models that
-cannot know. The keys of both files are those of `docs/architecture.md`, the measures those of `docs/measures.md`.
+cannot know. The keys of the files are those of `docs/architecture.md`, the measures those of `docs/measures.md`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from rewardlab.evaluate.scores import PROBES
 from rewardlab.evaluate.summary import findings, format_accuracy
 from rewardlab.evaluate.table import PairTable, Scored, read_scored
 from rewardlab.records import Estimate, Pair
-from rewardlab.store.files import atomic_path, write_json
+from rewardlab.store.files import atomic_path, write_json, write_text
 
 __all__ = ["AccuracyEvaluation", "AccuracyResult", "evaluate_accuracy", "findings", "format_accuracy"]
 
 RESULT = "accuracy.json"
+SUMMARY = "accuracy.txt"
 PAIRS = "pairs.parquet"
 
 
@@ -120,7 +121,7 @@ class AccuracyResult:
 
 
 def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult:
-    """Evaluate scores against preferences; writes accuracy.json and pairs.parquet.
+    """Evaluate scores against preferences; writes accuracy.json, accuracy.txt (for reading) and pairs.parquet.
 
     Raises:
         DataError: files that cannot be read, score tables that are not usable, scores that are missing, training
@@ -134,6 +135,7 @@ def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult
     bag = margins["bag_of_words"]
     with atomic_path(run.path(PAIRS)) as temporary:
         pq.write_table(_pairs_table(scored.pairs, None if isinstance(bag, str) else bag), temporary)
+    write_text(run.path(SUMMARY), "\n\n".join([*result.lines(), format_accuracy(result.as_dict())]) + "\n")
     write_json(run.path(RESULT), result.as_dict())
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ def length_group(
     return group
 
 
+@dataclass(frozen=True)
 class _Unit:
     """Lengths in one unit.
 
@@ -72,10 +74,9 @@ class _Unit:
         length: per completion.
     """
 
-    def __init__(self, name: str, difference: np.ndarray, length: np.ndarray) -> None:
-        self.name = name
-        self.difference = difference
-        self.length = length
+    name: str
+    difference: np.ndarray
+    length: np.ndarray
 
     def measure(self, name: str) -> str:
         return f"length.{self.name}.{name}"
