@@ -23,18 +23,6 @@ from rewardlab.records import Candidates, Message, Pair, Prompt, Record, SetAsid
 from rewardlab.store.files import read_json, read_jsonl
 
 
-class Folder:
-    """A run, as far as this room needs one."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def path(self, name: str | Path = "") -> Path:
-        path = self.home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-
 def loaded(records: Sequence[Record], aside: Sequence[SetAside] = ()) -> Loaded:
     return Loaded(tuple(records), tuple(aside), "test", ())
 
@@ -254,10 +242,10 @@ def sources(tmp_path: Path) -> dict[str, Any]:
     return {"train": write(tmp_path / "train.jsonl", rows), "test": write(tmp_path / "test.jsonl", rows[:2])}
 
 
-def test_the_verb_writes_findings_and_rows_set_aside(sources: dict[str, Any], tmp_path: Path) -> None:
+def test_the_verb_writes_findings_and_rows_set_aside(sources: dict[str, Any], run: Any, tmp_path: Path) -> None:
     evaluation = {"exam": sources["test"]}
     config = DataDoctor.build({"sources": sources, "evaluation_sets": evaluation, "examples": 1})
-    diagnosis = doctor(config, Folder(tmp_path / "out"))
+    diagnosis = doctor(config, run)
     result = diagnosis.as_dict()
     assert diagnosis["leakage_ids"].count == 2
     assert read_json(tmp_path / "out/doctor.json") == json.loads(json.dumps(result))
@@ -271,9 +259,9 @@ def test_the_verb_writes_findings_and_rows_set_aside(sources: dict[str, Any], tm
 
 
 def test_the_table_names_every_check_and_lets_no_control_character_through(
-    sources: dict[str, Any], tmp_path: Path
+    sources: dict[str, Any], run: Any, tmp_path: Path
 ) -> None:
-    diagnosis = doctor(DataDoctor.build({"sources": sources}), Folder(tmp_path / "out"))
+    diagnosis = doctor(DataDoctor.build({"sources": sources}), run)
     table = format_doctor(read_json(tmp_path / "out/doctor.json"))
     assert diagnosis.lines() == table.splitlines()
     assert all(check.title in table for check in diagnosis.checks)
@@ -283,17 +271,17 @@ def test_the_table_names_every_check_and_lets_no_control_character_through(
     assert table.isascii()
 
 
-def test_problems_of_all_sources_and_of_the_tokenizer(sources: dict[str, Any], tmp_path: Path) -> None:
+def test_problems_of_all_sources_and_of_the_tokenizer(sources: dict[str, Any], run: Any, tmp_path: Path) -> None:
     missing = {"path": str(tmp_path / "gone.jsonl")}
     config = DataDoctor.build({"sources": {"a": missing, "b": missing}, "evaluation_sets": {"c": missing}})
     with pytest.raises(DataError) as error:
-        doctor(config, Folder(tmp_path / "out"))
+        doctor(config, run)
     assert len(error.value.problems) == 3
     empty = tmp_path / "no-tokenizer"
     empty.mkdir()
     config = DataDoctor.build({"sources": sources, "tokenizer": str(empty)})
     with pytest.raises(ModelError, match="tokenizer"):
-        doctor(config, Folder(tmp_path / "out"))
+        doctor(config, run)
     assert not (tmp_path / "out").exists()
 
 

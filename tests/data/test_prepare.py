@@ -16,18 +16,6 @@ from rewardlab.errors import ConfigError, DataError
 from rewardlab.store.files import read_json, read_jsonl
 
 
-class Folder:
-    """A run, as far as this room needs one."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def path(self, name: str | Path = "") -> Path:
-        path = self.home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> dict[str, Any]:
     rows = [{"prompt": f"q{i % 60}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(100)]
@@ -37,10 +25,10 @@ def source(tmp_path: Path) -> dict[str, Any]:
     return {"path": str(path)}
 
 
-def test_splits_are_written_and_summed_up(source: dict[str, Any], tmp_path: Path) -> None:
+def test_splits_are_written_and_summed_up(source: dict[str, Any], run: Any, tmp_path: Path) -> None:
     config = DataPreparation.build({"sources": {"mine": source}, "fractions": {"val": 0.2, "test": 0.2}})
     out = tmp_path / "out"
-    prepared = prepare(config, Folder(out))
+    prepared = prepare(config, run)
     summary = prepared.summary
     assert prepared.lines()[0].startswith("101 records of 60 conversations: train ")
     assert prepared.lines()[1] == "1 rows set aside: 1 identical"
@@ -70,9 +58,9 @@ def test_splits_are_written_and_summed_up(source: dict[str, Any], tmp_path: Path
     assert summary["sources"]["mine"]["set_aside"] == {"identical": 1}
 
 
-def test_folds_are_written_in_folders(source: dict[str, Any], tmp_path: Path) -> None:
+def test_folds_are_written_in_folders(source: dict[str, Any], run: Any, tmp_path: Path) -> None:
     config = DataPreparation.build({"sources": {"mine": source}, "folds": 3, "fractions": {"val": 0.2}})
-    prepared = prepare(config, Folder(tmp_path / "out"))
+    prepared = prepare(config, run)
     assert prepared.lines()[0].startswith("101 records of 60 conversations: 3 folds, train ")
     tested = [record.id for fold in range(3) for record in read_records(tmp_path / f"out/fold-{fold}/test.jsonl")]
     assert len(tested) == 101
@@ -84,44 +72,44 @@ def test_folds_are_written_in_folders(source: dict[str, Any], tmp_path: Path) ->
         assert sum(map(len, roots)) == len(set().union(*roots)) == 60
 
 
-def test_the_same_configuration_writes_the_same_bytes(source: dict[str, Any], tmp_path: Path) -> None:
+def test_the_same_configuration_writes_the_same_bytes(source: dict[str, Any], run: Any, tmp_path: Path) -> None:
     config = DataPreparation.build({"sources": {"mine": source}})
     for name in ("one", "two"):
-        prepare(config, Folder(tmp_path / name))
+        prepare(config, type(run)(tmp_path / name))
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
-def test_what_was_prepared_can_be_a_source_again(source: dict[str, Any], tmp_path: Path) -> None:
-    prepare(DataPreparation.build({"sources": {"mine": source}}), Folder(tmp_path / "out"))
+def test_what_was_prepared_can_be_a_source_again(source: dict[str, Any], run: Any, tmp_path: Path) -> None:
+    prepare(DataPreparation.build({"sources": {"mine": source}}), run)
     again = load(DataSource(path=str(tmp_path / "out"), split="train"))
     assert again.adapter == "canonical"
     assert list(again.records) == read_records(tmp_path / "out/train.jsonl")
 
 
-def test_a_side_without_a_share_is_not_written(source: dict[str, Any], tmp_path: Path) -> None:
+def test_a_side_without_a_share_is_not_written(source: dict[str, Any], run: Any, tmp_path: Path) -> None:
     config = DataPreparation.build({"sources": {"mine": source}, "fractions": {"val": 0.0, "test": 0.3}})
-    prepare(config, Folder(tmp_path / "out"))
+    prepare(config, run)
     assert not (tmp_path / "out/val.jsonl").exists()
 
 
 def test_a_side_that_would_stay_empty_is_an_error_and_nothing_is_written(
-    source: dict[str, Any], tmp_path: Path
+    source: dict[str, Any], run: Any, tmp_path: Path
 ) -> None:
     config = DataPreparation.build({"sources": {"mine": source}, "limit": 2})
     with pytest.raises(DataError, match="2 usable records with 2 conversation roots"):
-        prepare(config, Folder(tmp_path / "out"))
+        prepare(config, run)
     assert not (tmp_path / "out").exists()
 
 
-def test_candidates_become_pairs_on_request(tmp_path: Path) -> None:
+def test_candidates_become_pairs_on_request(run: Any, tmp_path: Path) -> None:
     rows = [{"prompt": f"q{i}", "completions": ["a", "b", "c"], "rewards": [i, 0, 0]} for i in range(40)]
     path = tmp_path / "k.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
     values = {"sources": {"k": {"path": str(path)}}, "fractions": {"val": 0.3, "test": 0.3}}
-    kept = prepare(DataPreparation.build(values), Folder(tmp_path / "kept")).summary
+    kept = prepare(DataPreparation.build(values), type(run)(tmp_path / "kept")).summary
     assert kept["kinds"] == {"candidates": 40}
-    pairs = prepare(DataPreparation.build(values | {"candidates": "pairs"}), Folder(tmp_path / "pairs")).summary
+    pairs = prepare(DataPreparation.build(values | {"candidates": "pairs"}), type(run)(tmp_path / "pairs")).summary
     assert pairs["kinds"] == {"pair": 78}
 
 

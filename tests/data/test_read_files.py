@@ -375,7 +375,22 @@ def test_a_hub_id_without_its_split_or_out_of_reach(hub: list[dict[str, Any]]) -
     assert problems[1].found == "ConnectionError: Couldn't reach 'owner/gone' on the hub"
 
 
+def test_the_library_understands_how_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real `datasets` library on a repository laid out as Anthropic/hh-rlhf; it takes folders for hub ids."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for folder in ("helpful-base", "harmless-base"):
+        for split in ("train", "test"):
+            path = tmp_path / f"repository/{folder}/{split}.jsonl.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(as_jsonl([{"chosen": folder, "rejected": split}])))
+    problems: list[Problem] = []
+    home = str(tmp_path / "repository")
+    (file,) = read_hub(home, problems, split="test", revision=None, folder="helpful-base")
+    assert problems == []
+    assert [values for _, values in file.rows] == [{"chosen": "helpful-base", "rejected": "test"}]
+
+
 def test_without_the_library_the_install_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'rewardlab\[hub\]'"):
         read_hub("owner/pairs", [], split=None, revision=None)

@@ -54,7 +54,7 @@ def test_sizes_are_binomial_around_what_was_asked(seed: int) -> None:
     sides = split([pair(root) for root in range(4_000)], Fractions(val=0.1, test=0.25), seed)
     for side, share in (("test", 0.25), ("val", 0.1), ("train", 0.65)):
         spread = math.sqrt(4_000 * share * (1 - share))
-        assert abs(len(sides[side]) - 4_000 * share) < 4 * spread  # type: ignore[index]
+        assert abs(len(sides[side]) - 4_000 * share) < 4 * spread
 
 
 def test_seeds_and_purposes_draw_independently() -> None:
