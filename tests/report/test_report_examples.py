@@ -20,33 +20,33 @@ def pairs() -> list[dict[str, Any]]:
 
 
 def test_few_pairs_are_all_there_in_their_order(pairs: list[dict[str, Any]]) -> None:
-    selection = examples.select(pairs, most=300, seed=0)
+    selection = examples.select(pairs, examples.Limits(300), seed=0)
     assert [row["id"] for row in selection.rows] == [pair["pair_id"] for pair in pairs]
     assert selection.words == "All 300 pairs are here."
 
 
 def test_many_pairs_leave_the_extremes_and_a_random_rest(pairs: list[dict[str, Any]]) -> None:
-    selection = examples.select(pairs, most=60, seed=0)
+    selection = examples.select(pairs, examples.Limits(60), seed=0)
     kept = {row["index"] for row in selection.rows}
     by_margin = sorted(range(300), key=lambda index: pairs[index]["margin"])
     assert len(kept) == len(selection.rows) == 60
     assert set(by_margin[:20]) | set(by_margin[-20:]) <= kept
     assert "60 of 300" in selection.words
     assert "240 are left out" in selection.words
-    again = {row["index"] for row in examples.select(pairs, most=60, seed=0).rows}
-    other = {row["index"] for row in examples.select(pairs, most=60, seed=1).rows}
+    again = {row["index"] for row in examples.select(pairs, examples.Limits(60), seed=0).rows}
+    other = {row["index"] for row in examples.select(pairs, examples.Limits(60), seed=1).rows}
     assert kept == again != other
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 5])
 def test_small_limits_are_kept(most: int, pairs: list[dict[str, Any]]) -> None:
-    assert len(examples.select(pairs, most=most, seed=0).rows) == most
+    assert len(examples.select(pairs, examples.Limits(most), seed=0).rows) == most
 
 
 def test_the_page_stays_small_with_ten_thousand_long_pairs(pairs: list[dict[str, Any]]) -> None:
     long = {**pairs[0], "prompt": "ä" * 9_000, "chosen": "<" * 9_000, "rejected": "c" * 9_000}
     many = [{**long, "pair_id": f"{index:016x}", "margin": float(index)} for index in range(10_000)]
-    selection = examples.select(many, most=5_000, seed=0)
+    selection = examples.select(many, examples.Limits(5_000), seed=0)
     size = len(json_island("x", selection.rows).encode())
     assert 0.9 * examples.LARGEST_EXAMPLES_BYTES < size < 1.1 * examples.LARGEST_EXAMPLES_BYTES
     assert f"{10_000 - len(selection.rows):,} are left out" in selection.words
@@ -58,7 +58,7 @@ def test_the_page_stays_small_with_ten_thousand_long_pairs(pairs: list[dict[str,
 
 def test_scores_that_are_not_numbers_are_said_to_be_unknown(pairs: list[dict[str, Any]]) -> None:
     broken = [{**pairs[0], "margin": margin, "chosen_score": math.nan} for margin in (math.nan, None, 0.0, -1.0, 2.0)]
-    rows = examples.select(broken, most=9, seed=0).rows
+    rows = examples.select(broken, examples.Limits(9), seed=0).rows
     assert [row["ranked"] for row in rows] == ["unknown", "unknown", "tie", "wrong", "right"]
     assert rows[0]["chosen"]["score"] is None
     json.dumps(rows, allow_nan=False)
@@ -84,3 +84,8 @@ def test_points_are_all_pairs_or_a_sample(pairs: list[dict[str, Any]]) -> None:
 )
 def test_excerpt_is_the_last_thing_said(prompt: str, expected: str) -> None:
     assert examples.excerpt(prompt) == expected
+
+
+def test_several_evaluations_share_the_room() -> None:
+    assert examples.Limits(601, 1_000).shared(3) == examples.Limits(200, 333)
+    assert examples.Limits(7, 10).shared(0) == examples.Limits(7, 10)

@@ -18,14 +18,16 @@ _MOST_SINGLE_ROWS = 12
 """Subsets or folds drawn in one figure; more stand in the table."""
 
 
-def evaluation_sections(stage: Stage[Evaluation], *, suffix: str, several: bool, most: int, seed: int) -> list[Section]:
+def evaluation_sections(
+    stage: Stage[Evaluation], *, suffix: str, several: bool, limits: examples.Limits, seed: int
+) -> list[Section]:
     """The sections on one evaluation.
 
     Args:
         stage: what to show.
         suffix: added to the names of sections and figures, so that they are unique in the page.
         several: whether other evaluations stand beside it, so that titles name the stage.
-        most: pairs to carry along in the browser of examples.
+        limits: of the browser of examples.
         seed: of the pairs drawn at random.
     """
     result = stage.content.file
@@ -34,7 +36,7 @@ def evaluation_sections(stage: Stage[Evaluation], *, suffix: str, several: bool,
         _accuracy(result, suffix, of),
         _calibration(result, suffix, of),
         _length(result, stage.content.pairs, suffix, of, seed),
-        _examples(stage.content.pairs, suffix, of, most, seed),
+        _examples(stage.content.pairs, suffix, of, limits, seed),
     ]
 
 
@@ -288,8 +290,8 @@ def _scatter(
     )
 
 
-def _examples(pairs: Sequence[Mapping[str, Any]], suffix: str, of: str, most: int, seed: int) -> Section:
-    selection = examples.select(pairs, most=most, seed=seed)
+def _examples(pairs: Sequence[Mapping[str, Any]], suffix: str, of: str, limits: examples.Limits, seed: int) -> Section:
+    selection = examples.select(pairs, limits, seed=seed)
     name = f"examples{suffix}"
     island = json_island(f"{name}-data", {"rows": selection.rows, "total": selection.total})
     browser = element(

@@ -37,20 +37,32 @@ class Selection:
     words: str
 
 
-def select(pairs: Sequence[Row], *, most: int, seed: int) -> Selection:
+@dataclass(frozen=True)
+class Limits:
+    """How many pairs the page carries along, and how many bytes they may take."""
+
+    pairs: int
+    bytes: int = LARGEST_EXAMPLES_BYTES
+
+    def shared(self, ways: int) -> Limits:
+        """An equal part of the limits for each of `ways`."""
+        return Limits(self.pairs // max(ways, 1), self.bytes // max(ways, 1))
+
+
+def select(pairs: Sequence[Row], limits: Limits, *, seed: int) -> Selection:
     """All pairs where they are few; else a third most wrong, a third most right and the rest at random.
 
-    A text beyond 4,000 characters is cut, and when the rows would take more than 6 MB, the less
-    telling of each kind are left out.
+    A text beyond 4,000 characters is cut, and when the rows would take more than their bytes, the
+    less telling of each kind are left out.
 
     Args:
         pairs: rows of pairs.parquet.
-        most: the largest number of pairs to carry along.
+        limits: of pairs and bytes.
         seed: of the random third.
     """
-    order = _priority(pairs, most, seed)
+    order = _priority(pairs, limits.pairs, seed)
     kept: list[tuple[int, dict[str, Any]]] = []
-    room = LARGEST_EXAMPLES_BYTES
+    room = limits.bytes
     for index in order:
         row = _embedded(pairs[index], index)
         room -= _bytes_in_page(row)

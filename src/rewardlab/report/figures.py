@@ -38,7 +38,10 @@ CONFIG: Spec = {
     "background": "#ffffff",
     "font": FONT,
     "view": {"stroke": None},
+    # A picture is read out as its one sentence, with its table below, not as a thousand dots.
+    "mark": {"aria": False},
     "axis": {
+        "aria": False,
         "labelFontSize": 12,
         "titleFontSize": 12.5,
         "titleFontWeight": "normal",
@@ -51,6 +54,7 @@ CONFIG: Spec = {
         "labelOverlap": True,
     },
     "legend": {
+        "aria": False,
         "orient": "top",
         "title": None,
         "labelFontSize": 12.5,

@@ -20,9 +20,10 @@ from pydantic import Field
 
 from rewardlab.config import Config
 from rewardlab.errors import ConfigError, Problem
-from rewardlab.evaluate.accuracy import findings
+from rewardlab.evaluate.summary import findings
 from rewardlab.report import evaluation, stages
 from rewardlab.report.blocks import Figure, Section, section_html
+from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, Limits
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
 from rewardlab.report.inputs import Inputs, read_inputs
@@ -99,12 +100,14 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
     if inputs.score:
         sections.append(stages.score_section(inputs.score))
     several = len(inputs.evaluate) > 1
+    # Evaluations share the room that there is for examples.
+    limits = Limits(max_examples, LARGEST_EXAMPLES_BYTES).shared(len(inputs.evaluate))
     for index, stage in enumerate(inputs.evaluate, start=1):
         sections += evaluation.evaluation_sections(
             stage,
             suffix=f"-{index}" if several else "",
             several=several,
-            most=max_examples // len(inputs.evaluate),
+            limits=limits,
             seed=seed,
         )
     return sections
