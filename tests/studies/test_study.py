@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,19 @@ def test_studies_are_found_by_path_or_shipped_name(tmp_path: Path, monkeypatch: 
         StudyFile.find("absent.yaml")
     with pytest.raises(ConfigError, match="no such study"):
         StudyFile.find("../studies/demo")
+
+
+def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "runs.md"
+    (text,) = re.findall(r"```yaml\n(name: .*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    steps = study(tmp_path, text).steps(ROOT)
+    assert [step.name for step in steps[-4:]] == ["score.0", "score.1", "score.2", "evaluate"]
+    assert steps[-3].needs == {"data", "train.1"}
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_shipped_studies_are_valid(name: str) -> None:
+    source = StudyFile.find(name)
+    assert source.study.name == name
+    assert source.study.description
+    assert source.steps(ROOT, [("limit", "10")])
