@@ -38,7 +38,7 @@ def result(**values: tuple[float, float, float] | float | None) -> dict[str, Any
 )
 def test_how_good(accuracy: tuple[float, float, float], claimed: float, words: str) -> None:
     sentence = findings(result(accuracy=accuracy, calibration__confidence=claimed))[0]
-    assert sentence.startswith(f"It prefers the chosen answer in {100 * accuracy[0]:.1f} % (")
+    assert sentence.startswith(f"It prefers the chosen answer in {100 * accuracy[0]:.1f} % (95 % interval ")
     assert "1,200 pairs of the split test" in sentence
     assert words in sentence
 

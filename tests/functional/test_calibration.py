@@ -161,6 +161,30 @@ def test_error_interval_needs_two_clusters() -> None:
     assert two.high == pytest.approx(0.8)
 
 
+def test_error_interval_is_the_one_written_out() -> None:
+    """Same generator, same draws: the triangle bound below, the quantile of the resampled error above."""
+    rng = RNG(14)
+    predicted = rng.uniform(0.6, 0.9, size=40)
+    outcome = (rng.random(40) < predicted - 0.4).astype(float)
+    clusters = np.repeat(np.arange(16), [1, 4] * 8)
+    found = calibration.calibration_error_interval(predicted, outcome, RNG(15), clusters, 0.9, bins=2, draws=150)
+    half = np.argsort(np.argsort(predicted)) >= 20
+
+    def gaps(rows: np.ndarray) -> np.ndarray:
+        gap = outcome[rows] - predicted[rows]
+        return np.array([gap[~half[rows]].sum(), gap[half[rows]].sum()]) / len(rows)
+
+    drawn = RNG(15).integers(0, 16, size=(150, 16))
+    resampled = [gaps(np.concatenate([np.flatnonzero(clusters == label) for label in row])) for row in drawn]
+    observed = gaps(np.arange(40))
+    distance = np.quantile([np.abs(one - observed).sum() for one in resampled], 0.95)
+    assert found.value == pytest.approx(np.abs(observed).sum())
+    assert found.low == pytest.approx(np.abs(observed).sum() - distance)
+    assert found.low is not None
+    assert found.low > 0
+    assert found.high == pytest.approx(np.quantile([np.abs(one).sum() for one in resampled], 0.95))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("overconfidence", [0.0, 0.02, 0.05, 0.2])
 @pytest.mark.parametrize("n", [500, 4000])

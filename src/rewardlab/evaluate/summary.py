@@ -15,14 +15,11 @@ class _Number(NamedTuple):
     low: float | None
     high: float | None
 
-    def percent(self) -> str:
-        """`63.1 % (60.2 to 65.9)`."""
-        ends = (
-            f" ({100 * self.low:.1f} to {100 * self.high:.1f})"
-            if self.low is not None and self.high is not None
-            else ""
-        )
-        return f"{100 * self.value:.1f} %{ends}"
+    def percent(self, label: str = "") -> str:
+        """`63.1 % (60.2 to 65.9)`, with `label` before the ends."""
+        if self.low is None or self.high is None:
+            return f"{100 * self.value:.1f} %"
+        return f"{100 * self.value:.1f} % ({label}{100 * self.low:.1f} to {100 * self.high:.1f})"
 
     def points(self) -> str:
         """`2.3 points (-0.4 to 5.0)`."""
@@ -80,7 +77,8 @@ def _how_good(result: Mapping[str, Any], found: Mapping[str, _Number]) -> str:
             return "How good it is cannot be said: the data hold neither pairs nor candidates with rewards."
         return f"It orders {order.percent()} of the pairs of candidates of a prompt as their rewards do."
     where = f"{result['counts']['pairs']:,} pairs of the split {result['split']}"
-    return f"It prefers the chosen answer in {accuracy.percent()} of {where}; {_verdict(accuracy, found)}."
+    share = accuracy.percent(f"{100 * result['options']['level']:g} % interval ")
+    return f"It prefers the chosen answer in {share} of {where}; {_verdict(accuracy, found)}."
 
 
 def _verdict(accuracy: _Number, found: Mapping[str, _Number]) -> str:
