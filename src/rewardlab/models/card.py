@@ -48,9 +48,10 @@ The folder is also a plain `AutoModelForSequenceClassification` checkpoint with 
 
 
 def _table(name: str, rows: Mapping[str, object]) -> list[str]:
-    return [f"| {name} | value |", "|---|---|", *[f"| {key} | {_code(value)} |" for key, value in rows.items()]]
+    return [f"| {name} | value |", "|---|---|", *[f"| {_code(key)} | {_code(value)} |" for key, value in rows.items()]]
 
 
 def _code(value: object) -> str:
+    """`value` as inline code on one line: nothing in it can end the code, the cell or the line, or hide."""
     text = " ".join(str(value).split()).replace("`", "'").replace("|", "/")
-    return f"`{text}`"
+    return f"`{''.join(letter if letter.isprintable() else '?' for letter in text) or ' '}`"

@@ -164,11 +164,16 @@ def read_jsonl(path: str | Path, *, torn_tail: bool = False) -> Iterator[Any]:
         raise DataError("cannot read a JSON Lines file", [_unreadable(place, error, "a JSON value a line")]) from error
 
 
-def append_line(path: str | Path, value: Any) -> None:
-    """Add one JSON line and force it to disk. For one writer at a time.
+def append_line(path: str | Path, value: Any, *, force: bool = True) -> None:
+    """Add one JSON line. For one writer at a time.
 
     A torn last line, left by a kill in an earlier append, is cut off first. When the disk is full the file
     keeps its former lines and no part of the new one.
+
+    Args:
+        path: the file; made where there is none.
+        value: JSON values.
+        force: force it to disk, which takes milliseconds. Without, a kill loses nothing, but a power cut may.
 
     Raises:
         RunError: the file cannot be written, or the disk is full.
@@ -182,7 +187,8 @@ def append_line(path: str | Path, value: Any) -> None:
             stream.seek(size)
             stream.write(line)
             stream.flush()
-            os.fsync(stream.fileno())
+            if force:
+                os.fsync(stream.fileno())
         except OSError:
             with suppress(OSError):
                 stream.truncate(size)

@@ -27,18 +27,19 @@ def seal(checkpoint: Path) -> None:
         for path in files
     }
     write_json(checkpoint / MANIFEST, manifest)
+    # The folder's own entry too: the checkpoint before this one is about to be deleted.
+    sync_file(checkpoint.parent)
 
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether all files are there as the manifest says."""
     if not (checkpoint / MANIFEST).is_file():
         return False
+    manifest = read_json(checkpoint / MANIFEST)
     return all(
-        (checkpoint / name).is_file()
-        and (checkpoint / name).stat().st_size == facts["bytes"]
-        and sha256_file(checkpoint / name) == facts["sha256"]
-        for name, facts in read_json(checkpoint / MANIFEST).items()
-    )
+        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == facts["bytes"]
+        for name, facts in manifest.items()
+    ) and all(sha256_file(checkpoint / name) == facts["sha256"] for name, facts in manifest.items())
 
 
 def step_of(checkpoint: Path) -> int:
@@ -57,7 +58,7 @@ def all_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """The checkpoint to resume from; incomplete ones are deleted on the way."""
+    """The checkpoint to resume from; incomplete ones that are newer are deleted on the way."""
     for checkpoint in reversed(all_checkpoints(folder)):
         if is_complete(checkpoint):
             return checkpoint

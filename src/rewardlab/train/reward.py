@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import AutoModelForSequenceClassification, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from rewardlab.config import Config
 from rewardlab.data.load import DataSource, load_all
 from rewardlab.data.splits import place
 from rewardlab.data.tokenize import Encoding
-from rewardlab.errors import ModelError, Problem
+from rewardlab.errors import ConfigError, DataError, ModelError, Problem
 from rewardlab.models.card import model_card
 from rewardlab.models.loading import (
     LayoutChoice,
@@ -36,7 +37,7 @@ from rewardlab.store.files import read_jsonl, write_json
 from rewardlab.store.runs import Run
 from rewardlab.train.examples import Example, Examples, make_examples
 from rewardlab.train.objectives import Objective
-from rewardlab.train.trainer import GroupTrainer, StepPlan, run_training
+from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, run_training
 
 CPU_BUDGET, ACCELERATOR_BUDGET = 1024, 16384
 CHECKED_EXAMPLES = 4
@@ -56,7 +57,7 @@ class RewardTraining(Config):
     """Named evaluation sets; the first one chooses the best checkpoint. None: a part of the training data."""
 
     validation_share: float = Field(0.05, gt=0, lt=0.5)
-    """Share of conversations held out of the training data where no validation set is named."""
+    """Share of conversations held out of the training data where no validation set is named; one at least."""
 
     encoding: Encoding = Encoding()
     """How text becomes ids."""
@@ -155,10 +156,13 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         run: its directory; an unfinished one goes on from the newest complete checkpoint.
 
     Raises:
+        ConfigError: a tracker that is not installed.
         DataError: unusable data.
         ModelError: unusable model, or a saved model that does not give the scores it had.
+        RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
+    _check_trackers(config.report_to)
     keep_freed_memory()
     device = torch_device(config.device)
     training, validation, described = _records(config)
@@ -176,9 +180,24 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
     evaluation = {name: make_examples(records, model, name) for name, records in validation.items()}
     plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
     trainer = _trainer(config, run, model, plan, examples, evaluation, device)
+    _log_start(run, trainer, examples)
     if not run_training(trainer, resume=run.resumed):
         raise KeyboardInterrupt
     return _finish(config, run, trainer, examples, described)
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """All trackers are installed.
+
+    Raises:
+        ConfigError: those that are not.
+    """
+    present = get_available_reporting_integrations()
+    expected = f"an installed tracker ({', '.join(present)})" if present else "an installed tracker; there is none"
+    remedy = "Install its package, or leave it out: history.jsonl is always written."
+    problems = [Problem("report_to", repr(name), expected, remedy) for name in names if name not in present]
+    if problems:
+        raise ConfigError("The tracker cannot be used", problems)
 
 
 def _records(config: RewardTraining) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
@@ -190,19 +209,33 @@ def _records(config: RewardTraining) -> tuple[list[Record], dict[str, list[Recor
         for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)
     }
     described = [
-        f"{Path(file.name).name}: {file.rows} rows, sha256 {str(file.sha256)[:16]}"
+        f"{Path(file.name).name}: {file.rows} rows" + (f", sha256 {file.sha256[:16]}" if file.sha256 else "")
         for one in loaded[: len(config.train)]
         for file in one.files
     ]
     training = training[: config.limit]
     if not named:
-        # A purpose of its own: data that were split before have no root left in the first part of the unit interval.
-        held_out = [
-            place(record.prompt.root_id, config.seed, "validation") < config.validation_share for record in training
-        ]
-        named = {"val": [record for record, held in zip(training, held_out, strict=True) if held]}
-        training = [record for record, held in zip(training, held_out, strict=True) if not held]
+        training, held_out = _held_out(training, config)
+        named = {"val": held_out}
     return training, named, described
+
+
+def _held_out(records: Sequence[Record], config: RewardTraining) -> tuple[list[Record], list[Record]]:
+    """Training and validation records: a share of the conversations, at least one, by their stable places.
+
+    Raises:
+        DataError: all records are of one conversation.
+    """
+    # A purpose of its own: data that were split before have no root left in the first part of the unit interval.
+    places = {record.prompt.root_id: place(record.prompt.root_id, config.seed, "validation") for record in records}
+    if len(places) < 2:
+        found = f"{len(records)} records of {len(places)} conversation"
+        remedy = "Name an evaluation set: --validation.NAME.path FILE."
+        raise DataError("Nothing can be held out", [Problem("train", found, "two conversations or more", remedy)])
+    due = sum(at < config.validation_share for at in places.values())
+    held_out = set(sorted(places, key=places.__getitem__)[: min(max(due, 1), len(places) - 1)])
+    training = [record for record in records if record.prompt.root_id not in held_out]
+    return training, [record for record in records if record.prompt.root_id in held_out]
 
 
 def _trainer(
@@ -214,10 +247,9 @@ def _trainer(
     evaluation: dict[str, Examples],
     device: str,
 ) -> GroupTrainer:
-    chooser = f"eval_{next(iter(evaluation))}_{'loss' if examples.target == 'score' else 'accuracy'}"
-    callbacks: list[TrainerCallback] = []
-    if config.early_stopping is not None:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.early_stopping))
+    name, chooser = next(iter(evaluation.items()))
+    # Scores have no right or wrong.
+    measure = "loss" if chooser.target == "score" else "accuracy"
     arguments = TrainingArguments(
         output_dir=str(run.path("checkpoints")),
         per_device_train_batch_size=1,
@@ -237,8 +269,8 @@ def _trainer(
         eval_steps=max(1, plan.per_epoch // config.evaluations_per_epoch),
         save_strategy="steps",
         save_steps=max(1, plan.per_epoch // config.checkpoints_per_epoch),
-        metric_for_best_model=chooser,
-        greater_is_better=chooser.endswith("accuracy"),
+        metric_for_best_model=f"eval_{name}_{measure}",
+        greater_is_better=measure == "accuracy",
         report_to=config.report_to,
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -255,9 +287,28 @@ def _trainer(
         target=examples.target,
         precision=config.precision,
         budget=budget,
+        patience=config.early_stopping,
         history=run.path("history.jsonl"),
-        callbacks=callbacks,
         log=run.log,
+    )
+
+
+def _log_start(run: Run, trainer: GroupTrainer, examples: Examples) -> None:
+    """What a person who reads the log has to know."""
+    model: RewardModel = trainer.model
+    for name, data in {"train": examples, **trainer.evaluation}.items():
+        counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in data.counts.items())
+        run.log.info("%s: %d used as %s (%s)", name, len(data), data.target, counts)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    run.log.info(
+        "%d parameters, %d of them trained, on %s; %s layout%s; %d tokens a micro-batch; %d steps",
+        sum(weight.numel() for weight in model.parameters()),
+        trained,
+        trainer.args.device,
+        model.layout,
+        f" ({model.fallback})" if model.fallback else "",
+        trainer.budget,
+        len(trainer.plan),
     )
 
 
@@ -274,8 +325,13 @@ def _finish(
     model: Any = trainer.model
     model.eval()
     save_reward_model(model, folder, card=_card(config, summary, described))
-    trainer.state.save_to_json(str(folder / "trainer_state.json"))
-    _compare_reloaded(model, folder, examples.items[:CHECKED_EXAMPLES])
+    trainer.state.best_model_checkpoint = None  # a path of this machine
+    trainer.state.save_to_json(str(folder / TRAINER_STATE))
+    try:
+        _compare_reloaded(model, folder, examples.items[:CHECKED_EXAMPLES])
+    except ModelError:
+        shutil.rmtree(folder)
+        raise
     write_json(run.path("summary.json"), summary)
     return TrainedReward(folder, summary)
 
@@ -311,7 +367,7 @@ def _card(config: RewardTraining, summary: dict[str, Any], described: list[str])
     best = summary["best"]
     rows = summary["counts"][best["split"]]["used"]
     measures = {
-        f"{key} ({best['split']}, {rows} held-out records, chose the checkpoint)": f"{value:.4f}"
+        f"{key} on {best['split']}": f"{value:.4f} ({rows} held-out records, which chose the checkpoint)"
         for key, value in best["metrics"].items()
     }
     settings = config.model_dump(
@@ -324,7 +380,8 @@ def _card(config: RewardTraining, summary: dict[str, Any], described: list[str])
         f"EOS is {'' if encoding.append_eos else 'not '}appended to every sequence.",
         "The measures above are on the set that chose the checkpoint: they flatter. Evaluate on a test set.",
     ]
-    base = config.model.path or str(config.model.shape)
+    path = config.model.path
+    base = str(config.model.shape) if path is None else Path(path).name if Path(path).is_dir() else path
     return model_card(base=base, data=described, settings=settings, measures=measures, notes=notes)
 
 
@@ -339,9 +396,10 @@ def _compare_reloaded(model: RewardModel, folder: Path, examples: Sequence[Examp
         expected = model(groups).cpu()
         ours = load_reward_model(folder, device=str(model.device), precision="float32")(groups).cpu()
         with quiet_transformers():
-            plain: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
-        ids = [sequence for group in groups for sequence in group.sequences()]
-        theirs = torch.cat([plain(input_ids=torch.tensor([sequence])).logits[0] for sequence in ids])
+            plain: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        plain.to(model.device).eval()
+        ids = [torch.tensor([sequence], device=model.device) for group in groups for sequence in group.sequences()]
+        theirs = torch.cat([plain(input_ids=sequence).logits[0] for sequence in ids]).cpu()
     scale = expected.abs().clamp(min=1)
     for name, found in (("rewardlab", ours), ("transformers", theirs)):
         difference = ((found - expected).abs() / scale).max().item()

@@ -8,30 +8,36 @@ under a token budget; its loss is the mean over its examples, whatever the cut.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from rewardlab.data.layout import cost, micro_batches, optimiser_steps, split
+from rewardlab.data.layout import Group, cost, micro_batches, optimiser_steps, split
+from rewardlab.errors import RewardlabError
 from rewardlab.models.reward import RewardModel
-from rewardlab.store.files import append_line, read_json, read_jsonl, write_json, write_jsonl
-from rewardlab.train.checkpoints import MANIFEST, newest_complete, rotate, seal, step_of
-from rewardlab.train.examples import Example, Examples
+from rewardlab.store.files import append_line, read_json, read_jsonl, sync_file, write_json, write_jsonl
+from rewardlab.train.checkpoints import newest_complete, rotate, seal, step_of
+from rewardlab.train.examples import Example, Examples, Target
 from rewardlab.train.objectives import Objective, correct
 
 WEIGHTS = "trained.safetensors"
 LAYOUT_STATE = "layout.json"
+TRAINER_STATE = "trainer_state.json"
 SMALLEST_BUDGET = 64
+
+Result = TypeVar("Result")
 
 
 class StepPlan(Dataset[list[Example]]):
@@ -46,20 +52,23 @@ class StepPlan(Dataset[list[Example]]):
 
     def __init__(self, examples: Sequence[Example], per_step: int, epochs: int, seed: int) -> None:
         self.examples = examples
+        self.per_step = per_step
         self.per_epoch = math.ceil(len(examples) / per_step)
-        self._order = [
-            step for epoch in range(epochs) for step in optimiser_steps(len(examples), per_step, seed=seed, epoch=epoch)
-        ]
+        self.epochs = epochs
+        self.seed = seed
+        # The order of one epoch at a time: steps are asked for in their order.
+        self._epoch = -1
+        self._steps: list[list[int]] = []
 
     def __len__(self) -> int:
-        return len(self._order)
+        return self.per_epoch * self.epochs
 
     def __getitem__(self, index: int) -> list[Example]:
-        return [self.examples[example] for example in self._order[index]]
-
-    def counted(self, first: int, last: int) -> int:
-        """Examples in the steps from `first` up to, not including, `last`."""
-        return sum(map(len, self._order[first:last]))
+        epoch, step = divmod(index, self.per_epoch)
+        if epoch != self._epoch:
+            self._steps = optimiser_steps(len(self.examples), self.per_step, seed=self.seed, epoch=epoch)
+            self._epoch = epoch
+        return [self.examples[example] for example in self._steps[step]]
 
 
 class GroupTrainer(Trainer):
@@ -69,12 +78,15 @@ class GroupTrainer(Trainer):
         model: the model.
         arguments: Trainer's own; one optimiser step per item, logging every step, no rotation.
         plan: the training steps.
-        evaluation: named evaluation sets; the first one chooses the best checkpoint.
+        evaluation: named evaluation sets; the first one chooses the best checkpoint. They may be of another kind of
+            target than the training set.
         objective: what is minimised.
+        target: what the targets of the training examples mean.
         precision: `bfloat16` runs products in bf16 over float32 weights.
         budget: tokens per micro-batch.
+        patience: evaluations without a new best after which training stops; None never stops early.
         history: file that gets one line per step and evaluation.
-        target: what the examples' targets mean.
+        log: gets what a person should know.
     """
 
     def __init__(
@@ -85,23 +97,26 @@ class GroupTrainer(Trainer):
         *,
         evaluation: dict[str, Examples],
         objective: Objective,
-        target: Any,
+        target: Target,
         precision: str,
         budget: int,
+        patience: int | None,
         history: Path,
-        callbacks: list[TrainerCallback],
-        log: Any,
+        log: logging.Logger,
     ) -> None:
         self.plan = plan
         self.evaluation = evaluation
         self.objective = objective
-        self.target = target
+        self.target: Target = target
         self.precision = precision
         self.budget = budget
+        self.patience = patience
         self.history = history
         self.run_log = log
+        self._step_began = time.monotonic()
+        self._step_examples = 0
         # Trainer only checks that there is an evaluation set: `evaluate` is ours.
-        super().__init__(model=model, args=arguments, train_dataset=plan, eval_dataset=plan, callbacks=callbacks)
+        super().__init__(model=model, args=arguments, train_dataset=plan, eval_dataset=plan)
         self.remove_callback(PrinterCallback)  # the history and the bar say it better
 
     # --- data -------------------------------------------------------------------------------------------------
@@ -113,66 +128,114 @@ class GroupTrainer(Trainer):
     # --- one optimiser step -----------------------------------------------------------------------------------
 
     def training_step(self, model: Any, inputs: list[Example], num_items_in_batch: Any = None) -> Tensor:
-        """Gradients of the mean loss over the step's examples; halves the budget when memory runs out."""
+        """Gradients of the mean loss over the step's examples.
+
+        Raises:
+            RewardlabError: the loss is not finite, or the smallest token budget does not fit into memory.
+        """
+        self._step_began = time.monotonic()
+        self._step_examples = len(inputs)
         model.train()
-        while True:
-            try:
-                return self._accumulate(model, inputs)
-            except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error) or self.budget // 2 < SMALLEST_BUDGET:
-                    raise
-            model.zero_grad()
-            self.budget //= 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.run_log.warning("out of memory: the step is repeated with %d tokens a micro-batch", self.budget)
+        loss = self._within_memory(partial(self._accumulate, model, inputs))
+        _refuse_non_finite(f"the loss of step {self.state.global_step + 1}", loss.item())
+        return loss
 
     def _accumulate(self, model: Any, examples: Sequence[Example]) -> Tensor:
-        shared = self._shared
         total = torch.zeros((), device=self.args.device)
         # One autocast context for the whole step, so that weights are cast once and not once a micro-batch.
         with self._autocast():
-            for indices in micro_batches([example.group for example in examples], self.budget, shared=shared):
-                batch = [examples[index] for index in indices]
-                if len(batch) == 1 and self._is_split(batch[0]):
-                    total += self._split_step(model, batch[0], len(examples))
+            for batch in self._micro_batches(examples):
+                parts = self._parts(batch)
+                if len(parts) > 1:
+                    total += self._split_step(model, batch[0], parts, len(examples))
                     continue
                 rewards = model([example.group for example in batch])
                 loss = self.objective.losses(self.target, rewards, batch).sum() / len(examples)
-                with torch.autocast(self.args.device.type, enabled=False):
-                    self.accelerator.backward(loss)
+                self._backward(loss)
                 total += loss.detach()
         return total
 
-    def _is_split(self, example: Example) -> bool:
-        too_large = cost([example.group], shared=self._shared) > self.budget
-        # Two passes over a model with dropout would see two different draws: such groups run whole.
-        return too_large and len(example.group.branches) > 1 and not _has_dropout(self.model)
-
-    def _split_step(self, model: Any, example: Example, examples: int) -> Tensor:
+    def _split_step(self, model: Any, example: Example, parts: Sequence[Group], examples: int) -> Tensor:
         """A group larger than the budget: rewards without gradient, dL/dr of every branch, then part by part.
 
-        Exact for every loss of the rewards, since dL/dw = sum over branches of dL/dr dr/dw.
+        Exact for every loss of the rewards, since dL/dw = sum over branches of dL/dr dr/dw. Both passes over a part
+        see the same draws of dropout.
         """
-        parts = [example.group.part(branches) for branches in split(example.group, self.budget, shared=self._shared)]
-        with torch.no_grad():
-            rewards = torch.cat([model([part]) for part in parts])
+        seeds: list[int] = torch.randint(2**31, (len(parts),)).tolist()
+        with torch.no_grad(), self._autocast(cache=False):
+            rewards = torch.cat([self._drawn(seed, model, part) for seed, part in zip(seeds, parts, strict=True)])
         rewards.requires_grad_()
         loss = self.objective.losses(self.target, rewards, [example]).sum() / examples
         (weights,) = torch.autograd.grad(loss, rewards)
-        for part, weight in zip(parts, weights.split([len(part.branches) for part in parts]), strict=True):
-            weighted = (model([part]) * weight).sum()
-            with torch.autocast(self.args.device.type, enabled=False):
-                self.accelerator.backward(weighted)
+        shares = weights.split([len(part.branches) for part in parts])
+        for seed, part, share in zip(seeds, parts, shares, strict=True):
+            self._backward((self._drawn(seed, model, part) * share).sum())
         return loss.detach()
+
+    def _drawn(self, seed: int, model: Any, part: Group) -> Tensor:
+        """Rewards of a part of a group, with dropout drawn from `seed`."""
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            rewards: Tensor = model([part])
+        return rewards
+
+    def _backward(self, loss: Tensor) -> None:
+        with torch.autocast(self.args.device.type, enabled=False):
+            self.accelerator.backward(loss)
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        _refuse_non_finite(f"the norm of the gradient of step {self.state.global_step + 1}", float(norm))
+        return norm
+
+    # --- micro-batches ----------------------------------------------------------------------------------------
+
+    def _micro_batches(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
+        batches = micro_batches([example.group for example in examples], self.budget, shared=self._shared)
+        return ([examples[index] for index in indices] for indices in batches)
+
+    def _parts(self, batch: Sequence[Example]) -> list[Group]:
+        """The one group of a micro-batch in parts that fit the budget; empty where there is nothing to split."""
+        group = batch[0].group
+        if len(batch) > 1 or cost([group], shared=self._shared) <= self.budget:
+            return []
+        return [group.part(branches) for branches in split(group, self.budget, shared=self._shared)]
+
+    def _within_memory(self, work: Callable[[], Result]) -> Result:
+        """The result of `work`, which begins anew with half the budget whenever memory runs out."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if self.budget // 2 < SMALLEST_BUDGET:
+                    raise RewardlabError(
+                        f"Out of memory at step {self.state.global_step + 1} with {self.budget} tokens a micro-batch, "
+                        "the smallest there is. Use gradient_checkpointing, a smaller encoding.max_tokens, lora, or a "
+                        "smaller model."
+                    ) from error
+            # Out here the error and the activations that its frames hold are gone.
+            self.model.zero_grad()
+            self.budget //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.run_log.warning("out of memory: repeated with %d tokens a micro-batch", self.budget)
 
     @property
     def _shared(self) -> bool:
         model: RewardModel = self.model
         return model.layout == "shared"
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+    def _autocast(self, *, cache: bool = True) -> contextlib.AbstractContextManager[Any]:
+        """bf16 products where they are asked for.
+
+        Without `cache` no cast weight is kept: older versions of torch use one that was cast where no gradient is
+        recorded again where one is, and the weight gets none (pytorch issue 112583).
+        """
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache)
 
     # --- evaluation -------------------------------------------------------------------------------------------
 
@@ -180,7 +243,7 @@ class GroupTrainer(Trainer):
         """Loss and accuracy on every evaluation set; a history line each."""
         metrics: dict[str, float] = {}
         for name, examples in self.evaluation.items():
-            result = self._evaluated(examples.items)
+            result = self._within_memory(partial(self._evaluated, examples))
             self._write_history(name, result)
             metrics |= {f"eval_{name}_{key}": value for key, value in result.items()}
         self.log(dict(metrics))
@@ -188,44 +251,53 @@ class GroupTrainer(Trainer):
         return metrics
 
     @torch.no_grad()
-    def _evaluated(self, examples: Sequence[Example]) -> dict[str, float]:
+    def _evaluated(self, examples: Examples) -> dict[str, float]:
         model: Any = self.model
         model.eval()
         losses, hits = 0.0, []
         with self._autocast():
-            for indices in micro_batches([example.group for example in examples], self.budget, shared=self._shared):
-                batch = [examples[index] for index in indices]
-                rewards = model([example.group for example in batch])
-                losses += self.objective.losses(self.target, rewards, batch).sum().item()
-                hits += correct(self.target, rewards, batch)
+            for batch in self._micro_batches(examples.items):
+                parts = self._parts(batch)
+                rewards = torch.cat([model([part]) for part in parts]) if parts else model([one.group for one in batch])
+                losses += self.objective.losses(examples.target, rewards, batch).sum().item()
+                hits += correct(examples.target, rewards, batch)
+        _refuse_non_finite(f"a held-out loss after step {self.state.global_step}", losses)
         result = {"loss": losses / len(examples)}
         return result | {"accuracy": sum(hits) / len(hits)} if hits else result
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """A new best is saved at once, so that the best weights and the record of them are one checkpoint."""
+        """A new best, and the end, are saved at once: weights and the record of them are one checkpoint."""
         is_best: bool = super()._determine_best_metric(metrics, trial)
-        if is_best:
+        if self.is_over(self.state):
+            self.control.should_training_stop = True
+        if is_best or self.control.should_training_stop:
             self.control.should_save = True
         return is_best
+
+    def is_over(self, state: TrainerState) -> bool:
+        """Whether nothing follows this state: all steps are done, or there was no new best for too long."""
+        waited = state.global_step - (state.best_global_step or 0)
+        out_of_patience = self.patience is not None and waited >= self.patience * self.args.eval_steps
+        return bool(out_of_patience or state.global_step >= len(self.plan))
 
     # --- logs -------------------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's logs, with the epoch counted in passes over the data; steps also go to the history."""
-        if "loss" in logs:
-            now = time.monotonic()
-            done = self.state.global_step
-            since = getattr(self, "_last_logged", None)
-            if since is not None and since[1] < done:
-                logs["pairs_per_second"] = round(self.plan.counted(since[1], done) / (now - since[0]), 3)
-            self._last_logged = (now, done)
+        is_step = "loss" in logs
+        if is_step:
+            logs["pairs_per_second"] = round(self._step_examples / (time.monotonic() - self._step_began), 3)
             self._write_history("train", logs)
+        self.state.epoch = self._epoch()
         super().log(logs, start_time)
-        self.state.log_history[-1]["epoch"] = self._epoch()
+        if is_step:
+            # The history has it. Kept here it would be written again with every checkpoint.
+            self.state.log_history.pop()
 
     def _write_history(self, name: str, values: dict[str, float]) -> None:
         line = {"step": self.state.global_step, "epoch": self._epoch(), "split": name}
-        append_line(self.history, line | {key: value for key, value in values.items() if key != "epoch"})
+        # Forced to disk with the next checkpoint: what comes after that one is computed again anyway.
+        append_line(self.history, line | values, force=False)
 
     def _epoch(self) -> float:
         steps: int = self.state.global_step
@@ -237,18 +309,15 @@ class GroupTrainer(Trainer):
         """The trained weights; frozen ones are where they came from."""
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        model: Any = self.model
-        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        save_file({name: weight.detach().contiguous() for name, weight in trained.items()}, folder / WEIGHTS)
+        trained = {name: weight.detach().contiguous() for name, weight in self._trained().items()}
+        save_file(trained, folder / WEIGHTS)
         write_json(folder / LAYOUT_STATE, {"budget": self.budget})
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(str(self.args.output_dir))
-        checkpoint = folder / f"checkpoint-{self.state.global_step}"
-        if (checkpoint / MANIFEST).is_file():
-            return  # saved at this step already: a best one that is also due
         super()._save_checkpoint(model, trial)
-        seal(checkpoint)
+        sync_file(self.history)
+        seal(folder / f"checkpoint-{self.state.global_step}")
         rotate(folder, {self.state.global_step, self.state.best_global_step or self.state.global_step})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -256,10 +325,25 @@ class GroupTrainer(Trainer):
         self.budget = read_json(Path(resume_from_checkpoint) / LAYOUT_STATE)["budget"]
 
     def load_weights(self, checkpoint: Path) -> None:
-        """Put a checkpoint's weights into the model."""
-        model: Any = self.model
+        """Put a checkpoint's weights into the model.
+
+        Raises:
+            RewardlabError: they are not those of this model.
+        """
         weights = load_file(checkpoint / WEIGHTS, device=str(self.args.device))
+        if weights.keys() != self._trained().keys():
+            raise RewardlabError(f"{checkpoint} does not hold the weights that this run trains")
+        model: Any = self.model
         model.load_state_dict(weights, strict=False)
+
+    def load_end(self, checkpoint: Path) -> None:
+        """Take over a checkpoint that nothing follows."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+
+    def _trained(self) -> dict[str, Tensor]:
+        model: Any = self.model
+        return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def run_training(trainer: GroupTrainer, *, resume: bool) -> bool:
@@ -270,14 +354,18 @@ def run_training(trainer: GroupTrainer, *, resume: bool) -> bool:
     Returns:
         Whether training ended by itself.
     """
-    folder = Path(str(trainer.args.output_dir))
-    checkpoint = newest_complete(folder) if resume else None
+    checkpoint = newest_complete(Path(str(trainer.args.output_dir))) if resume else None
     _cut_history(trainer.history, step_of(checkpoint) if checkpoint else 0)
-    with _stop_signals() as stopped:
+    if checkpoint is not None:
+        trainer.run_log.info("goes on after step %d of %d", step_of(checkpoint), len(trainer.plan))
+        if trainer.is_over(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))):
+            trainer.load_end(checkpoint)
+            return True
+    with _stop_signals() as stopped, _Progress() as progress:
         trainer.add_callback(_StopCallback(stopped))
-        trainer.add_callback(_ProgressCallback(trainer.plan))
+        trainer.add_callback(progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return not stopped
+    return trainer.is_over(trainer.state)
 
 
 def _cut_history(history: Path, last_step: int) -> None:
@@ -297,26 +385,27 @@ class _StopCallback(TrainerCallback):
         return control
 
 
-class _ProgressCallback(TrainerCallback):
-    """One bar over all steps: rate, time left, loss and examples per second."""
+class _Progress(TrainerCallback):
+    """One bar over all steps: rate, time left, loss and examples per second. A context manager."""
 
-    def __init__(self, plan: StepPlan) -> None:
-        self.plan = plan
+    def __init__(self) -> None:
         self.bar: Any = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="training", mininterval=0.5)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if self.bar is not None and logs and "loss" in logs:
-            rate = logs.get("pairs_per_second")
-            shown = {"loss": f"{logs['loss']:.3f}"} | ({"examples/s": f"{rate:.1f}"} if rate else {})
+        if logs and "loss" in logs:
+            shown = {"loss": f"{logs['loss']:.3f}", "pairs/s": f"{logs['pairs_per_second']:.1f}"}
             self.bar.set_postfix(shown, refresh=False)
             self.bar.update(state.global_step - self.bar.n)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
 
 @contextlib.contextmanager
@@ -345,11 +434,15 @@ def _only_item(items: list[list[Example]]) -> list[Example]:
     return item
 
 
+def _refuse_non_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise RewardlabError(
+            f"Training diverged: {name} is {value}; expected a finite number. Lower learning_rate or max_grad_norm, "
+            "raise warmup_share, or set precision to float32; look for extreme scores or margins in the data."
+        )
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return "can't allocate memory" in str(error) or "out of memory" in str(error)
-
-
-def _has_dropout(model: Any) -> bool:
-    return any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
