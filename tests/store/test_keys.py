@@ -53,6 +53,11 @@ def test_a_word_is_no_path_even_when_a_file_has_its_name(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     values = ["test", Path("test"), "test.json", "deep/test", "absent.json", "a\nb.json", "\0.x", "x" * 5000 + ".y", 3]
     assert list(keys.paths_in({"values": values})) == [Path("test"), Path("test.json"), Path("deep/test")]
+    assert list(keys.paths_in({"model": "deep", "deep": {"path": ["test", "", "\0"], "split": "test"}})) == [
+        Path("deep"),
+        Path("test"),
+    ]
+    assert keys.content_key({"path": "test"}) != keys.content_key({"path": "absent"}) != keys.content_key({"x": "test"})
 
 
 def test_an_unreadable_path_is_told(tmp_path: Path) -> None:

@@ -175,8 +175,11 @@ def test_a_lock_holds_within_the_process_too(tmp_path: Path) -> None:
 
 
 def test_results_become_read_only_when_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REWARDLAB_MODE", "640")
-    folder = finished(tmp_path, name="first")
+    monkeypatch.setenv("REWARDLAB_MODE", "440")
+    with begin(tmp_path, name="first") as run:
+        folder = run.folder
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+        run.path("deep/result.txt").write_text("x")
     for path in [folder, *folder.rglob("*")]:
         expected = 0o550 if path.is_dir() else 0o440
         assert stat.S_IMODE(path.stat().st_mode) == expected, path

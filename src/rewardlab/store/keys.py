@@ -21,6 +21,9 @@ from rewardlab.store.lock import LOCK_NAME
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package's source."""
 
+PATH_NAMES = frozenset({"path", "model", "tokenizer"})
+"""Keys whose text is a file or folder wherever one of that name exists."""
+
 
 def path_digest(path: str | Path) -> str:
     """Hex sha256 of a file's bytes, or of a folder's relative names and their hashes.
@@ -49,26 +52,30 @@ def files_under(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file() and counts(file))
 
 
-def paths_in(value: Any) -> Iterator[Path]:
+def paths_in(value: Any, name: str = "") -> Iterator[Path]:
     """Existing files and folders that a configuration's values name.
 
-    A `Path` counts always; a string only when it has a separator or a suffix, so that a split called `test`
-    is not taken for a folder of that name.
+    A `Path` counts always; a string when it has a separator or a suffix or stands under one of `PATH_NAMES`, so that
+    a split called `test` is not taken for a folder of that name.
+
+    Args:
+        value: configuration values, nested.
+        name: the key that `value` stands under.
     """
     if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from paths_in(inner)
+        for key, inner in value.items():
+            yield from paths_in(inner, str(key))
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from paths_in(inner)
-    elif isinstance(value, Path) or (isinstance(value, str) and _looks_like_a_path(value)):
+            yield from paths_in(inner, name)
+    elif isinstance(value, Path) or (isinstance(value, str) and (name in PATH_NAMES or _looks_like_a_path(value))):
         path = Path(value)
-        if _exists(path):
+        if value and _exists(path):
             yield path
 
 
 def content_key(value: Any) -> str:
-    """Key of a configuration (as JSON values) in which every existing path counts by its content, not its name.
+    """Key of a configuration in which every existing path (see `paths_in`) counts by its content, not its name.
 
     Raises:
         DataError: a path that exists cannot be read.
@@ -104,16 +111,16 @@ def _looks_like_a_path(text: str) -> bool:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
-def _by_content(value: Any) -> Any:
+def _by_content(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _by_content(inner) for key, inner in value.items()}
+        return {str(key): _by_content(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_by_content(inner) for inner in value]
-    for path in paths_in(value):
+        return [_by_content(inner, name) for inner in value]
+    for path in paths_in(value, name):
         return {"content": path_digest(path)}
     return value if value is None or isinstance(value, str | int | float) else str(value)
 

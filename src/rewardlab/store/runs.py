@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -252,6 +253,7 @@ def _made(home: Path, name: str, description: str, settings: Settings) -> Path:
         )
         raise RunError("cannot make a run directory", [problem]) from error
     _own(folder, settings)
+    folder.chmod(folder.stat().st_mode | stat.S_IRWXU)
     return folder
 
 
