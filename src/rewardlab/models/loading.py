@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -368,7 +369,9 @@ def _with_lora(network: Any, lora: LoRA, seed: int) -> Any:
     except ImportError as error:
         raise MissingExtraError("peft", "peft", "Training with LoRA") from error
     heads = [name for name, _ in network.named_children() if name in HEADS]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft reads a property that transformers has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         torch.manual_seed(seed)
         return peft.get_peft_model(
             network,
