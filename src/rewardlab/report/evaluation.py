@@ -95,7 +95,7 @@ def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
     if any(item.value is not None for item in agreement):
         blocks.append(estimate_table("Agreement with the rewards that come with the candidates", agreement))
     lead = (
-        f"How often the answer that people chose gets the higher score, on the split {result.split} "
+        f"How often the chosen answer gets the higher score, on the split {result.split} "
         f"({_count(result, 'pairs')} pairs, {_count(result, 'prompts')} prompts). A tie counts one half."
     )
     return Section(f"accuracy{suffix}", f"Accuracy{of}", lead, blocks)
@@ -157,7 +157,9 @@ def _calibration(result: AccuracyFile, suffix: str, of: str) -> Section:
         numbers = _bins("Confidence and accuracy", confident, headers, percent=True)
         blocks.append(Figure(f"confidence{suffix}", "Confidence", finding, reading, spec, numbers, half=True))
     blocks.append(estimate_table("Calibration", result.estimates.get("calibration", [])))
-    lead = "Whether the differences of scores can be taken for chances, as best-of-n sampling and PPO do."
+    lead = (
+        "Whether differences of scores can be taken for chances: how sure the model is against how often it is right."
+    )
     return Section(f"calibration{suffix}", f"Calibration{of}", lead, blocks)
 
 

@@ -97,7 +97,7 @@
     const [a, b] = [split(row.chosen.text), split(row.rejected.text)];
     const [onlyA, onlyB, reason] = compared(a, b);
     return [make("div", { class: "sides" },
-      side("Chosen by people", row.chosen, marked(a, onlyA, "ins")),
+      side("Chosen", row.chosen, marked(a, onlyA, "ins")),
       side("Rejected", row.rejected, marked(b, onlyB, "del"))),
     ...(reason ? [make("p", { class: "note" }, reason)] : [])];
   }

@@ -71,7 +71,13 @@ def training_section(stages: Sequence[Stage[Training]]) -> Section:
     blocks: list[Figure | Html] = [
         figure for measure in _MEASURES for figure in [_curve(stages, measure)] if figure is not None
     ]
-    header = ("Fold", "Best held-out accuracy", "at step", "Last training loss", "Median pairs per second")
+    header = (
+        "Fold" if several else "Run",
+        "Best held-out accuracy",
+        "at step",
+        "Last training loss",
+        "Median pairs per second",
+    )
     rows = [_training_row(stage) for stage in stages]
     blocks.append(table("Training in numbers", header, rows, numeric=(1, 2, 3, 4)))
     blocks += [
@@ -115,9 +121,10 @@ _MEASURES = (
     _Measure(
         "loss",
         "Loss",
-        "loss (nats per pair)",
-        "Lower is better; a model that knows nothing has .693 (ln 2) under the Bradley\N{EN DASH}Terry loss. When "
-        "training loss goes on falling while a held-out curve rises, the model learns its examples by heart.",
+        "loss",
+        "The mean of the objective; lower is better. Under Bradley\N{EN DASH}Terry it is in nats per pair, and a model "
+        "that knows nothing has .693 (ln 2). When training loss goes on falling while a held-out curve rises, the "
+        "model learns its examples by heart.",
     ),
     _Measure(
         "accuracy",
@@ -188,7 +195,7 @@ def _last_words(rows: Sequence[Mapping[str, Any]], measure: _Measure) -> str:
 
 def _training_row(stage: Stage[Training]) -> list[Content]:
     history = stage.content.history
-    held_out = [point for split in _held_out(history) for point in _points(history, split, "accuracy")]
+    held_out = _points(history, _chooser(history), "accuracy")
     best = max(held_out, key=lambda point: point[1], default=None)
     losses = _points(history, "train", "loss")
     speeds = sorted(value for _, value in _points(history, "train", "pairs_per_second"))
@@ -201,10 +208,9 @@ def _training_row(stage: Stage[Training]) -> list[Content]:
     ]
 
 
-def _held_out(history: Sequence[HistoryRow]) -> list[str]:
-    """The split that checkpoints are chosen by: `val` where there is one, else every one but `train`."""
-    splits = list(dict.fromkeys(row.split for row in history if row.split != "train"))
-    return ["val"] if "val" in splits else splits
+def _chooser(history: Sequence[HistoryRow]) -> str:
+    """The split that checkpoints are chosen by: the first evaluation set."""
+    return next((row.split for row in history if row.split != "train"), "")
 
 
 def _seriousness(check: Check) -> tuple[int, str]:
