@@ -136,10 +136,20 @@ def test_one_cluster_gives_a_number_without_an_interval() -> None:
         assert found.reason == intervals.ONE_CLUSTER
 
 
+def test_two_clusters_are_enough() -> None:
+    values, clusters = np.array([1.0, 2.0, 3.0, 6.0]), np.array([0, 0, 1, 1])
+    terms = np.stack([values, np.ones(4)], axis=1)
+    resampled = intervals.cluster_bootstrap(terms, lambda sums: sums[:, 0] / sums[:, 1], RNG(0), clusters, draws=99)
+    # Both clusters, or one of them twice: means 1.5, 3 and 4.5.
+    assert (resampled.low, resampled.high) == (1.5, 4.5)
+    assert intervals.mean(values, clusters).low is not None
+
+
 def test_no_spread_gives_a_number_without_an_interval() -> None:
     same = intervals.mean(np.full(6, 0.1))
     cancelling = intervals.mean(np.array([0.1, 0.3, 0.1, 0.3]), np.array([0, 0, 1, 1]))
-    perfect = intervals.interval(intervals.Statistic(1.0, np.zeros(5)), scale="fisher")
+    rounding = np.array([1e-16, -1e-16, 0.0, 2e-16, -2e-16])
+    perfect = intervals.interval(intervals.Statistic(-1.0, rounding), scale="fisher")
     for found in (same, cancelling, perfect):
         assert found.value is not None
         assert (found.low, found.high, found.reason) == (None, None, intervals.NO_SPREAD)

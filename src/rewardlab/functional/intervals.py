@@ -138,27 +138,23 @@ def interval(
 
     Source: [1], [2]; Fisher 1915 for the scale.
     """
-    n = len(statistic.influence)
+    n, value = len(statistic.influence), statistic.value
     sums = _cluster_sums(statistic.influence[:, None], clusters)[:, 0]
     count = len(sums)
-    value = statistic.value
-    error = math.sqrt(count / (count - 1) * float(np.square(sums).sum())) / n if count > 1 else 0.0
-    if scale == "fisher":
-        method = "t on the Fisher scale"
-        if abs(value) >= 1.0:
-            return Interval(value, n=n, clusters=count, method=method, reason=NO_SPREAD)
-    else:
-        method = "t"
+    found = Interval(value, n=n, clusters=count, method="t" if scale == "plain" else "t on the Fisher scale")
     if count < 2:
-        return Interval(value, n=n, clusters=count, method=method, reason=ONE_CLUSTER)
+        return found._replace(reason=ONE_CLUSTER)
+    error = math.sqrt(count / (count - 1) * float(np.square(sums).sum())) / n
     # Rounding leaves about 1e-16 of the observations' own spread where clusters cancel exactly.
-    if error <= 1e-12 * math.sqrt(float(np.square(statistic.influence).sum())) / n or np.ptp(statistic.influence) == 0:
-        return Interval(value, n=n, clusters=count, method=method, reason=NO_SPREAD)
-    quantile = float(stdtrit(count - 1, 0.5 + level / 2.0))
-    if scale == "fisher":
-        centre, half = math.atanh(value), quantile * error / (1.0 - value * value)
-        return Interval(value, math.tanh(centre - half), math.tanh(centre + half), n, count, method)
-    return Interval(value, value - quantile * error, value + quantile * error, n, count, method)
+    own_error = math.sqrt(float(np.square(statistic.influence).sum())) / n
+    perfect = scale == "fisher" and abs(value) >= 1.0
+    if perfect or error <= 1e-12 * own_error or np.ptp(statistic.influence) == 0:
+        return found._replace(reason=NO_SPREAD)
+    half = float(stdtrit(count - 1, 0.5 + level / 2.0)) * error
+    if scale == "plain":
+        return found._replace(low=value - half, high=value + half)
+    centre, half = math.atanh(value), half / (1.0 - value * value)
+    return found._replace(low=math.tanh(centre - half), high=math.tanh(centre + half))
 
 
 def mean(values: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95) -> Interval:
