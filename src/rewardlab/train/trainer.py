@@ -208,7 +208,7 @@ class GroupTrainer(Trainer):
             try:
                 return work()
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if self.budget // 2 < SMALLEST_BUDGET:
                     raise RewardlabError(
@@ -442,7 +442,8 @@ def _refuse_non_finite(name: str, value: float) -> None:
         )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: devices and allocators say so with types and words of their own."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return "can't allocate memory" in str(error) or "out of memory" in str(error)
