@@ -95,12 +95,12 @@ def test_all_problems_come_at_once_with_their_places(tmp_path: Path) -> None:
     file.write_text("optimiser:\n  learnin_rate: 1\n  betas: [1]\nkind: pairs\nrevision: 12\nstages:\n- {verp: 1}\n")
     problems = refusal(files=[file], flags=[("optimiser.learning_rate", "fast"), ("stepz", "3")])
     known = "expected a known one. Did you mean"
-    number = "input should be a valid number, unable to parse string as a number"
+    number = "a valid number, unable to parse string as a number"
     set_it = "found nothing; expected a value. Set {0} in the YAML file or with --{0}."
     expected = [
         f'{file}:2:3, optimiser.learnin_rate: found the unknown key "learnin_rate"; {known} "learning_rate"?',
         f"{file}:3:3, optimiser.betas.1: {set_it.format('optimiser.betas.1')}",
-        f"{file}:4:1, kind: found 'pairs'; expected input should be 'pair' or 'label'",
+        f"{file}:4:1, kind: found 'pairs'; expected 'pair' or 'label'",
         f"--optimiser.learning_rate: found 'fast'; expected {number}",
         f'--stepz: found the unknown key "stepz"; {known} "steps"?',
         f"data: {set_it.format('data')}",

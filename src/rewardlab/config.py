@@ -16,6 +16,7 @@ they come from, and an unknown key with the nearest known name.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,13 @@ Key = tuple[str, ...]
 """Path of a value in nested mappings, e.g. `("model", "path")`."""
 
 _LONGEST_SHOWN = 200
+_PYDANTIC_FRAME = re.compile(r"^(?:Value error, |\w+ should (?:be|have) )| after validation, not \d+$")
+_SHAPES = {
+    "list_type": ("a list", "Write [a, b]."),
+    "tuple_type": ("a list", "Write [a, b]."),
+    "dict_type": ("a mapping of names to values", "Write {{name: value}}, or --{name}.NAME VALUE on the command line."),
+}
+"""What pydantic calls by Python's names, and how it is written: type of error → (expected, remedy)."""
 _DEEPEST = 30
 
 
@@ -76,7 +84,7 @@ class Config(BaseModel):
             merged = merge(merged, read_yaml(file, problems, places))
         for name, text in flags:
             key = tuple(name.split("."))
-            _set(merged, key, _flag_value(text, cls._annotation(key)), problems)
+            _set(merged, key, _flag_value(text, _annotation(cls, key)), problems)
             places[key] = f"--{name}"
         return cls._validated(merged, problems, places)
 
@@ -105,15 +113,6 @@ class Config(BaseModel):
                 return built
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise ConfigError(f"{cls.__name__}: {count} in the configuration", problems)
-
-    @classmethod
-    def _annotation(cls, key: Key) -> Any:
-        """Type of the field that `key` names, None when there is none."""
-        field = cls.model_fields.get(key[0])
-        if field is None or len(key) == 1:
-            return field.annotation if field else None
-        inner = nested_config(field)
-        return inner._annotation(key[1:]) if inner else None
 
 
 def nested_config(field: FieldInfo) -> type[Config] | None:
@@ -214,6 +213,22 @@ def _locate(file: Path, node: yaml.Node, parents: Key, problems: list[Problem], 
             _locate(file, value, key, problems, origins)
 
 
+def _annotation(within: Any, key: Key) -> Any:
+    """The type that `key` has in a value of the type `within`, None when nothing is known of it."""
+    if not key:
+        return within
+    for kind in _alternatives(within):
+        if isinstance(kind, type) and issubclass(kind, Config):
+            field = kind.model_fields.get(key[0])
+            return _annotation(field.annotation, key[1:]) if field else None
+        if get_origin(kind) in (dict, Mapping):
+            return _annotation(get_args(kind)[1], key[1:])
+        if get_origin(kind) is list:
+            # Where a list takes one element for itself, a flag may set its fields.
+            return _annotation(get_args(kind)[0], key)
+    return None
+
+
 def _flag_value(text: str, annotation: Any) -> Any:
     alternatives = _alternatives(annotation)
     if type(None) in alternatives and text.lower() in ("null", "none", "~", ""):
@@ -258,7 +273,10 @@ def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Prob
         return Problem(where, f'the unknown key "{location[-1]}"', "a known one", nearest(location[-1], known))
     if detail["type"] == "missing":
         return Problem(where, "nothing", "a value", f"Set {name} in the YAML file or with --{name}.")
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] in _SHAPES:
+        expected, remedy = _SHAPES[detail["type"]]
+        return Problem(where, repr(detail["input"])[:_LONGEST_SHOWN], expected, remedy.format(name=name))
+    message = _PYDANTIC_FRAME.sub("", str(detail["msg"]))
     given = detail["input"]
     found = (
         "these values together"

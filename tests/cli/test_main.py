@@ -14,6 +14,7 @@ import pytest
 from fake_verbs import VERBS
 
 from rewardlab.cli import environment, main, runs
+from rewardlab.data.adapters import ADAPTERS
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.store.record import RunRecord
 from rewardlab.store.runs import Run
@@ -60,8 +61,8 @@ def test_bad_input_is_one_message_and_code_2(home: Path, capsys: pytest.CaptureF
     for line in (
         '--tmies: found an unknown flag; expected a known one. Did you mean "times"?',
         "word: found nothing; expected a value. Set word in the YAML file or with --word.",
-        "--times: found 'many'; expected input should be a valid integer",
-        "--shape.width: found 0; expected input should be greater than or equal to 1",
+        "--times: found 'many'; expected a valid integer",
+        "--shape.width: found 0; expected greater than or equal to 1",
         "a.jsonl:3: found rubbish; expected a pair",
         'mkae: found an unknown command; expected a known one. Did you mean "make"?',
         'join fiels: found an unknown command; expected a known one. Did you mean "join files"?',
@@ -247,6 +248,21 @@ def test_help_is_made_from_the_configuration(capsys: pytest.CaptureFixture[str])
     for words in (["--help"], [], ["-h"], ["run", "--help"], ["runs", "show", "--help"], ["runs"], ["--version"]):
         assert call(*words) == 0, words
     assert "join files" in capsys.readouterr().out
+
+
+def test_formats_and_shipped_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["data", "formats"]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()[::2]] == list(ADAPTERS)
+    assert "columns: prompt, completions, rewards?" in printed
+    assert main.main(["data", "formats", "all"]) == 2
+    assert main.main(["run"]) == 2
+    assert "Give a study file or a shipped study: demo, hh-llama, hh-minilm." in capsys.readouterr().err
+    assert main.main(["--help"]) == 0
+    commands = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert commands.index("data") < commands.index("train"), "a group stands together"
+    assert main.main(["data", "formats", "--help"]) == 0
+    assert "the formats of preference data that are read" in capsys.readouterr().out
 
 
 def test_listing_verbs_imports_nothing_heavy_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 import datasets
 import pytest
+from pydantic import Field
 
+from rewardlab.config import Config
 from rewardlab.data.load import DataSource, load, load_all
+from rewardlab.data.source import Sources
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.records import Candidates, Message, Pair, Prompt
 
@@ -26,6 +29,25 @@ def write(path: Path, *rows: Any) -> str:
 
 def rows(count: int) -> list[dict[str, str]]:
     return [{"prompt": f"q{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(count)]
+
+
+def test_a_path_stands_for_a_source_and_one_source_for_a_list() -> None:
+    class Reading(Config):
+        data: Sources = Field(min_length=1)
+        named: dict[str, DataSource] = Field(default_factory=dict)
+
+    one = DataSource(path="a.jsonl")
+    assert Reading.build({"data": "a.jsonl"}).data == [one]
+    assert Reading.build({"data": {"path": "a.jsonl", "limit": 3}}).data == [DataSource(path="a.jsonl", limit=3)]
+    assert Reading.build({"data": ["a.jsonl", {"path": "b.csv"}]}).data == [one, DataSource(path="b.csv")]
+    assert Reading(data=one).data == [one]
+    typed = Reading.build(flags=[("data", "a.jsonl"), ("named.val", "a.jsonl"), ("named.test.path", "0123")])
+    assert (typed.data, typed.named) == ([one], {"val": one, "test": DataSource(path="0123")})
+    assert Reading.build(flags=[("data.path", "a.jsonl")]).data == [one]
+    with pytest.raises(ConfigError, match="data: found \\[\\]; expected at least 1 item"):
+        Reading.build({"data": []})
+    with pytest.raises(ConfigError, match=r"--named: found 'a\.jsonl'; expected a mapping of names to values\. Write"):
+        Reading.build(flags=[("data", "a.jsonl"), ("named", "a.jsonl")])
 
 
 def test_a_file_is_read_with_positions_reasons_and_hash(tmp_path: Path) -> None:

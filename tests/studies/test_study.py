@@ -109,7 +109,7 @@ stages:
         "verb (stage first): found 'mak'; expected a known verb. Did you mean \"make\"?",
         f'{file}:8:5, stage second: found ${{frist}}; {earlier} Did you mean "first"?',
         "word (stage second): found nothing; expected a value. Set word in the YAML file or with --word.",
-        "--stages.second.shape.width: found 0; expected input should be greater than or equal to 1",
+        "--stages.second.shape.width: found 0; expected greater than or equal to 1",
         f'{file}:9:7, wrod (stage second): found the unknown key "wrod"; expected a known one. Did you mean "word"?',
         f"{file}:13:5, stage third: found ${{second[2]}}; expected one of the 2 steps of second, counted from 0",
         f"{file}:13:5, stage third: found ${{third}}; {earlier} Known: first, second.",
@@ -129,7 +129,7 @@ def test_two_lists_in_one_text_are_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name: a b\nstages: [{id: x, verb: make}]", ":1:1, name: found 'a b'; expected string should match pattern"),
-        ("name: a\nstages: []", ":2:1, stages: found \\[\\]; expected tuple should have at least 1 item"),
+        ("name: a\nstages: []", ":2:1, stages: found \\[\\]; expected at least 1 item"),
         ("name: a\nstages: [{id: x.1, verb: make}]", ":2:11, stages.0.id: found 'x.1'"),
         ("name: a\nstages: [{id: x, verb: y}, {id: x, verb: y}]", "stage ids that are unique"),
         ("name: a\nstages: [{id: superseded, verb: y}]", "stage ids that are unique and not 'superseded'"),

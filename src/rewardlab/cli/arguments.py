@@ -29,6 +29,7 @@ class Grammar:
         switch_flags: those of the fields that are true or false.
         open_flags: beginnings of flags that are judged later (`stages.`).
         names: what words that are no flags mean, e.g. `("RUN",)`.
+        names_remedy: where to find them, for whoever has left one out.
     """
 
     options: Collection[str] = ()
@@ -37,6 +38,7 @@ class Grammar:
     switch_flags: Collection[str] = ()
     open_flags: tuple[str, ...] = ()
     names: Sequence[str] = ()
+    names_remedy: str = ""
 
     def is_flag(self, name: str) -> bool:
         """Whether `name` is a field, a group of fields or lies within a field."""
@@ -80,7 +82,7 @@ def parse(words: Sequence[str], grammar: Grammar) -> Arguments:
         name, equals, value = word[2:].partition("=")
         problem = _take(name, value if equals else None, rest, grammar, result)
         problems += [problem] if problem else []
-    problems += _wrong_count(result.names, grammar.names)
+    problems += _wrong_count(result.names, grammar)
     if problems:
         raise ConfigError("the command line cannot be understood", problems)
     return result
@@ -147,6 +149,7 @@ def _hint(name: str, known: Sequence[str]) -> str:
     return hint if hint.startswith("Did") else "--help lists them."
 
 
-def _wrong_count(given: Sequence[str], expected: Sequence[str]) -> list[Problem]:
+def _wrong_count(given: Sequence[str], grammar: Grammar) -> list[Problem]:
+    expected = grammar.names
     problems = [Problem(repr(word), "one word too many", "flags that begin with --") for word in given[len(expected) :]]
-    return problems + [Problem(word, "nothing", "a name") for word in expected[len(given) :]]
+    return problems + [Problem(word, "nothing", "a name", grammar.names_remedy) for word in expected[len(given) :]]

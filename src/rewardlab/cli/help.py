@@ -31,7 +31,7 @@ VERB_OPTIONS = {
 def overview(group: str, verbs: Mapping[str, Verb], commands: Mapping[str, str]) -> str:
     """Help of the program, or of a group (`data`): every command with its line."""
     entries = {name: verb.help for name, verb in verbs.items()} | dict(commands)
-    shown = {name: text for name, text in entries.items() if not group or name.startswith(f"{group} ")}
+    shown = _grouped({name: text for name, text in entries.items() if not group or name.startswith(f"{group} ")})
     lines = [f"usage: rewardlab {f'{group} ' if group else ''}COMMAND [--flag value ...]", "", "commands:"]
     lines += [line for name, text in shown.items() for line in _entry(name, text)]
     lines += ["", "rewardlab COMMAND --help lists the flags of a command."]
@@ -74,6 +74,12 @@ def type_name(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return annotation.__name__
     return str(getattr(annotation, "__name__", annotation))
+
+
+def _grouped(entries: Mapping[str, str]) -> dict[str, str]:
+    """The entries with those of one group (`data ...`) together, groups in the order of their first entry."""
+    groups = list(dict.fromkeys(name.split()[0] for name in entries))
+    return {name: entries[name] for name in sorted(entries, key=lambda name: groups.index(name.split()[0]))}
 
 
 def _flag(name: str, field: FieldInfo) -> list[str]:

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from rewardlab.cli import formats, runs, study, verb
 from rewardlab.cli import help as texts
-from rewardlab.cli import runs, study, verb
 from rewardlab.cli.environment import load_env_file
 from rewardlab.config import nearest
 from rewardlab.errors import ConfigError, Problem, RewardlabError
@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) 
 
 
 def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
-    commands = {"run": "run a study, shipped or from a file: run STUDY", **runs.COMMANDS}
+    commands = {**formats.COMMANDS, "run": "run a study, shipped or from a file: run STUDY", **runs.COMMANDS}
     if words in (["--version"], ["-V"]):
         print(metadata.version("rewardlab"))
         return
@@ -62,8 +62,12 @@ def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         print(texts.verb_help(name, verbs[name])) if helps else verb.run_verb(name, verbs[name], rest)
     elif name == "run":
         print(study.study_help()) if helps else study.run_command(rest, verbs)
+    elif helps:
+        print(texts.command_help(name, commands[name]))
+    elif name in formats.COMMANDS:
+        formats.run_command(rest)
     else:
-        print(texts.command_help(name, commands[name])) if helps else runs.run_command(name, rest)
+        runs.run_command(name, rest)
 
 
 def _command(words: Sequence[str], known: Sequence[str]) -> tuple[str, list[str]]:

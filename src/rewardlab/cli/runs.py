@@ -34,7 +34,7 @@ def run_command(name: str, words: Sequence[str]) -> None:
         RewardlabError: no such run, or its record cannot be read.
     """
     names, answer = _ANSWERS[name]
-    given = parse(words, Grammar(names=names))
+    given = parse(words, Grammar(names=names, names_remedy="`rewardlab runs list` shows them."))
     print("\n".join(answer(given)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rewardlab.cli.arguments import Grammar, parse
 from rewardlab.cli.help import command_help
@@ -31,8 +32,7 @@ GRAMMAR = Grammar(
 
 def study_help() -> str:
     """Help of the command."""
-    known = ", ".join(shipped_studies())
-    text = f"Runs the stages of a study; what is done already is not done again. Shipped studies: {known}."
+    text = f"Runs the stages of a study; what is done already is not done again. Shipped studies: {_shipped()}."
     return command_help("run STUDY [--flag value ...]", text, HELP_OPTIONS)
 
 
@@ -42,7 +42,7 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
     Raises:
         RewardlabError: the study or one of its steps cannot run.
     """
-    given = parse(words, GRAMMAR)
+    given = parse(words, replace(GRAMMAR, names_remedy=f"Give a study file or a shipped study: {_shipped()}."))
     source = StudyFile.find(given.names[0])
     options = Options(
         name=given.option("run"),
@@ -57,6 +57,10 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         return
     result = run_study(source, options, tell=_tell, verbs=verbs)
     print("\n".join(result.lines()))
+
+
+def _shipped() -> str:
+    return ", ".join(shipped_studies())
 
 
 def _tell(line: str) -> None:

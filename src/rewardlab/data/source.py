@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from rewardlab.config import Config
 from rewardlab.data.files import FileRows, is_hub_id, read_hub, read_path
@@ -15,7 +16,7 @@ AUTO = "auto"
 
 
 class DataSource(Config):
-    """One source of rows and how to read it."""
+    """One source of rows and how to read it; its path alone stands for a source with that path."""
 
     path: str
     """A file, a folder of data files, a `datasets` folder, or a hub id (owner/name)."""
@@ -35,6 +36,19 @@ class DataSource(Config):
     """Cut white space off both ends of every completion, so that it cannot tell the sides apart."""
     limit: int | None = Field(default=None, ge=1)
     """Read only the first so many rows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
+def _in_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping | DataSource) else value
+
+
+Sources = Annotated[list[DataSource], BeforeValidator(_in_list)]
+"""One source or several: a single one may stand without a list around it."""
 
 
 def read_source(source: DataSource, problems: list[Problem]) -> list[FileRows]:

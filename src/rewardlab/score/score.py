@@ -21,7 +21,8 @@ from pydantic import Field
 from tqdm import tqdm
 
 from rewardlab.config import Config
-from rewardlab.data.load import DataSource, load_all
+from rewardlab.data.load import load_all
+from rewardlab.data.source import Sources
 from rewardlab.data.tokenize import Encoded, Encoding
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.models.loading import LayoutChoice, Precision
@@ -66,8 +67,8 @@ class Scoring(Config):
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
 
-    data: list[DataSource] = Field(min_length=1)
-    """What to score, in any known format."""
+    data: Sources = Field(min_length=1)
+    """What to score, one source or several, in any known format; a source may be its path alone."""
 
     probes: list[Probe] = Field(default_factory=list)
     """Also score changed inputs: shuffled_prompt (another record's prompt), response_only (no prompt)."""

@@ -15,7 +15,8 @@ from transformers import AutoModelForSequenceClassification, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from rewardlab.config import Config
-from rewardlab.data.load import DataSource, load_all
+from rewardlab.data.load import load_all
+from rewardlab.data.source import DataSource, Sources
 from rewardlab.data.splits import place
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, DataError, ModelError, Problem
@@ -50,8 +51,8 @@ class RewardTraining(Config):
     model: ModelSource
     """Where the backbone comes from."""
 
-    train: list[DataSource] = Field(min_length=1)
-    """Training data."""
+    train: Sources = Field(min_length=1)
+    """Training data, one source or several; a source may be its path alone."""
 
     validation: dict[str, DataSource] = Field(default_factory=dict)
     """Named evaluation sets; the first one chooses the best checkpoint. None: a part of the training data."""
