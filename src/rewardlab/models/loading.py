@@ -19,6 +19,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from pydantic import Field, model_validator
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -174,7 +175,7 @@ def save_reward_model(model: RewardModel, folder: Path, *, card: str) -> None:
 
     Args:
         model: the model; it is left as it was.
-        folder: must not exist.
+        folder: one that exists is replaced.
         card: text of README.md.
     """
     with atomic_folder(folder) as temporary, quiet_transformers():
@@ -382,6 +383,8 @@ def _with_lora(network: Any, lora: LoRA, seed: int) -> Any:
                 lora_dropout=lora.dropout,
                 target_modules=lora.targets,
                 modules_to_save=heads,
+                # GPT-2 keeps its weights the other way round.
+                fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
             ),
         )
 

@@ -23,6 +23,9 @@ TOLERANCE = 1e-5
 CLONE_VOCABULARY = 64
 CLONE_WINDOW = 8
 CLONE_WIDTH = 256
+GROUP_SIZES = ((9, 5, 7), (0, 6, 3, 4), (12, 1, 14))
+"""Tokens of the prefix and of every branch, of the groups that are compared."""
+LONGEST_ROW = max(prefix + max(branches) for prefix, *branches in GROUP_SIZES)
 
 
 class _NotCausalError(Exception):
@@ -52,7 +55,7 @@ def shared_layout_problem(config: PreTrainedConfig, max_tokens: int) -> str:
 
 
 def _clone_config(config: PreTrainedConfig, max_tokens: int) -> PreTrainedConfig:
-    """The same architecture with two layers, a small vocabulary and, where a window matters, a window of 8 tokens."""
+    """The same architecture with two layers, a small vocabulary and a window of 8 tokens where a window matters."""
     clone = copy.deepcopy(config)
     layer_types = getattr(config, "layer_types", None)
     if layer_types:
@@ -67,8 +70,8 @@ def _clone_config(config: PreTrainedConfig, max_tokens: int) -> PreTrainedConfig
     clone.bos_token_id = clone.eos_token_id = None
     clone.num_labels = 1
     window = getattr(config, "sliding_window", None)
-    if window is not None and window < max_tokens:
-        clone.sliding_window = CLONE_WINDOW
+    if window is not None:
+        clone.sliding_window = CLONE_WINDOW if window < max_tokens else max(window, LONGEST_ROW)
     _narrow(clone)
     for name in vars(clone):
         if name.endswith(("pdrop", "dropout")) and isinstance(getattr(clone, name), float):
@@ -92,7 +95,7 @@ def _narrow(clone: PreTrainedConfig) -> None:
 def _difference(config: PreTrainedConfig) -> float:
     """Largest difference between packed and flat hidden states at the read positions."""
     generator = torch.Generator().manual_seed(0)
-    groups = [_random_group(generator, *sizes) for sizes in ((9, 5, 7), (0, 6, 3, 4), (12, 1, 14))]
+    groups = [_random_group(generator, *sizes) for sizes in GROUP_SIZES]
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         model: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()

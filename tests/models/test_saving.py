@@ -1,0 +1,222 @@
+"""A saved folder against plain transformers: single, padded on the right, padded on the left; merged adapters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_models import BOS, EOS, SHAPES, word_tokenizer
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rewardlab.data.tokenize import Encoding
+from rewardlab.models.card import model_card
+from rewardlab.models.loading import LoRA, ModelSource, load_reward_model, new_reward_model, save_reward_model
+from rewardlab.models.reward import RewardModel, grouped
+from rewardlab.records import Prompt
+
+TOLERANCE = 1e-5
+"""Of max(1, |reward|), in fp32."""
+PROMPTS = [Prompt.of_text("w1 w2 w3 "), Prompt.of_text("w4 ")]
+COMPLETIONS = [["w5", "w6 w7 w8 w9", "w5 w5"], ["w10 w11 w12 w13 w14 w15", "w16"]]
+SIDES = ("single", "right", "left")
+CAUSAL = ["llama-grouped-query", "gpt2", "opt", "gpt-neox", "qwen3"]
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> Path:
+    word_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+def fresh(shape: str, tokenizer: Path, encoding: Encoding | None = None, **options: Any) -> RewardModel:
+    fields = {key: value for key, value in SHAPES[shape].items() if not key.endswith("_token_id")}
+    source = ModelSource(shape=fields, tokenizer=str(tokenizer))
+    return new_reward_model(source, encoding or Encoding(max_tokens=64), seed=0, **options).eval()
+
+
+def saved(model: RewardModel, folder: Path) -> Path:
+    save_reward_model(model, folder, card="# card")
+    return folder
+
+
+def ids_of(model: RewardModel) -> list[tuple[int, ...]]:
+    return [one.ids for candidates in model.encode(PROMPTS, COMPLETIONS) for one in candidates]
+
+
+def rewards_of(model: RewardModel) -> Tensor:
+    with torch.no_grad():
+        return model([grouped(candidates) for candidates in model.encode(PROMPTS, COMPLETIONS)])
+
+
+def by_transformers(folder: Path, sequences: Sequence[Sequence[int]], side: str) -> Tensor:
+    """Logits of the plain checkpoint, as a user of transformers calls it."""
+    network: Any = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        if side == "single":
+            return torch.cat([network(input_ids=torch.tensor([ids])).logits[0] for ids in sequences])
+        batch = tokenizer.pad({"input_ids": [list(ids) for ids in sequences]}, padding_side=side, return_tensors="pt")
+        if side == "left":
+            # Absolute positions have to be told; rotary ones do not mind.
+            batch["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        return network(**batch).logits[:, 0]
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).abs() / expected.abs().clamp(min=1)).max().item()
+
+
+@pytest.mark.parametrize("shape", CAUSAL)
+def test_transformers_gives_the_same_scores(shape: str, tokenizer_folder: Path, tmp_path: Path) -> None:
+    model = fresh(shape, tokenizer_folder)
+    folder = saved(model, tmp_path / "model")
+    assert model.layout == "shared"
+    assert rewards_of(model).std() > 0.01
+    for side in SIDES:
+        assert difference(by_transformers(folder, ids_of(model), side), rewards_of(model)) <= TOLERANCE, side
+
+
+def test_the_real_gpt2_tokenizer_has_no_pad_token(shared: Path, tmp_path: Path) -> None:
+    """pad = EOS, the usual remedy, would make transformers read the token before EOS."""
+    tokenizer = shared / "models" / "gpt2-tokenizer"
+    assert AutoTokenizer.from_pretrained(tokenizer).pad_token_id is None
+    source = ModelSource(
+        shape={"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 50257},
+        tokenizer=str(tokenizer),
+    )
+    model = new_reward_model(source, Encoding(max_tokens=64), seed=0).eval()
+    folder = saved(model, tmp_path / "model")
+    sequences = ids_of(model)
+    pad_id = json.loads((folder / "config.json").read_text())["pad_token_id"]
+
+    assert {ids[-1] for ids in sequences} == {model.tokenizer.eos_token_id}
+    assert pad_id == AutoTokenizer.from_pretrained(folder).pad_token_id == 50257
+    assert all(pad_id not in ids for ids in sequences)
+    for side in SIDES:
+        assert difference(by_transformers(folder, sequences, side), rewards_of(model)) <= TOLERANCE, side
+
+
+def test_an_encoder_is_saved_with_its_own_head(tmp_path: Path) -> None:
+    """Padding on the left is not what encoders are made for: [CLS] is read at the first place."""
+    word_tokenizer("<s> $A </s>", bos_token=None, eos_token=None, cls_token=BOS, sep_token=EOS).save_pretrained(
+        tmp_path / "tokenizer"
+    )
+    source = ModelSource(
+        shape={"model_type": "bert", "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2}
+        | {"num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64},
+        tokenizer=str(tmp_path / "tokenizer"),
+    )
+    model = new_reward_model(source, Encoding(max_tokens=64), seed=0).eval()
+    folder = saved(model, tmp_path / "model")
+    assert (model.layout, model.fallback) == ("flat", "bert is not a causal backbone")
+    for side in ("single", "right"):
+        assert difference(by_transformers(folder, ids_of(model), side), rewards_of(model)) <= TOLERANCE, side
+    assert difference(rewards_of(load_reward_model(folder)), rewards_of(model)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("taken", ["eos_token", "bos_token", "unk_token"])
+def test_a_pad_token_that_can_be_read_is_replaced(taken: str, tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.pad_token = getattr(tokenizer, taken)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    # Without an EOS at the end any token may be the last one, an unknown word for example.
+    model = fresh("llama", tmp_path / "tokenizer", Encoding(max_tokens=64, append_eos=False))
+    read = model.encode([Prompt.of_text("w1 ")], [["unheard"]])[0][0].ids[-1]
+    assert read == model.tokenizer.unk_token_id
+    assert model.tokenizer.pad_token_id == 100
+    assert model.network.config.pad_token_id == 100
+    folder = saved(model, tmp_path / "model")
+    for side in SIDES:
+        assert difference(by_transformers(folder, ids_of(model), side), rewards_of(model)) <= TOLERANCE
+
+
+def test_the_folder_is_plain_and_says_how_it_was_used(tokenizer_folder: Path, tmp_path: Path) -> None:
+    encoding = Encoding(max_tokens=33, truncation_side="right", append_eos=False, template="{prompt}#{completion}")
+    folder = saved(fresh("llama", tokenizer_folder, encoding), tmp_path / "model")
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "rewardlab.json"} <= names
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForSequenceClassification"]
+    assert "rewardlab" not in json.dumps(config)
+    assert load_reward_model(folder).encoding == encoding
+    assert load_reward_model(folder, encoding=Encoding(max_tokens=9)).encoding.max_tokens == 9
+
+
+def test_saving_leaves_the_model_as_it_was(tokenizer_folder: Path, tmp_path: Path) -> None:
+    model = fresh("llama", tokenizer_folder)
+    before = rewards_of(model)
+    saved(model, tmp_path / "model")
+    assert torch.equal(rewards_of(model), before)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tokenizer_folder: Path, tmp_path: Path) -> None:
+    model = fresh("llama", tokenizer_folder)
+    folder = saved(model, tmp_path / "model")
+    (folder / "of an earlier model").touch()
+    saved(model, folder)
+    assert not (folder / "of an earlier model").exists()
+
+    class Broken:
+        def save_pretrained(self, _: Path) -> None:
+            raise OSError("no more")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model.tokenizer = Broken()
+    with pytest.raises(OSError, match="no more"):
+        saved(model, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "tokenizer"]
+
+
+def test_seeds_decide_the_new_weights_and_nothing_else_does(tokenizer_folder: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    one = rewards_of(fresh("llama", tokenizer_folder))
+    assert torch.equal(torch.rand(2), expected)
+    assert torch.equal(rewards_of(fresh("llama", tokenizer_folder)), one)
+
+
+@pytest.mark.parametrize("shape", ["llama-grouped-query", "gpt2"])
+def test_adapters_are_merged_on_saving(shape: str, tokenizer_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    model = fresh(shape, tokenizer_folder, lora=LoRA(r=2))
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert any("score" in name for name in trained), "the head is always trained"
+    assert any("lora_A" in name for name in trained)
+    untouched = rewards_of(model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in trained:
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    expected = rewards_of(model)
+    assert model.layout == "shared"
+    assert difference(expected, untouched) > 0.01
+
+    folder = saved(model, tmp_path / "model")
+    assert torch.equal(rewards_of(model), expected), "the adapters stay where they are"
+    reloaded = load_reward_model(folder)
+    assert difference(rewards_of(reloaded), expected) <= TOLERANCE
+    assert difference(by_transformers(folder, ids_of(model), "left"), expected) <= TOLERANCE
+    assert not any("lora" in name for name, _ in reloaded.named_parameters())
+
+
+def test_a_card_shows_hostile_text_as_code() -> None:
+    card = model_card(
+        base="x`<script>alert(1)</script>",
+        data=["a|b\nc"],
+        settings={"learning_rate": 1e-5},
+        measures={"accuracy": ".7 [.6, .8]"},
+        notes=["Cut on the left."],
+    )
+    metadata, _, body = card.removeprefix("---\n").partition("---\n")
+    assert "pipeline_tag: text-classification" in metadata
+    assert "`x'<script>alert(1)</script>`" in body
+    assert "- `a/b c`" in body
+    assert "| `accuracy` | `.7 [.6, .8]` |" in body
