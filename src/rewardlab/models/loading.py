@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -47,6 +47,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 class ModelSource(Config):
     """Where a model's weights come from: a checkpoint (folder or hub id), or a shape with random weights."""
 
+    text_field: ClassVar[str] = "path"
     path: str | None = None
     """Folder or hub id of a checkpoint."""
 
@@ -152,7 +153,7 @@ def load_reward_model(
         ModelError: unreadable folder, or a head that is missing, newly initialised or of several labels.
     """
     # One commit for tokenizer, weights and rules, even when the hub gets another while they are read.
-    revision = _hub_options(str(path), revision).get("revision", revision)
+    revision = _located(str(path), revision).commit
     source = ModelSource(path=str(path), revision=revision, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(str(path), source)
     with quiet_transformers():
@@ -213,9 +214,9 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
     Raises:
         ModelError: when there is none that can be read.
     """
-    options = _hub_options(path, source.revision if path == source.path else None)
+    place = _located(path, source.revision if path == source.path else None)
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=source.trust_remote_code, **options)
+        return AutoTokenizer.from_pretrained(place.path, trust_remote_code=source.trust_remote_code, **place.options())
     except Exception as error:  # transformers raises many kinds for an unreadable folder
         problem = Problem(path, _first_line(error), "a tokenizer that transformers can load", "Set model.tokenizer.")
         raise ModelError("The tokenizer cannot be loaded", [problem]) from error
@@ -253,48 +254,61 @@ def _fresh_network(source: ModelSource) -> Any:
 
 def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any, dict[str, Any]]:
     path = str(source.path)
-    options = {"trust_remote_code": source.trust_remote_code, **_hub_options(path, source.revision)}
+    place = _located(path, source.revision)
+    options = {"trust_remote_code": source.trust_remote_code, **place.options()}
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path, **options)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(place.path, **options)
         # A language model's folder says two labels by default; a classifier's says its own, and is checked.
         if not any("SequenceClassification" in name for name in config.architectures or []):
             config.num_labels = 1
         network, info = AutoModelForSequenceClassification.from_pretrained(
-            path, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **options
+            place.path, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **options
         )
     except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
         problem = Problem(
             path, _first_line(error), "a checkpoint of a causal or encoder model that transformers can load"
         )
         raise ModelError("The model cannot be loaded", [problem]) from error
+    network.config._commit_hash = place.commit
     return network, info
 
 
-def _hub_options(path: str, revision: str | None) -> dict[str, Any]:
-    """How transformers is to find `path`: a folder as it is, a hub id at one commit or from the cache.
+class _Located(NamedTuple):
+    """Where transformers is to look: a folder, or a hub id; and the commit, unless it is a folder of the user's."""
 
-    One question before any download: transformers itself repeats every request for most of a minute where there is
-    no network, and reports an unknown name as a missing file.
+    path: str
+    commit: str | None
+
+    def options(self) -> dict[str, str]:
+        """Further arguments of `from_pretrained`."""
+        return {} if self.commit is None or Path(self.path).is_dir() else {"revision": self.commit}
+
+
+def _located(path: str, revision: str | None) -> _Located:
+    """Find a folder, or ask the hub one question: transformers itself repeats every request for most of a minute
+    where there is no network, and reports an unknown name as a missing file.
 
     Raises:
         ModelError: neither a folder nor a hub id, or a hub id that is unknown or out of reach and not in the cache.
     """
     folder = Path(path)
-    if folder.is_dir():
-        return {}
+    if path and folder.is_dir():
+        return _Located(path, None)
     if not path or folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
         problem = Problem(
             path or "model.path", "no such folder", "a folder, or a hub id like owner/name", "Check the path."
         )
         raise ModelError("The model cannot be loaded", [problem])
     try:
-        return {"revision": HfApi().model_info(path, revision=revision, timeout=HUB_SECONDS).sha}
+        return _Located(path, HfApi().model_info(path, revision=revision, timeout=HUB_SECONDS).sha)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         problem = Problem(path, _first_line(error), "a folder here, or a model on the hub", "Check the name.")
         raise ModelError("The model cannot be loaded", [problem]) from error
     except Exception as error:  # no network, in the words of whichever HTTP library is below
-        if isinstance(try_to_load_from_cache(path, "config.json", revision=revision), str):
-            return {"revision": revision, "local_files_only": True}
+        cached = try_to_load_from_cache(path, "config.json", revision=revision)
+        if isinstance(cached, str):
+            # The cache has a folder per commit, named by it.
+            return _Located(str(Path(cached).parent), Path(cached).parent.name)
         found = f"no such folder here, and the hub is out of reach ({_first_line(error)})"
         problem = Problem(path, found, "a folder, or a hub id that is in the cache", "Check the path or the network.")
         raise ModelError("The model cannot be loaded", [problem]) from error
@@ -404,9 +418,9 @@ def _saved_encoding(path: str, revision: str | None) -> Encoding | None:
     Raises:
         ModelError: unreadable ones, or those of another version.
     """
-    options = _hub_options(path, revision)
+    place = _located(path, revision)
     # A folder or a hub id: a model of ours keeps its rules wherever it is uploaded.
-    sidecar = cached_file(path, SIDECAR, _raise_exceptions_for_missing_entries=False, **options)
+    sidecar = cached_file(place.path, SIDECAR, _raise_exceptions_for_missing_entries=False, **place.options())
     if sidecar is None:
         return None
     try:

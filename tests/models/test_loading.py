@@ -1,0 +1,391 @@
+"""Model folders that load, and the many that do not: each says in one ModelError what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_models import FLAT_SHAPES, SHAPES, network_of, reward_model_of, word_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rewardlab.config import Config
+from rewardlab.data.tokenize import Encoding
+from rewardlab.errors import ConfigError, ModelError
+from rewardlab.models import loading
+from rewardlab.models.loading import (
+    LoRA,
+    ModelSource,
+    load_reward_model,
+    load_tokenizer,
+    longest_input,
+    new_reward_model,
+    save_reward_model,
+    torch_device,
+    torch_dtype,
+)
+from rewardlab.models.reward import RewardModel, grouped
+from rewardlab.records import Prompt
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small saved reward model."""
+    save_reward_model(reward_model_of("llama", "shared"), tmp_path / "model", card="# card")
+    return tmp_path / "model"
+
+
+def foreign(network: Any, folder: Path, **tokenizer: Any) -> Path:
+    """What a user of plain transformers leaves behind."""
+    network.save_pretrained(folder)
+    word_tokenizer(**tokenizer).save_pretrained(folder)
+    return folder
+
+
+def reward(model: RewardModel, prompt: str = "w1 ", completion: str = "w2 w3") -> float:
+    with torch.no_grad():
+        return model([grouped(model.encode([Prompt.of_text(prompt)], [[completion]])[0])]).item()
+
+
+# --- what loads ----------------------------------------------------------------------------------------------------
+
+
+def test_a_foreign_folder_is_read_as_it_is(tmp_path: Path) -> None:
+    network = network_of("gpt2")
+    model = load_reward_model(foreign(network, tmp_path / "model"))
+    assert (model.layout, model.training) == ("shared", False)
+    assert model.encoding == Encoding(max_tokens=128, append_eos=False)
+    ids = torch.tensor([word_tokenizer()("w1 w2 w3")["input_ids"]])
+    assert reward(model) == pytest.approx(network(input_ids=ids).logits.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("missing", [{"pad_token": None}, {"pad_token": None, "eos_token": None, "unk_token": None}])
+def test_a_foreign_folder_without_a_pad_token(missing: dict[str, None], tmp_path: Path) -> None:
+    network = network_of("llama")
+    path = foreign(network, tmp_path / "model", **missing)
+    for layout in ("auto", "flat"):
+        model = load_reward_model(path, layout=layout)
+        with torch.no_grad():
+            encoded = model.encode([Prompt.of_text("w1 ")], [["w2 w3", "w4", "w5 w6 w7"]])[0]
+            together = model([grouped(encoded)])
+            expected = [network(input_ids=torch.tensor([one.ids])).logits.item() for one in encoded]
+        assert together.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["mistral", "bloom", "bert"])
+def test_a_backbone_that_cannot_share_prefixes_says_so(
+    shape: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = foreign(network_of(shape), tmp_path / "model")
+    with caplog.at_level(logging.WARNING, logger="rewardlab"):
+        model = load_reward_model(path, encoding=Encoding(max_tokens=100))
+    assert model.layout == "flat"
+    assert model.fallback.startswith(FLAT_SHAPES[shape]["model_type"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"flat layout instead of shared prefixes: {model.fallback}"
+    ]
+
+
+def test_flat_when_asked_for_is_no_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="rewardlab"):
+        model = load_reward_model(folder, layout="flat")
+    assert (model.layout, model.fallback, caplog.records) == ("flat", "it was asked for", [])
+
+
+def test_dropout_means_flat(folder: Path) -> None:
+    source = ModelSource(path=str(folder))
+    assert new_reward_model(source, Encoding(max_tokens=64), seed=0).layout == "shared"
+    for options in ({"dropout": 0.1}, {"lora": LoRA(r=2, dropout=0.1)}):
+        model = new_reward_model(source, Encoding(max_tokens=64), seed=0, **options)
+        assert (model.layout, "dropout" in model.fallback) == ("flat", True)
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "bert", "opt", "llama"])
+def test_dropout_is_what_was_asked_for_everywhere(shape: str, tmp_path: Path) -> None:
+    """The checkpoint's own dropout is not kept: two passes of a training model are equal at 0 and differ at .5."""
+    path = foreign(network_of(shape), tmp_path / "model")
+    for dropout in (0.0, 0.5):
+        model = new_reward_model(ModelSource(path=str(path)), Encoding(max_tokens=64), seed=0, dropout=dropout).train()
+        assert (reward(model) == reward(model)) == (dropout == 0)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_precision(folder: Path, precision: Any, dtype: torch.dtype) -> None:
+    model = load_reward_model(folder, precision=precision)
+    assert {weight.dtype for weight in model.parameters()} == {dtype}
+    assert reward(model) == pytest.approx(reward(load_reward_model(folder)), abs=0.05)
+    assert torch_dtype("float16") == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "longest"),
+    [
+        ("gpt2", {"n_positions": 50, "n_embd": 8, "n_head": 2, "n_layer": 1}, 50),
+        ("opt", {"hidden_size": 8, "word_embed_proj_dim": 8, "ffn_dim": 8}, 50),
+        ("bert", {"hidden_size": 8, "intermediate_size": 8}, 50),
+        ("roberta", {"hidden_size": 8, "intermediate_size": 8, "max_position_embeddings": 52}, 50),
+        ("llama", {"hidden_size": 8, "intermediate_size": 8}, None),
+    ],
+)
+def test_the_longest_input_is_really_the_longest(model_type: str, fields: dict[str, Any], longest: int | None) -> None:
+    common = {"vocab_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 50}
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    config = AutoConfig.for_model(model_type, num_labels=1, **(common | ids | fields))
+    network = AutoModelForSequenceClassification.from_config(config).eval()
+    assert longest_input(network) == longest
+    if longest is not None:
+        with torch.no_grad():
+            network(input_ids=torch.full((1, longest), 3))
+            with pytest.raises((IndexError, RuntimeError)):
+                network(input_ids=torch.full((1, longest + 1), 3))
+
+
+def test_sequences_longer_than_the_table_of_positions_are_refused(tmp_path: Path) -> None:
+    path = foreign(network_of("gpt2"), tmp_path / "model")
+    with pytest.raises(ModelError, match="at most 128"):
+        new_reward_model(ModelSource(path=str(path)), Encoding(max_tokens=129), seed=0)
+    with pytest.raises(ModelError, match="at most 128"):
+        load_reward_model(path, encoding=Encoding(max_tokens=1024))
+
+
+# --- what does not -------------------------------------------------------------------------------------------------
+
+
+def edit_config(**changes: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value != "-"}))
+
+    return edit
+
+
+def edit_weights(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return edit
+
+
+def truncate(name: str, size: int) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+    return cut
+
+
+def write(name: str, text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_text(text) and None
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def only_a_pickle(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def without(weights: dict[str, torch.Tensor], name: str) -> None:
+    del weights[name]
+
+
+def another_width(weights: dict[str, torch.Tensor]) -> None:
+    weights["score.weight"] = torch.zeros(3, 32)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no weights": (remove("model.safetensors"), "model.safetensors"),
+    "truncated weights": (truncate("model.safetensors", 5000), "cannot be loaded"),
+    "empty weights": (truncate("model.safetensors", 0), "cannot be loaded"),
+    "weights that are text": (write("model.safetensors", "hello " * 100), "cannot be loaded"),
+    "only a pickle": (only_a_pickle, "model.safetensors"),
+    "no configuration": (remove("config.json"), "cannot be loaded"),
+    "truncated configuration": (truncate("config.json", 100), "cannot be loaded"),
+    "a list as configuration": (write("config.json", "[1, 2]"), "cannot be loaded"),
+    "an empty configuration": (write("config.json", "{}"), "cannot be loaded"),
+    "bytes as configuration": (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe\x00") and None, "loaded"),
+    "unknown architecture": (edit_config(model_type="nonesuch"), "nonesuch"),
+    "negative size": (edit_config(hidden_size=-4), "cannot be loaded"),
+    "text for a size": (edit_config(hidden_size="wide"), "cannot be loaded"),
+    "another size": (edit_config(hidden_size=64), "cannot be"),
+    "no head": (edit_weights(lambda weights: without(weights, "score.weight")), "no trained head"),
+    "a head of another width": (edit_weights(another_width), "cannot be"),
+    "no layer": (edit_weights(lambda weights: without(weights, "model.layers.1.mlp.up_proj.weight")), "up_proj"),
+    "two labels": (
+        edit_config(id2label={"0": "A", "1": "B"}, label2id={"A": 0, "B": 1}, num_labels="-"),
+        "2 labels|be",
+    ),
+    "no tokenizer": (remove("tokenizer.json"), "tokenizer"),
+    "truncated tokenizer": (truncate("tokenizer.json", 300), "tokenizer"),
+    "rules that are text": (write("rewardlab.json", "hello"), "rewardlab.json"),
+    "rules without rules": (write("rewardlab.json", "{}"), "rewardlab.json"),
+    "rules that are a list": (write("rewardlab.json", "[]"), "rewardlab.json"),
+    "rules of a later version": (write("rewardlab.json", '{"format": 2, "encoding": {}}'), "format 2"),
+    "unknown rules": (write("rewardlab.json", '{"format": 1, "encoding": {"max_tokns": 9}}'), "rewardlab.json"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_folder_is_one_clear_error(name: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    break_it, expected = BROKEN[name]
+    break_it(folder)
+    with pytest.raises(ModelError, match=expected) as caught:
+        load_reward_model(folder)
+    assert str(folder) in str(caught.value)
+    assert caught.value.problems
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_all_that_is_wrong_with_the_weights_comes_at_once(folder: Path) -> None:
+    def both(weights: dict[str, torch.Tensor]) -> None:
+        del weights["score.weight"], weights["model.norm.weight"]
+
+    edit_weights(both)(folder)
+    with pytest.raises(ModelError) as caught:
+        load_reward_model(folder)
+    assert len(caught.value.problems) == 2
+
+
+def test_a_language_model_is_no_reward_model_but_a_backbone(tmp_path: Path) -> None:
+    fields = dict(SHAPES["llama"])
+    language_model = AutoModelForCausalLM.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+    path = foreign(language_model, tmp_path / "model")
+    with pytest.raises(ModelError, match="no trained head") as caught:
+        load_reward_model(path)
+    assert "rewardlab train reward" in str(caught.value)
+
+    model = new_reward_model(ModelSource(path=str(path)), Encoding(max_tokens=64), seed=0)
+    assert torch.equal(model.network.model.norm.weight, language_model.model.norm.weight)
+    assert model.network.config.num_labels == 1
+
+
+def test_the_real_language_model_as_a_backbone(shared: Path) -> None:
+    source = ModelSource(path=str(shared / "models" / "stories260k"))
+    with pytest.raises(ModelError, match="no trained head"):
+        load_reward_model(shared / "models" / "stories260k")
+    model = new_reward_model(source, Encoding(max_tokens=512), seed=0)
+    assert (model.layout, model.fallback) == ("shared", "")
+
+
+@pytest.mark.parametrize("path", ["", "/no/such/folder", "./model", "../model", "a/b/c"])
+def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "HfApi", None)
+    with pytest.raises(ModelError, match="no such folder"):
+        load_tokenizer(path, ModelSource(path=path))
+
+
+@pytest.mark.parametrize(
+    "shape", [{"model_type": "nonesuch"}, {"model_type": "llama", "hidden_size": -1}, {"model_type": "t5x", "a": 1}]
+)
+def test_an_impossible_shape(shape: dict[str, Any], tmp_path: Path) -> None:
+    word_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"model\.shape"):
+        new_reward_model(ModelSource(shape=shape, tokenizer=str(tmp_path)), Encoding(), seed=0)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"path": "a", "shape": {"model_type": "llama"}}, {"shape": {}}, {"shape": {"model_type": "llama"}}]
+)
+def test_a_source_is_a_path_or_a_shape_with_a_tokenizer(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ModelSource.build(values)
+
+
+def test_a_device_that_is_not_there() -> None:
+    assert torch_device("cpu") == "cpu"
+    assert torch_device("auto") in ("cpu", "cuda", "mps")
+    with pytest.raises(ModelError, match="abacus"):
+        torch_device("abacus")
+
+
+# --- the hub -------------------------------------------------------------------------------------------------------
+
+
+class Hub:
+    """Answers like the hub's client, and counts the questions."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, str | None]] = []
+
+    def __call__(self) -> Hub:
+        return self
+
+    def model_info(self, name: str, *, revision: str | None, timeout: float) -> Any:
+        self.asked.append((name, revision))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return SimpleNamespace(sha=self.answer)
+
+
+def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """transformers would repeat each request five times; there is one question, and no download after it."""
+    hub = Hub(ConnectionError("no route to host"))
+    monkeypatch.setattr(loading, "HfApi", hub)
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", None)
+    with pytest.raises(ModelError, match=r"out of reach.*no route to host"):
+        load_reward_model("some-owner/some-model", revision="v1")
+    assert hub.asked == [("some-owner/some-model", "v1")]
+
+
+def test_the_real_client_without_a_network_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its retries sleep in between; nothing here may."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("slept")
+
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(time, "sleep", refuse)
+    with pytest.raises(ModelError, match="some-owner/some-model"):
+        load_reward_model("some-owner/some-model")
+
+
+@pytest.fixture
+def cached(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The saved model as a hub id whose commit `c0ffee` is in the cache; the hub itself cannot be reached."""
+    commit = "c0ffee" + "0" * 34
+    repository = tmp_path / "cache" / "models--some-owner--some-model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    folder.rename(repository / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "HfApi", Hub(ConnectionError("no route")))
+    return "some-owner/some-model"
+
+
+def test_the_cache_serves_where_the_hub_is_out_of_reach(cached: str) -> None:
+    """A hub id behaves like the folder it was uploaded from: rules included."""
+    model = load_reward_model(cached)
+    assert model.encoding == Encoding(max_tokens=128)
+    assert reward(model) == reward(reward_model_of("llama", "shared"))
+    with pytest.raises(ModelError, match="out of reach"):
+        load_reward_model(cached, revision="v2")
+
+
+def test_everything_is_read_from_one_commit(cached: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `main` was when it was asked for, even if it moves before the last file is there."""
+    commit = "c0ffee" + "0" * 34
+    hub = Hub(commit)
+    monkeypatch.setattr(loading, "HfApi", hub)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    model = load_reward_model(cached, revision="main")
+    assert hub.asked[0] == (cached, "main")
+    assert set(hub.asked[1:]) == {(cached, commit)}
+    assert reward(model) == reward(reward_model_of("llama", "shared"))
+
+
+def test_configurations_have_help_for_every_field() -> None:
+    for config in (ModelSource, LoRA):
+        assert issubclass(config, Config)
+        assert all(field.description for field in config.model_fields.values())
