@@ -20,10 +20,10 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from rewardlab.errors import ConfigError, Problem
@@ -36,6 +36,7 @@ _PYDANTIC_FRAME = re.compile(r"^(?:Value error, |\w+ should (?:be|have) )| after
 _SHAPES = {
     "list_type": ("a list", "Write [a, b]."),
     "tuple_type": ("a list", "Write [a, b]."),
+    "model_type": ("a mapping of its fields", "`--help` lists them."),
     "dict_type": ("a mapping of names to values", "Write {{name: value}}, or --{name}.NAME VALUE on the command line."),
 }
 """What pydantic calls by Python's names, and how it is written: type of error → (expected, remedy)."""
@@ -55,6 +56,14 @@ class Config(BaseModel):
         coerce_numbers_to_str=True,
         protected_namespaces=(),
     )
+
+    text_field: ClassVar[str] = ""
+    """The field that a text in place of the whole configuration stands for; none by default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {cls.text_field: value} if cls.text_field and isinstance(value, str) else value
 
     @classmethod
     def build(
@@ -84,7 +93,7 @@ class Config(BaseModel):
             merged = merge(merged, read_yaml(file, problems, places))
         for name, text in flags:
             key = tuple(name.split("."))
-            _set(merged, key, _flag_value(text, _annotation(cls, key)), problems)
+            _set(cls, merged, key, _flag_value(text, _annotation(cls, key)), problems)
             places[key] = f"--{name}"
         return cls._validated(merged, problems, places)
 
@@ -253,9 +262,9 @@ def _is_text(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, str | Path)
 
 
-def _set(target: dict[str, Any], key: Key, value: Any, problems: list[Problem]) -> None:
+def _set(cls: type[Config], target: dict[str, Any], key: Key, value: Any, problems: list[Problem]) -> None:
     for depth, parent in enumerate(key[:-1], start=1):
-        inner = target.get(parent)
+        inner = _opened(target.get(parent), _annotation(cls, key[:depth]))
         if inner is not None and not isinstance(inner, Mapping):
             where = ".".join(key[:depth])
             problems.append(Problem(f"--{'.'.join(key)}", f"{where} set to {inner!r}", f"{where} to be a mapping"))
@@ -263,6 +272,16 @@ def _set(target: dict[str, Any], key: Key, value: Any, problems: list[Problem]) 
         target[parent] = dict(inner or {})
         target = target[parent]
     target[key[-1]] = value
+
+
+def _opened(value: Any, annotation: Any) -> Any:
+    """A value that a flag is about to set a field of: a text as the configuration that it stands for."""
+    if get_origin(annotation) is list and isinstance(value, list) and len(value) == 1:
+        value, annotation = value[0], get_args(annotation)[0]
+    for kind in _alternatives(annotation):
+        if isinstance(value, str) and isinstance(kind, type) and issubclass(kind, Config) and kind.text_field:
+            return {kind.text_field: value}
+    return value
 
 
 def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Problem:

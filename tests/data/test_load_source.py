@@ -44,6 +44,9 @@ def test_a_path_stands_for_a_source_and_one_source_for_a_list() -> None:
     typed = Reading.build(flags=[("data", "a.jsonl"), ("named.val", "a.jsonl"), ("named.test.path", "0123")])
     assert (typed.data, typed.named) == ([one], {"val": one, "test": DataSource(path="0123")})
     assert Reading.build(flags=[("data.path", "a.jsonl")]).data == [one]
+    more = [("data", "a.jsonl"), ("data.limit", "3"), ("named.val", "a.jsonl"), ("named.val.limit", "3")]
+    limited = DataSource(path="a.jsonl", limit=3)
+    assert Reading.build(flags=more) == Reading(data=limited, named={"val": limited})
     with pytest.raises(ConfigError, match="data: found \\[\\]; expected at least 1 item"):
         Reading.build({"data": []})
     with pytest.raises(ConfigError, match=r"--named: found 'a\.jsonl'; expected a mapping of names to values\. Write"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from rewardlab.config import Config
 from rewardlab.data.files import FileRows, is_hub_id, read_hub, read_path
@@ -17,6 +17,8 @@ AUTO = "auto"
 
 class DataSource(Config):
     """One source of rows and how to read it; its path alone stands for a source with that path."""
+
+    text_field: ClassVar[str] = "path"
 
     path: str
     """A file, a folder of data files, a `datasets` folder, or a hub id (owner/name)."""
@@ -36,11 +38,6 @@ class DataSource(Config):
     """Cut white space off both ends of every completion, so that it cannot tell the sides apart."""
     limit: int | None = Field(default=None, ge=1)
     """Read only the first so many rows."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
 
 
 def _in_list(value: Any) -> Any:

@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -48,8 +48,9 @@ class ModelSource(Config):
     """Where a model's weights come from: a checkpoint (folder or hub id), or a shape with random weights."""
 
     text_field: ClassVar[str] = "path"
+
     path: str | None = None
-    """Folder or hub id of a checkpoint."""
+    """Folder or hub id of a checkpoint; `--model X` says the same."""
 
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -112,10 +113,10 @@ def new_reward_model(
     Raises:
         ModelError: unreadable folder, missing backbone weights, unusable tokenizer.
     """
-    tokenizer = load_tokenizer(source.tokenizer or source.path or "", source)
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         network = _fresh_network(source)
+        tokenizer = load_tokenizer(source.tokenizer or source.path or "", source)
         prepare_padding(tokenizer, network)
     _check_length(source.path or "model.shape", network, encoding)
     _set_dropout(network, dropout)
@@ -155,9 +156,9 @@ def load_reward_model(
     # One commit for tokenizer, weights and rules, even when the hub gets another while they are read.
     revision = _located(str(path), revision).commit
     source = ModelSource(path=str(path), revision=revision, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer(str(path), source)
     with quiet_transformers():
         network, info = _from_pretrained(source, torch_dtype(precision))
+    tokenizer = load_tokenizer(str(path), source)
     _check_weights(str(path), network, info, fresh_head=False)
     rules = encoding or _saved_encoding(str(path), revision) or _foreign_encoding(network, tokenizer)
     _check_length(str(path), network, rules)
@@ -262,7 +263,14 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any
         if not any("SequenceClassification" in name for name in config.architectures or []):
             config.num_labels = 1
         network, info = AutoModelForSequenceClassification.from_pretrained(
-            place.path, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **options
+            place.path,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            use_safetensors=True,
+            # `_check_weights` says which; transformers would say so in a report of its own.
+            ignore_mismatched_sizes=True,
+            **options,
         )
     except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
         problem = Problem(
@@ -316,9 +324,11 @@ def _located(path: str, revision: str | None) -> _Located:
 
 def _check_weights(path: str, network: Any, info: dict[str, Any], *, fresh_head: bool) -> None:
     """Missing backbone weights are always wrong; a missing head only where a trained one is expected."""
-    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info.get("mismatched_keys", ()))
-    head = [key for key in missing if _is_head(key)]
-    backbone = [key for key in missing if not _is_head(key)]
+    unusable = {key: key for key in info["missing_keys"]}
+    for key, found, expected in info["mismatched_keys"]:
+        unusable[key] = f"{key} (shape {list(found)} instead of {list(expected)})"
+    head = [unusable[key] for key in sorted(unusable) if _is_head(key)]
+    backbone = [unusable[key] for key in sorted(unusable) if not _is_head(key)]
     problems = []
     if backbone:
         problems.append(
@@ -430,9 +440,9 @@ def _saved_encoding(path: str, revision: str | None) -> Encoding | None:
         return Encoding.build(values["encoding"])
     except (InputError, KeyError, TypeError, ValueError) as error:
         expected = f'{{"format": {SIDECAR_FORMAT}, "encoding": {{...}}}} as rewardlab writes it'
-        problem = Problem(
-            f"{path}/{SIDECAR}", _first_line(error), expected, "Give the rules with --encoding, or save it again."
-        )
+        found = "; ".join(map(str, error.problems)) if isinstance(error, InputError) else _first_line(error)
+        remedy = "Give the rules with --encoding, or save the model again."
+        problem = Problem(f"{path}/{SIDECAR}", found, expected, remedy)
         raise ModelError("The model's rules for text cannot be read", [problem]) from error
 
 
