@@ -217,9 +217,9 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown architecture": (edit_config(model_type="nonesuch"), "nonesuch"),
     "negative size": (edit_config(hidden_size=-4), "cannot be loaded"),
     "text for a size": (edit_config(hidden_size="wide"), "cannot be loaded"),
-    "another size": (edit_config(hidden_size=64), "cannot be"),
+    "another size": (edit_config(hidden_size=64), r"\[100, 32\] instead of \[100, 64\]"),
     "no head": (edit_weights(lambda weights: without(weights, "score.weight")), "no trained head"),
-    "a head of another width": (edit_weights(another_width), "cannot be"),
+    "a head of another width": (edit_weights(another_width), r"no trained head.*\[3, 32\] instead of \[1, 32\]"),
     "no layer": (edit_weights(lambda weights: without(weights, "model.layers.1.mlp.up_proj.weight")), "up_proj"),
     "two labels": (
         edit_config(id2label={"0": "A", "1": "B"}, label2id={"A": 0, "B": 1}, num_labels="-"),
