@@ -141,6 +141,20 @@ def test_killed_inside_a_save_and_around_it(
     assert_equal(resumed(tokenizer, tmp_path), uninterrupted)
 
 
+def test_the_bar_begins_where_it_was(tokenizer: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make(tokenizer, tmp_path)
+    run._clip_grad_norm = on_call(run._clip_grad_norm, 6, kill)  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        run_training(run, resume=False)
+    capfd.readouterr()
+    run_training(make(tokenizer, tmp_path), resume=True)
+    bars = [bar for bar in capfd.readouterr().err.split("\r") if bar]
+    assert f" 4/{STEPS} [00:00<?" in bars[0]
+    assert f" {STEPS}/{STEPS} " in bars[-1]
+    assert "step/s" in bars[-1]
+    assert "pairs/s=" in bars[-1]
+
+
 def test_killed_again_and_again(tokenizer: Path, tmp_path: Path, uninterrupted: Outcome) -> None:
     for attempt in range(20):
         run = make(tokenizer, tmp_path)

@@ -158,7 +158,7 @@ def test_adapters_leave_the_backbone_alone(tokenizer: Path, tmp_path: Path, file
     ids=["bf16", "bf16 recomputed small", "dropout", "lora bf16 recomputed", "flat"],
 )
 def test_settings_go_together(tokenizer: Path, tmp_path: Path, files: dict[str, str], changes: dict[str, Any]) -> None:
-    result, folder = trained(settings(tokenizer, files, epochs=2, **changes), tmp_path)
+    result, folder = trained(settings(tokenizer, files, epochs=2, limit=40, **changes), tmp_path)
     assert lines_of(folder, "train")[-1]["loss"] < lines_of(folder, "train")[0]["loss"]
     flat = "dropout" in changes or changes.get("layout") == "flat"
     assert result.summary["layout"] == ("flat" if flat else "shared")

@@ -82,7 +82,8 @@ class RewardTraining(Config):
     """Records (pairs) per optimiser step."""
 
     token_budget: int | None = Field(None, ge=64)
-    """Tokens per micro-batch; bounds memory, changes no result. Default: 1,024 on a CPU, 16,384 elsewhere."""
+    """Tokens per micro-batch (one record alone: twice that); bounds memory, changes no result. Default: 1,024 on a CPU,
+    16,384 elsewhere."""
 
     learning_rate: float = Field(1e-5, gt=0)
     """Peak learning rate."""
@@ -373,7 +374,17 @@ def _card(config: RewardTraining, summary: dict[str, Any], described: list[str])
     }
     settings = config.model_dump(
         mode="json",
-        include={"epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "precision", "seed", "lora"},
+        include={
+            "objective",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "schedule",
+            "weight_decay",
+            "precision",
+            "seed",
+            "lora",
+        },
     )
     encoding = config.encoding
     notes = [

@@ -36,6 +36,8 @@ WEIGHTS = "trained.safetensors"
 LAYOUT_STATE = "layout.json"
 TRAINER_STATE = "trainer_state.json"
 SMALLEST_BUDGET = 64
+SPLIT_AT = 2
+"""Budgets that a group may take alone before it is split, which costs a second forward pass and prefix."""
 
 Result = TypeVar("Result")
 
@@ -115,6 +117,8 @@ class GroupTrainer(Trainer):
         self.run_log = log
         self._step_began = time.monotonic()
         self._step_examples = 0
+        # One device: over several, Trainer would cut the list of groups in pieces (DataParallel).
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         # Trainer only checks that there is an evaluation set: `evaluate` is ours.
         super().__init__(model=model, args=arguments, train_dataset=plan, eval_dataset=plan)
         self.remove_callback(PrinterCallback)  # the history and the bar say it better
@@ -156,7 +160,7 @@ class GroupTrainer(Trainer):
         return total
 
     def _split_step(self, model: Any, example: Example, parts: Sequence[Group], examples: int) -> Tensor:
-        """A group larger than the budget: rewards without gradient, dL/dr of every branch, then part by part.
+        """A group too large for a micro-batch: rewards without gradient, dL/dr of every branch, then part by part.
 
         Exact for every loss of the rewards, since dL/dw = sum over branches of dL/dr dr/dw. Both passes over a part
         see the same draws of dropout.
@@ -196,11 +200,11 @@ class GroupTrainer(Trainer):
         return ([examples[index] for index in indices] for indices in batches)
 
     def _parts(self, batch: Sequence[Example]) -> list[Group]:
-        """The one group of a micro-batch in parts that fit the budget; empty where there is nothing to split."""
-        group = batch[0].group
-        if len(batch) > 1 or cost([group], shared=self._shared) <= self.budget:
+        """The one group of a micro-batch in parts, where it is too large for one; else empty."""
+        group, limit = batch[0].group, SPLIT_AT * self.budget
+        if len(batch) > 1 or cost([group], shared=self._shared) <= limit:
             return []
-        return [group.part(branches) for branches in split(group, self.budget, shared=self._shared)]
+        return [group.part(branches) for branches in split(group, limit, shared=self._shared)]
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """The result of `work`, which begins anew with half the budget whenever memory runs out."""
