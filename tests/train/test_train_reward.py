@@ -234,6 +234,11 @@ def test_evaluation_sets_have_names_and_the_first_one_chooses(
     assert result.summary["counts"]["same"]["used"] == 10
 
 
+def test_no_evaluation_set_is_called_train(tokenizer: Path, files: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="another name than train"):
+        settings(tokenizer, files, validation={"train": {"path": files["val"]}})
+
+
 def test_a_share_of_the_conversations_is_held_out(tokenizer: Path, files: dict[str, str]) -> None:
     config = settings(tokenizer, files, validation={}, validation_share=0.25)
     training, named, _ = reward._records(config)

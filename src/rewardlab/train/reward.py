@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from transformers import AutoModelForSequenceClassification, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
@@ -128,7 +128,14 @@ class RewardTraining(Config):
     """cpu, cuda, mps or auto."""
 
     seed: int = 0
-    """Of new weights and of the order of the data."""
+    """Of new weights, of the order of the data and of dropout."""
+
+    @field_validator("validation")
+    @classmethod
+    def _not_train(cls, value: dict[str, DataSource]) -> dict[str, DataSource]:
+        if "train" in value:
+            raise ValueError("expected another name than train, which stands for the training data in every table")
+        return value
 
 
 @dataclass(frozen=True)
