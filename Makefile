@@ -36,5 +36,20 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+PEERS := .venv-peers
+PEERS_PIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-peers.txt
+
+$(PEERS)/.ready: pyproject.toml constraints.txt constraints-peers.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS_PIP) torch
+	$(PEERS_PIP) --editable . trl statsmodels scikit-learn datasets pytest pytest-timeout beartype
+	touch $@
+
+test-peers: $(PEERS)/.ready
+	$(PEERS)/bin/python -m pytest -m peers tests/peers
+
+bench: $(PEERS)/.ready
+	$(PEERS)/bin/python -m benchmarks $(ARGUMENTS)
+
 clean:
 	rm -rf $(VENV) .venv-peers build dist site

@@ -1,0 +1,175 @@
+"""What all parts share: sizes, the model, the pairs, and the processes in which peers and we run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+PAIRS_PER_STEP = 16
+MAX_TOKENS = 1024
+
+SIDES = ("chosen", "rejected")
+
+Row = dict[str, str]
+"""A pair as texts: prompt, chosen, rejected."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the work is.
+
+    Attributes:
+        shape: the Llama shape: hidden, inner, layers, heads.
+        vocabulary: entries of the BPE vocabulary.
+        sources: pairs that the vocabulary is learned from and rows are drawn from.
+        steps: optimiser steps that are timed in a round; one more goes before them to warm up.
+        scored: pairs that are scored in a round.
+    """
+
+    shape: tuple[int, int, int, int] = (512, 1376, 8, 8)
+    vocabulary: int = 16_000
+    sources: int | None = None
+    steps: int = 6
+    scored: int = 150
+
+    @property
+    def trained(self) -> int:
+        """Pairs in a round of training, the warm-up step included."""
+        return (self.steps + 1) * PAIRS_PER_STEP
+
+
+QUICK = Sizes(shape=(64, 128, 2, 2), vocabulary=1_000, sources=300, steps=1, scored=8)
+
+
+def prepare(data: Path, folder: Path, sizes: Sizes) -> None:
+    """Write tokenizer, randomly initialised model and text pairs of at most `MAX_TOKENS` into `folder`, once."""
+    import numpy as np
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    from rewardlab.data.load import DataSource, load
+    from rewardlab.data.render import plain_text, render
+    from rewardlab.models.tiny import train_tokenizer
+    from rewardlab.records import Pair
+    from rewardlab.store.files import write_jsonl
+
+    if (folder / "pairs.jsonl").is_file():
+        return
+    records = load(DataSource(path=str(data), adapter="hh-rlhf", split="all")).records
+    pairs = [record for record in records if isinstance(record, Pair)]
+    order = np.random.default_rng(0).permutation(len(pairs))[: sizes.sources]
+    rows = []
+    for pair in (pairs[index] for index in order):
+        prompt = plain_text(pair.prompt)
+        sides = (render(pair.prompt, text).text.removeprefix(prompt) for text in pair.completions)
+        rows.append(dict(zip(("prompt", "chosen", "rejected"), (prompt, *sides), strict=True)))
+    tokenizer = train_tokenizer((row["prompt"] + row[side] for row in rows for side in SIDES), sizes.vocabulary)
+    hidden, inner, layers, heads = sizes.shape
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=2 * MAX_TOKENS,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        num_labels=1,
+    )
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    lengths = {side: tokenizer([row["prompt"] + row[side] for row in rows])["input_ids"] for side in SIDES}
+    # One more token for the EOS of training.
+    kept = [row for i, row in enumerate(rows) if all(len(lengths[side][i]) < MAX_TOKENS for side in SIDES)]
+    write_jsonl(folder / "pairs.jsonl", kept)
+
+
+def rows(folder: Path, start: int, count: int) -> list[Row]:
+    """Pairs `start` to `start + count` of the fixed random order; begins again at its end."""
+    lines = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(lines[index % len(lines)]) for index in range(start, start + count)]
+
+
+def groups(folder: Path, pairs: Sequence[Row]) -> list[Any]:
+    """The pairs as token groups, EOS appended: what both sides train on."""
+    from transformers import AutoTokenizer
+
+    from rewardlab.data.tokenize import Encoder, Encoding
+    from rewardlab.models.reward import grouped
+    from rewardlab.records import Prompt
+
+    encoder = Encoder(AutoTokenizer.from_pretrained(folder / "model"), Encoding(max_tokens=MAX_TOKENS))
+    prompts = [Prompt.of_text(row["prompt"]) for row in pairs]
+    return [grouped(encoded) for encoded in encoder.encode(prompts, [[row[side] for side in SIDES] for row in pairs])]
+
+
+class Worker:
+    """A process of its own: what one side does to allocator, caches or patches never reaches the other.
+
+    Args:
+        log: file that gets the process's standard error.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_enter, initargs=(str(log),))
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)` over there."""
+        return self._pool.submit(function, *arguments).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
+
+def _enter(log: str) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+
+@contextlib.contextmanager
+def stopwatch() -> Iterator[list[float]]:
+    """Times at the ends of the optimiser steps of every transformers Trainer that is made inside."""
+    from transformers import TrainerCallback
+    from transformers.trainer import DEFAULT_CALLBACKS
+
+    marks: list[float] = []
+
+    class Stopwatch(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            marks.append(time.perf_counter())
+
+    DEFAULT_CALLBACKS.append(Stopwatch)
+    try:
+        yield marks
+    finally:
+        DEFAULT_CALLBACKS.remove(Stopwatch)
+
+
+def backbone_parameters(folder: Path) -> int:
+    """Parameters of the model without its embeddings."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model" / "model.safetensors", framework="pt") as weights:
+        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118  # not a dict
+    return sum(math.prod(shape) for name, shape in shapes.items() if "embed" not in name)
+
+
+def peak_mebibytes() -> int:
+    """Largest resident memory that this process has had."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) // 1024
+    raise OSError("the kernel reports no VmHWM")

@@ -1,0 +1,44 @@
+"""The benchmark harness, on toy sizes: both sides do the same work and the page says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_quick_run_writes_the_page_and_the_raw_numbers(shared, tmp_path):
+    parts = ["--part", "reward", "--part", "score"]
+    folders = ["--data", shared / "data" / "hh-rlhf", "--work", tmp_path / "work", "--output", tmp_path]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--repeats", "1", *parts, *folders]
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
+    parts = json.loads((tmp_path / "results.json").read_text())["parts"]
+    assert parts["reward"]["gradients"]["float32"]["largest_distance"] <= 1e-4
+    assert parts["reward"]["gradients"]["bfloat16"]["cosine"] >= 0.999
+    (one,) = parts["reward"]["rounds"]
+    assert {result["pairs"] for result in one["results"].values()} == {16}
+    assert all(error < 0.05 * parts["score"]["spread"] for error in parts["score"]["largest_error"].values())
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert page == report.page({"parts": parts})
+    assert "TRL 16x1 (default)" in page
+    assert "pipeline 32 (default)" in page
+
+
+def test_ratios_are_medians_of_rounds_and_shares_use_their_own_ceiling():
+    def one(ours: float, slow: float, fast: float, ceiling: float) -> dict[str, object]:
+        seconds = {"default": slow, "other": fast, "rewardlab": ours}
+        results = {name: {"pairs": 12, "seconds": value} for name, value in seconds.items()}
+        return {"tokens": 10**9, "ceilings": [ceiling, ceiling], "results": results}
+
+    rounds = [one(1, 8, 2, 10), one(2, 8, 6, 5), one(1, 6, 4, 20)]
+    found = report.summary({"rounds": rounds}, "pairs", operations=3)
+    assert found["rates"] == {"default": 1.5, "other": 3.0, "rewardlab": 12.0}
+    assert found["ratios"] == {"default": 6.0, "other": 3.0}
+    assert (found["default"], found["best"]) == ("default", "other")
+    assert found["ceiling"] == 10
+    assert found["share"] == 0.3
