@@ -116,7 +116,9 @@ class Config(BaseModel):
         try:
             built = cls.model_validate(merged)
         except ValidationError as error:
-            problems += [_problem(cls, detail, origins) for detail in _causes(error.errors())]
+            # What a file that cannot be read would have said is not missing.
+            details = [item for item in _causes(error.errors()) if not (problems and item["type"] == "missing")]
+            problems += [_problem(cls, detail, origins) for detail in details]
         else:
             if not problems:
                 return built
@@ -154,9 +156,7 @@ def read_yaml(file: Path, problems: list[Problem], origins: dict[Key, str] | Non
     except UnicodeDecodeError as error:
         problems.append(Problem(str(file), f"bytes that are not UTF-8 at {error.start}", "a UTF-8 YAML file"))
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        found = str(getattr(error, "problem", None) or error)
-        problems.append(Problem(_place(file, mark) if mark else str(file), found, "valid YAML"))
+        problems.append(_not_yaml(file, error))
     else:
         return _mapping(file, node, problems, {} if origins is None else origins)
     return {}
@@ -183,6 +183,12 @@ def _place(file: Path, mark: yaml.Mark) -> str:
     return f"{file}:{mark.line + 1}:{mark.column + 1}"
 
 
+def _not_yaml(file: Path, error: Exception) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    words = " ".join(str(getattr(error, "problem", None) or error).split())
+    return Problem(_place(file, mark) if mark else str(file), f"no valid YAML ({words})", "valid YAML")
+
+
 def _mapping(file: Path, node: yaml.Node | None, problems: list[Problem], origins: dict[Key, str]) -> dict[str, Any]:
     if node is None:
         return {}
@@ -197,7 +203,7 @@ def _mapping(file: Path, node: yaml.Node | None, problems: list[Problem], origin
     try:
         loaded = yaml.SafeLoader("").construct_document(node)
     except (ValueError, yaml.YAMLError) as error:
-        problems.append(Problem(str(file), str(error).replace("\n", " "), "valid YAML"))
+        problems.append(_not_yaml(file, error))
         return {}
     return {str(key): value for key, value in loaded.items()}
 

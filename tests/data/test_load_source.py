@@ -137,13 +137,13 @@ def test_a_column_that_some_rows_lack_is_told_by_row(tmp_path: Path) -> None:
         load(DataSource(path=path, adapter="preference"))
 
 
-def test_unknown_columns_list_the_known_formats(tmp_path: Path) -> None:
+def test_unknown_columns_say_where_the_known_formats_are_listed(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", {"text": "x"})
     with pytest.raises(DataError) as error:
         load(DataSource(path=path))
     (problem,) = error.value.problems
     assert problem.found == "columns 'text'"
-    assert "preference {chosen, rejected}" in problem.expected
+    assert "`rewardlab data formats` lists them." in problem.remedy
 
 
 def test_misspelt_formats_and_columns_name_the_nearest(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_side_that_would_stay_empty_is_an_error_and_nothing_is_written(
     source: dict[str, Any], run: Any, tmp_path: Path
 ) -> None:
     config = DataPreparation.build({"sources": {"mine": source}, "limit": 2})
-    with pytest.raises(DataError, match="2 usable records with 2 conversation roots"):
+    with pytest.raises(DataError, match="found none of the 2 usable records of 2 conversations"):
         prepare(config, run)
     assert not (tmp_path / "out").exists()
 

@@ -135,7 +135,7 @@ def test_compressed_rows_have_the_same_bytes_every_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}\n{"a": \n', r"rows\.jsonl:2: found Expecting value"),
+        (b'{"a": 1}\n{"a": \n', r"rows\.jsonl:2: found no valid JSON \(Expecting value"),
         (b'{"a": "\xff"}\n', r"rows\.jsonl:1: found .*can't decode byte 0xff"),
         (None, r"rows\.jsonl: found No such file"),
     ],

@@ -113,7 +113,7 @@ stages:
         f'{file}:9:7, wrod (stage second): found the unknown key "wrod"; expected a known one. Did you mean "word"?',
         f"{file}:13:5, stage third: found ${{second[2]}}; expected one of the 2 steps of second, counted from 0",
         f"{file}:13:5, stage third: found ${{third}}; {earlier} Known: first, second.",
-        f"{file}:13:5, stage third: found ${{first[0]}}; expected one of the 0 steps of first, counted from 0",
+        f"{file}:13:5, stage third: found ${{first[0]}}; expected ${{first}}: the stage has no foreach",
     ]
 
 

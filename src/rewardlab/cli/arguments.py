@@ -123,6 +123,8 @@ def _take(name: str, value: str | None, rest: _Words, grammar: Grammar, result: 
         result.flags.append((flag[3:], "false"))
         return None
     if not grammar.is_flag(flag):
+        if len(result.names) >= len(grammar.names):
+            _value(value, rest)  # what follows belongs to it, and is no mistake of its own
         known = [*grammar.options, *grammar.switches, *grammar.flags]
         return Problem(f"--{name}", "an unknown flag", "a known one", _hint(flag, known))
     if flag in grammar.switch_flags and value is None and (rest.peek() or "").lower() not in _TRUTH_WORDS:

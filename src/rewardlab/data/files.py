@@ -216,7 +216,7 @@ def _files_of_split(files: list[str], name: str, split: str | None, problems: li
     if not files or split == ALL_SPLITS or (split is None and len(known) < 2):
         return files
     wanted = None if split is None else SPLIT_WORDS.get(split, split)
-    chosen = _choose_split(name, known, wanted, problems)
+    chosen = _choose_split(name, known, wanted, problems, asked=split)
     return [file for file in files if spoken[file] in chosen]
 
 
@@ -237,14 +237,17 @@ def _read_saved(folder: Path, name: str, problems: list[Problem]) -> list[FileRo
     return [read_file(folder / file, f"{name}/{file}", problems) for file in files]
 
 
-def _choose_split(name: str, known: Sequence[str], split: str | None, problems: list[Problem]) -> list[str]:
+def _choose_split(
+    name: str, known: Sequence[str], split: str | None, problems: list[Problem], asked: str | None = None
+) -> list[str]:
+    """The splits meant by `split`, among the known ones; `asked` is the user's word for it."""
     if split == ALL_SPLITS:
         return list(known)
     if split is not None and split in known:
         return [split]
     if split is None and len(known) == 1:
         return list(known)
-    found = "no split asked for" if split is None else f"split {split!r}"
+    found = "no split asked for" if split is None else f"split {asked or split!r}"
     remedy = f"Set `split`, or `split: {ALL_SPLITS}` for all of them."
     problems.append(Problem(name, found, f"one of its splits: {', '.join(known) or 'none'}", remedy))
     return []

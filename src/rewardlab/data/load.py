@@ -116,9 +116,12 @@ def _detected(files: Sequence[FileRows], source: DataSource, problems: list[Prob
     adapter = detect(first)
     if adapter is None and first:
         columns = ", ".join(map(repr, first[0].values)) or "none"
-        known = "; ".join(f"{adapter.name} {{{', '.join(adapter.required)}}}" for adapter in ADAPTERS.values())
-        remedy = "Name the format with `adapter`, or map columns with `columns` (our name: their name)."
-        problems.append(Problem(files[0].name, f"columns {columns}", f"those of a known format: {known}", remedy))
+        known = "those of a known format, e.g. prompt, chosen, rejected"
+        remedy = (
+            "`rewardlab data formats` lists them. Name one with `adapter`, or map columns with `columns` "
+            "(our name: their name)."
+        )
+        problems.append(Problem(files[0].name, f"columns {columns}", known, remedy))
     return adapter
 
 

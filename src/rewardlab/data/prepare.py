@@ -25,6 +25,9 @@ from rewardlab.errors import DataError, Problem
 from rewardlab.records import Candidates, Record
 from rewardlab.store.files import write_json
 
+SHOWN_SIDES = 6
+"""How many empty files a message names."""
+
 
 class Folder(Protocol):
     """What the verbs of this room need of a run: where to write."""
@@ -92,6 +95,8 @@ def prepare(config: DataPreparation, run: Folder) -> Prepared:
     records = [record for part in loaded for record in part.records]
     if config.candidates == "pairs":
         records = as_pairs(records)
+    if not records:
+        raise DataError("nothing is left to split", [_all_set_aside(config, loaded)])
     parts = _parts(config, records)
     _refuse_empty(config, parts, records)
     summary = _summary(config, loaded, records, parts)
@@ -126,16 +131,25 @@ def _parts(config: DataPreparation, records: Sequence[Record]) -> dict[str, dict
 def _refuse_empty(
     config: DataPreparation, parts: Mapping[str, Mapping[Side, Sequence[Record]]], records: Sequence[Record]
 ) -> None:
-    empty = [f"{name}{side}" for name, sides in parts.items() for side, members in sides.items() if not members]
+    empty = [f"{name}{side}.jsonl" for name, sides in parts.items() for side, members in sides.items() if not members]
     if not empty:
         return
     roots = len({record.prompt.root_id for record in records})
-    found = f"{len(records)} usable records with {roots} conversation roots, none of which fell there"
+    where = ", ".join(empty[:SHOWN_SIDES]) + (f" and {len(empty) - SHOWN_SIDES} more" if empty[SHOWN_SIDES:] else "")
+    found = f"none of the {len(records)} usable records of {roots} conversations"
     remedy = "Give more data, larger fractions (0 leaves a side out), fewer folds or another seed."
-    problems = [Problem(f"{name}.jsonl", found, "at least one record", remedy) for name in empty]
-    raise DataError(
-        f"splitting {', '.join(source.path for source in config.sources.values())} leaves a side empty", problems
-    )
+    problem = Problem(where, found, "at least one record on each side", remedy)
+    raise DataError(f"splitting {_paths(config)} leaves a side empty", [problem])
+
+
+def _all_set_aside(config: DataPreparation, loaded: Sequence[Loaded]) -> Problem:
+    reasons = Counter(item.reason for part in loaded for item in part.set_aside)
+    found = f"{reasons.total()} rows, all of them set aside ({', '.join(f'{n} {name}' for name, n in reasons.items())})"
+    return Problem(_paths(config), found, "a row that can be used", "`rewardlab data doctor` shows what is wrong.")
+
+
+def _paths(config: DataPreparation) -> str:
+    return ", ".join(source.path for source in config.sources.values())
 
 
 def _summary(

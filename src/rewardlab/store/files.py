@@ -267,7 +267,9 @@ def _cannot_write(target: Path, error: Exception) -> RunError:
 
 def _unreadable(where: str | Path, error: Exception, expected: str) -> Problem:
     found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Problem(str(where), found, expected)
+    return Problem(
+        str(where), f"no valid JSON ({found})" if isinstance(error, json.JSONDecodeError) else found, expected
+    )
 
 
 @contextmanager

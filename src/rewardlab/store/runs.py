@@ -40,6 +40,7 @@ from rewardlab.store.settings import Settings
 MAY_CHANGE_ON_RESUME = frozenset({"device"})
 """Configuration keys that say where a run computes, not what."""
 
+NO_RUN = "something that is no run"
 _WRITE_BITS = 0o222
 
 
@@ -263,7 +264,8 @@ def _named(home: Path, name: str) -> Path:
         folder.mkdir(parents=True)
     except FileExistsError as error:
         found = _standing(folder)
-        remedy = "Choose another name with --run" + (", or go on with it: --resume." if found != "done" else ".")
+        unfinished = found not in ("done", NO_RUN)
+        remedy = "Choose another name with --run" + (", or go on with it: --resume." if unfinished else ".")
         raise RunError("the run directory exists", [Problem(str(folder), found, "a new name", remedy)]) from error
     return folder
 
@@ -272,7 +274,7 @@ def _standing(folder: Path) -> str:
     try:
         return RunRecord.read(folder).status
     except RewardlabError:
-        return "something that is no run"
+        return NO_RUN
 
 
 def _numbered(home: Path, description: str) -> Path:

@@ -133,7 +133,10 @@ class StudyFile:
         values = read_yaml(path, problems, origins)
         if problems:
             raise ConfigError(f"cannot read the study {path}", problems)
-        return cls(Study.build(values, origins=origins), origins)
+        try:
+            return cls(Study.build(values, origins=origins), origins)
+        except ConfigError as error:
+            raise ConfigError(f"cannot use the study {path}", error.problems) from error
 
     def steps(
         self, folder: Path, flags: Sequence[tuple[str, str]] = (), verbs: Mapping[str, Verb] = VERBS
@@ -238,8 +241,9 @@ class _Scope:
             return False
         steps = self.earlier[stage]
         if index is not None and (steps == [stage] or int(index) >= len(steps)):
-            count = 0 if steps == [stage] else len(steps)
-            self._add(f"${{{stage}[{index}]}}", f"one of the {count} steps of {stage}, counted from 0")
+            several = f"one of the {len(steps)} steps of {stage}, counted from 0"
+            expected = f"${{{stage}}}: the stage has no foreach" if steps == [stage] else several
+            self._add(f"${{{stage}[{index}]}}", expected)
             return False
         return True
 
@@ -279,7 +283,8 @@ def _step(
         own = [(flag, _filled_flag(text, scope, needs)) for flag, text in _flags_of(stage.id, kind, flags)]
         config = kind.build(values, flags=own, origins=origins)
     except ConfigError as error:
-        scope.problems.extend(_of_stage(problem, stage.id) for problem in error.problems)
+        common = {f"--{flag}" for flag, _ in flags if flag in COMMON_FIELDS}
+        scope.problems.extend(p if p.where in common else _of_stage(p, stage.id) for p in error.problems)
         return None
     return Step(name, verb, stage.verb, config, frozenset(needs))
 
