@@ -89,6 +89,9 @@ def test_every_wrong_row_is_named(tmp_path: Path) -> None:
         good | {"prompt": "text"},
         good | {"margin": "wide"},
         {**good, "kind": "candidates", "completions": "a"},
+        {**good, "kind": "candidates", "completions": ["a", "b"], "rewards": [1.0]},
+        {**good, "kind": "rated", "completion": "a"},
+        {**good, "kind": "rated", "completion": "a", "label": True, "score": 1.0},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(DataError) as error:
@@ -100,8 +103,19 @@ def test_every_wrong_row_is_named(tmp_path: Path) -> None:
         ':4, column "prompt"',
         ':5, column "margin"',
         ':6, column "completions"',
+        ':7, column "rewards"',
+        ':8, column "label"',
+        ':9, column "label"',
     ]
     assert error.value.problems[0].found == "'triple'"
+    assert "data prepare" in error.value.problems[0].remedy
+
+
+def test_a_pair_of_dialogues_that_share_no_turn_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    written: list[Record] = [Pair(Prompt(()), "a", "b")]
+    write_records(path, written)
+    assert read_records(path) == written
 
 
 def test_meta_that_json_cannot_hold_becomes_null(tmp_path: Path) -> None:

@@ -98,12 +98,12 @@ def parse(row: Row) -> Record:
     if kind == "pair":
         record = Pair(prompt, row.text("chosen"), row.text("rejected"), row.number("margin"), origin, meta)
     elif kind == "candidates":
-        record = Candidates(prompt, row.texts("completions"), row.numbers("rewards"), origin, meta)
+        record = _candidates(row, prompt, origin, meta)
     elif kind == "rated":
-        label = row.truth("label") if row.has("label") else None
-        record = Rated(prompt, row.text("completion"), label, row.number("score"), origin, meta)
+        record = _rated(row, prompt, origin, meta)
     else:
-        row.complain("kind", f"one of {', '.join(KINDS)}")
+        remedy = "`rewardlab data prepare` makes canonical records of rows in other formats."
+        row.complain("kind", f"one of {', '.join(KINDS)}", remedy)
         return Candidates(prompt, ())
     if not row.problems and row.has("id") and row.raw("id") != record.id:
         row.complain("id", record.id, "The text was edited under its old id: delete the id fields of this row.")
@@ -111,7 +111,24 @@ def parse(row: Row) -> Record:
 
 
 def _prompt(row: Row) -> Prompt:
-    return Prompt(row.messages("prompt"), row.mapping("template_options"))
+    # Two dialogues that differ from their first answer on share no turn: their prompt is empty.
+    messages = () if row.raw("prompt") == [] else row.messages("prompt")
+    return Prompt(messages, row.mapping("template_options"))
+
+
+def _candidates(row: Row, prompt: Prompt, origin: Source | None, meta: Mapping[str, Any]) -> Candidates:
+    completions, rewards = row.texts("completions"), row.numbers("rewards")
+    if rewards is not None and len(rewards) != len(completions):
+        row.complain("rewards", f"{len(completions)} numbers, one a completion")
+    return Candidates(prompt, completions, rewards, origin, meta)
+
+
+def _rated(row: Row, prompt: Prompt, origin: Source | None, meta: Mapping[str, Any]) -> Rated:
+    label = row.truth("label") if row.has("label") else None
+    score = row.number("score")
+    if (label is None) == (score is None):
+        row.complain("label", "either a label or a score")
+    return Rated(prompt, row.text("completion"), label, score, origin, meta)
 
 
 def _source(row: Row) -> Source | None:
