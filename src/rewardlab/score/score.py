@@ -150,12 +150,12 @@ def score_file(config: Scoring, run: Run) -> Scored:
         trust_remote_code=config.trust_remote_code,
     )
     run.log.info("scoring with %s (%s layout)", scorer.name, scorer.model.layout)
-    ids = _completion_ids(records)
+    work = _Work(config, run, scorer, records, _completion_keys(records), _content_digest(records))
     began = time.monotonic()
-    table = _scored_table(config, run, scorer, records, ids, None)
+    table = _scored_table(work, None)
     seconds = time.monotonic() - began
     for probe in config.probes:
-        _scored_table(config, run, scorer, records, ids, probe)
+        _scored_table(work, probe)
     summary = {
         "scorer": scorer.name,
         "layout": scorer.model.layout,
@@ -173,14 +173,20 @@ def score_file(config: Scoring, run: Run) -> Scored:
     return Scored(table, summary)
 
 
-def _scored_table(
-    config: Scoring,
-    run: Run,
-    scorer: LocalScorer,
-    records: Sequence[Record],
-    ids: Sequence[Sequence[CompletionKey]],
-    probe: Probe | None,
-) -> pa.Table:
+@dataclass(frozen=True)
+class _Work:
+    """What the tables of one run have in common, made once: at a million texts each part takes a while."""
+
+    config: Scoring
+    run: Run
+    scorer: LocalScorer
+    records: Sequence[Record]
+    keys: Sequence[Sequence[CompletionKey]]
+    digest: str
+
+
+def _scored_table(work: _Work, probe: Probe | None) -> pa.Table:
+    config, run, scorer, records = work.config, work.run, work.scorer, work.records
     name = f"scores.{probe}" if probe else "scores"
     prompts = _probed(records, probe, config.seed)
     starts = np.cumsum([0, *(len(record.completions) for record in records)]).tolist()
@@ -189,14 +195,14 @@ def _scored_table(
         tuple(row for record in shard for row in range(starts[record], starts[record + 1])) for shard in shards
     )
     # Whatever changes a score, or its last bits: shards of one table are made alike.
-    key = content_id([scorer.name, scorer.model.layout, scorer.budget, probe, config.seed, _content_digest(records)])
+    key = content_id([scorer.name, scorer.model.layout, scorer.budget, probe, config.seed, work.digest])
     table = ShardedTable(run.path("shards") / name, SCHEMA, Plan(key, rows_of))
     missing = set(table.missing())
     # The bar begins at what earlier sessions did, so that rate and time left are about the rest.
     done = sum(len(rows) for number, rows in enumerate(rows_of) if number not in missing)
     with tqdm(total=starts[-1], initial=done, unit="text", desc=name, mininterval=0.5) as bar:
         for number in sorted(missing):
-            rows = list(_rows(scorer, records, prompts, shards[number], ids))
+            rows = list(_rows(work, prompts, shards[number]))
             table.write(number, rows)
             bar.update(len(rows))
     return table.finish(run.path(f"{name}.parquet"))
@@ -229,7 +235,7 @@ def _content_digest(records: Sequence[Record]) -> str:
     return digest.hexdigest()
 
 
-def _completion_ids(records: Sequence[Record]) -> list[list[CompletionKey]]:
+def _completion_keys(records: Sequence[Record]) -> list[list[CompletionKey]]:
     """Keys of all completions, by record and candidate."""
     seen: Counter[str] = Counter()
     result = []
@@ -243,20 +249,15 @@ def _completion_ids(records: Sequence[Record]) -> list[list[CompletionKey]]:
     return result
 
 
-def _rows(
-    scorer: LocalScorer,
-    records: Sequence[Record],
-    prompts: Sequence[Prompt],
-    shard: Sequence[int],
-    ids: Sequence[Sequence[CompletionKey]],
-) -> Iterator[dict[str, Any]]:
+def _rows(work: _Work, prompts: Sequence[Prompt], shard: Sequence[int]) -> Iterator[dict[str, Any]]:
+    records, scorer = work.records, work.scorer
     encoded = scorer.model.encode([prompts[index] for index in shard], [records[index].completions for index in shard])
     for index, sequences, scores in zip(shard, encoded, scorer.score_encoded(encoded), strict=True):
         for candidate, (sequence, score) in enumerate(zip(sequences, scores, strict=True)):
             yield {
                 "prompt_id": records[index].prompt.id,
-                "completion_id": ids[index][candidate].completion_id,
-                "occurrence": ids[index][candidate].occurrence,
+                "completion_id": work.keys[index][candidate].completion_id,
+                "occurrence": work.keys[index][candidate].occurrence,
                 "row": index,
                 "candidate": candidate,
                 "scorer": scorer.name,
