@@ -22,7 +22,7 @@ import numpy as np
 from rewardlab.data.render import plain_text
 from rewardlab.data.tokenize import Encoded
 from rewardlab.functional.intervals import proportion
-from rewardlab.records import Candidates, Estimate, Pair, Prompt, Record, SetAside, content_id
+from rewardlab.records import Estimate, Pair, Prompt, Record, SetAside, content_id
 
 Severity = Literal["ok", "note", "warning", "problem", "skipped"]
 MANY = 0.01
@@ -72,10 +72,10 @@ class Member:
         """The record's prompt."""
         return self.record.prompt
 
-    @cached_property
+    @property
     def completions(self) -> tuple[str, ...]:
         """The record's completions; of a pair the chosen one, then the rejected one."""
-        return completions_of(self.record)
+        return self.record.completions
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,6 @@ class Examined:
         return {name: counts[name] for name in self.sets}
 
 
-def completions_of(record: Record) -> tuple[str, ...]:
-    """The completions of a record; of a pair the chosen one first."""
-    if isinstance(record, Pair):
-        return (record.chosen, record.rejected)
-    return record.completions if isinstance(record, Candidates) else (record.completion,)
-
-
 def share(name: str, values: Iterable[float], clusters: np.ndarray, reading: str) -> dict[str, Any]:
     """The mean of values in [0, 1] as an estimate with its clustered interval."""
     found = proportion(np.fromiter(values, dtype=np.float64), clusters)
@@ -170,7 +163,7 @@ def example(record: Record, note: str = "", /, **more: Any) -> dict[str, Any]:
     if isinstance(record, Pair):
         shown |= {"chosen": excerpt(record.chosen), "rejected": excerpt(record.rejected)}
     else:
-        shown["completions"] = [excerpt(text) for text in completions_of(record)[:4]]
+        shown["completions"] = [excerpt(text) for text in record.completions[:4]]
     return shown | more
 
 

@@ -1,6 +1,6 @@
 """`data doctor`: what is wrong or telling in preference data, before anything is trained on them.
 
-doctor.json       the findings: {"sets", "sources", "checks"}
+doctor.json       the findings: {"sets", "evaluation_sets", "tokenizer", "checks"}
 set_aside.jsonl   rows that cannot be used, with reasons
 """
 
@@ -19,7 +19,6 @@ from rewardlab.data.checks import (
     Check,
     Examined,
     Member,
-    completions_of,
     conflicting_duplicates,
     duplicates,
     empty_turns,
@@ -46,6 +45,9 @@ from rewardlab.store.files import write_json
 
 WIDTH = 110
 """Columns of the terminal table."""
+
+ENCODED_AT_ONCE = 1000
+"""Records that are tokenised in one call."""
 
 SIGNS = {"ok": "ok", "note": "note", "warning": "WARNING", "problem": "PROBLEM", "skipped": "-"}
 
@@ -211,10 +213,13 @@ def _example_line(item: Mapping[str, Any]) -> str:
 
 
 def _encoded(members: Sequence[Member], encoder: Encoder) -> tuple[tuple[Encoded, ...], ...]:
-    sequences = encoder.encode(
-        [member.prompt for member in members], [completions_of(member.record) for member in members]
-    )
-    return tuple(map(tuple, sequences))
+    sequences: list[tuple[Encoded, ...]] = []
+    # What the tokenizer knows of a text beside its ids takes several times their memory: let go of it part by part.
+    for start in range(0, len(members), ENCODED_AT_ONCE):
+        part = members[start : start + ENCODED_AT_ONCE]
+        encoded = encoder.encode([member.prompt for member in part], [member.completions for member in part])
+        sequences += map(tuple, encoded)
+    return tuple(sequences)
 
 
 def _own_marks(tokenizer: Any) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from rewardlab.data.checks import Check, Examined, Severity, completions_of, example
+from rewardlab.data.checks import Check, Examined, Severity, example
 from rewardlab.records import Record
 
 N = 13
@@ -26,7 +26,7 @@ def ngrams(text: str, n: int = N) -> Iterator[str]:
 def texts_of(record: Record) -> Iterator[str]:
     """The turns of a record's prompt and its completions."""
     yield from (turn.content for turn in record.prompt.messages)
-    yield from completions_of(record)
+    yield from record.completions
 
 
 def index(records: Iterable[Record]) -> frozenset[str]:
