@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TOKENIZERS_PARALLELISM := false
+# Threads that wait sleep: spinning makes a busy machine several times slower.
+export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow test-peers check format bench docs mutants faults studies clean
+.PHONY: demo test test-slow test-peers check format bench docs mutants clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +52,13 @@ test-peers: $(PEERS)/.ready
 
 bench: $(PEERS)/.ready
 	$(PEERS)/bin/python -m benchmarks $(ARGUMENTS)
+
+$(VENV)/.docs: $(VENV)/.base
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) .venv-peers build dist site
