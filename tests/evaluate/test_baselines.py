@@ -149,3 +149,13 @@ def test_pairs_seen_in_training_are_refused(workshop: Workshop) -> None:
     with pytest.raises(DataError, match="overlap") as caught:
         evaluated(workshop, [pairs[:5]], [pairs[3:]])
     assert len(caught.value.problems) == 2
+
+
+def test_overlap_is_looked_for_within_a_fold(workshop: Workshop) -> None:
+    """What one fold tests, the others train on; only what a fold's own model has seen is a leak."""
+    parts = [sentences(20, 20, "indeed", prefix="one"), sentences(21, 20, "indeed", prefix="two")]
+    result = evaluated(workshop, parts[::-1], parts)
+    assert result.counts["train_pairs"] == 40
+    with pytest.raises(DataError, match="overlap") as caught:
+        evaluated(workshop, [parts[1], parts[1][:3]], parts)
+    assert len(caught.value.problems) == 3

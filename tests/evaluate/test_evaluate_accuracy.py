@@ -260,6 +260,26 @@ def test_folds_are_kept_apart_and_pooled(workshop: Workshop) -> None:
     assert result["length.tokens.pooled_pearson"].value == pytest.approx(expected)
 
 
+def test_scores_of_two_models_are_never_correlated_within_a_prompt(workshop: Workshop) -> None:
+    part = [
+        Pair(conversation("a"), words(5, "2"), words(3, "1")),
+        Pair(conversation("a"), words(5, "2"), words(9, "3")),
+    ]
+    parts = [part[:1], part[1:]]
+    data = tuple(workshop.records(f"test{fold}.jsonl", part) for fold, part in enumerate(parts))
+    scores = tuple(workshop.scores(f"fold{fold}", part, number) for fold, part in enumerate(parts))
+    counts = evaluate_accuracy(AccuracyEvaluation(data=data, scores=scores), workshop).counts
+    assert (counts["completions"], counts["within_prompt_too_few"], counts["within_prompt_prompts"]) == (4, 2, 0)
+
+
+def test_each_side_says_whether_it_was_cut(workshop: Workshop) -> None:
+    records = [Pair(conversation("a"), "1 cut", "0 b"), Pair(conversation("b"), "1 b", "0 cut"), HAND[0]]
+    assert evaluated(workshop, records).counts["truncated_pairs"] == 2
+    table = pq.ParquetFile(workshop.path("pairs.parquet")).read()
+    assert table["chosen_truncated"].to_pylist() == [True, False, False]
+    assert table["rejected_truncated"].to_pylist() == [False, True, False]
+
+
 def test_one_table_may_serve_several_files(workshop: Workshop) -> None:
     records = random_pairs(8, 30, 30)
     # The last pair of the first file comes back in the second: the table knows it as a second occurrence.
