@@ -32,7 +32,7 @@ Key = tuple[str, ...]
 """Path of a value in nested mappings, e.g. `("model", "path")`."""
 
 _LONGEST_SHOWN = 200
-_PYDANTIC_FRAME = re.compile(r"^(?:Value error, |\w+ should (?:be|have) )| after validation, not \d+$")
+_PYDANTIC_FRAME = re.compile(r"^(?:Value error, (?:expected )?|\w+ should (?:be|have) )| after validation, not \d+$")
 _SHAPES = {
     "list_type": ("a list", "Write [a, b]."),
     "tuple_type": ("a list", "Write [a, b]."),

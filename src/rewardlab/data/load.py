@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -72,8 +73,16 @@ def load(source: DataSource) -> Loaded:
     return Loaded(tuple(records), tuple(aside), adapter.name, read)
 
 
-def load_all(sources: Iterable[DataSource]) -> list[Loaded]:
-    """Read several sources; the problems of all of them come in one error."""
+def load_all(sources: Iterable[DataSource], *, usable: bool = False) -> list[Loaded]:
+    """Read several sources; the problems of all of them come in one error.
+
+    Args:
+        sources: where to read.
+        usable: every source has to have a row that can be used; one whose rows are all set aside is a problem.
+
+    Raises:
+        DataError: with the problems of every source.
+    """
     loaded: list[Loaded] = []
     problems: list[Problem] = []
     for source in sources:
@@ -81,9 +90,18 @@ def load_all(sources: Iterable[DataSource]) -> list[Loaded]:
             loaded.append(load(source))
         except DataError as error:
             problems += error.problems
+        else:
+            problems += [_all_set_aside(source, loaded[-1])] if usable and not loaded[-1].records else []
     if problems:
         raise unreadable(problems)
     return loaded
+
+
+def _all_set_aside(source: DataSource, loaded: Loaded) -> Problem:
+    reasons = Counter(item.reason for item in loaded.set_aside)
+    counted = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    found = f"{reasons.total()} rows, all of them set aside ({counted})"
+    return Problem(source.path, found, "a row that can be used", "`rewardlab data doctor` shows what is wrong.")
 
 
 def _named(source: DataSource, problems: list[Problem]) -> Adapter | None:

@@ -91,12 +91,10 @@ def prepare(config: DataPreparation, run: Folder) -> Prepared:
     Raises:
         DataError: problems of any source, or a side that would stay empty; nothing has been written then.
     """
-    loaded = load_all(with_limit(source, config.limit) for source in config.sources.values())
+    loaded = load_all((with_limit(source, config.limit) for source in config.sources.values()), usable=True)
     records = [record for part in loaded for record in part.records]
     if config.candidates == "pairs":
         records = as_pairs(records)
-    if not records:
-        raise DataError("nothing is left to split", [_all_set_aside(config, loaded)])
     parts = _parts(config, records)
     _refuse_empty(config, parts, records)
     summary = _summary(config, loaded, records, parts)
@@ -139,17 +137,9 @@ def _refuse_empty(
     found = f"none of the {len(records)} usable records of {roots} conversations"
     remedy = "Give more data, larger fractions (0 leaves a side out), fewer folds or another seed."
     problem = Problem(where, found, "at least one record on each side", remedy)
-    raise DataError(f"splitting {_paths(config)} leaves a side empty", [problem])
-
-
-def _all_set_aside(config: DataPreparation, loaded: Sequence[Loaded]) -> Problem:
-    reasons = Counter(item.reason for part in loaded for item in part.set_aside)
-    found = f"{reasons.total()} rows, all of them set aside ({', '.join(f'{n} {name}' for name, n in reasons.items())})"
-    return Problem(_paths(config), found, "a row that can be used", "`rewardlab data doctor` shows what is wrong.")
-
-
-def _paths(config: DataPreparation) -> str:
-    return ", ".join(source.path for source in config.sources.values())
+    raise DataError(
+        f"splitting {', '.join(source.path for source in config.sources.values())} leaves a side empty", [problem]
+    )
 
 
 def _summary(

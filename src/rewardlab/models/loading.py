@@ -35,6 +35,7 @@ log = logging.getLogger("rewardlab")
 
 SIDECAR = "rewardlab.json"
 SIDECAR_FORMAT = 1
+_TOKENIZER_REMEDY = "Save the tokenizer beside the weights, or name one for training: model.tokenizer."
 HUB_SECONDS = 10
 """How long the hub may take to say whether it knows a model."""
 POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
@@ -219,7 +220,7 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
     try:
         return AutoTokenizer.from_pretrained(place.path, trust_remote_code=source.trust_remote_code, **place.options())
     except Exception as error:  # transformers raises many kinds for an unreadable folder
-        problem = Problem(path, _first_line(error), "a tokenizer that transformers can load", "Set model.tokenizer.")
+        problem = Problem(path, _first_line(error), "a tokenizer that transformers can load", _TOKENIZER_REMEDY)
         raise ModelError("The tokenizer cannot be loaded", [problem]) from error
 
 
@@ -249,7 +250,7 @@ def _fresh_network(source: ModelSource) -> Any:
         config = AutoConfig.for_model(fields.pop("model_type"), num_labels=1, **fields)
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     except Exception as error:
-        problem = Problem("model.shape", _first_line(error), "fields of a transformers configuration")
+        problem = Problem("model.shape", " ".join(str(error).split())[:300], "fields of a transformers configuration")
         raise ModelError("No model can be made from this shape", [problem]) from error
 
 
@@ -274,7 +275,7 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any
         )
     except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
         problem = Problem(
-            path, _first_line(error), "a checkpoint of a causal or encoder model that transformers can load"
+            path, _first_line(error), "a causal or encoder model that transformers can load, its weights as safetensors"
         )
         raise ModelError("The model cannot be loaded", [problem]) from error
     network.config._commit_hash = place.commit
@@ -398,19 +399,27 @@ def _with_lora(network: Any, lora: LoRA, seed: int) -> Any:
         # peft reads a property that transformers has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         torch.manual_seed(seed)
-        return peft.get_peft_model(
-            network,
-            peft.LoraConfig(
-                task_type=peft.TaskType.SEQ_CLS,
-                r=lora.r,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                target_modules=lora.targets,
-                modules_to_save=heads,
-                # GPT-2 keeps its weights the other way round.
-                fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
-            ),
+        adapters = peft.LoraConfig(
+            task_type=peft.TaskType.SEQ_CLS,
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.targets,
+            modules_to_save=heads,
+            # GPT-2 keeps its weights the other way round.
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
         )
+        try:
+            return peft.get_peft_model(network, adapters)
+        except ValueError as error:
+            names = {name.rpartition(".")[2] for name, part in network.named_modules() if _is_linear(part)}
+            expected = f"all-linear, or names among {', '.join(sorted(names - set(heads)))}"
+            problem = Problem("lora.targets", repr(lora.targets), expected)
+            raise ModelError("No adapters can be put on the model", [problem]) from error
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Linear | Conv1D)
 
 
 def _merged(model: RewardModel) -> Any:

@@ -134,7 +134,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
         DataError: unusable data.
         ModelError: unusable model, or scores that differ from one-by-one scoring.
     """
-    loaded = load_all(config.data)
+    loaded = load_all(config.data, usable=True)
     records = [record for one in loaded for record in one.records][: config.limit]
     if not any(record.completions for record in records):
         found = f"{len(records)} records without completions"

@@ -211,7 +211,7 @@ def _check_trackers(names: Sequence[str]) -> None:
 
 def _records(config: RewardTraining) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
     """Training records, validation records by name, and a line per training file for the card."""
-    loaded = load_all([*config.train, *config.validation.values()])
+    loaded = load_all([*config.train, *config.validation.values()], usable=True)
     training = [record for one in loaded[: len(config.train)] for record in one.records]
     named = {
         name: list(one.records)[: config.limit]
