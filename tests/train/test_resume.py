@@ -121,7 +121,7 @@ PLACES = {
     "before sealing": _in_module(trainer, "seal", 2),
     "before the manifest": _in_module(checkpoints, "write_json", 2),
     "before rotation": _in_module(trainer, "rotate", 2),
-    "in rotation, manifest gone": _in_module(checkpoints.shutil, "rmtree", 1),
+    "in rotation": _in_module(checkpoints.shutil, "rmtree", 1),
     "in evaluation": _in_save("_evaluated", 2),
     "between evaluation and save": _in_save("_determine_best_metric", 2),
     "between two lines of history": _in_module(trainer, "append_line", 7),
@@ -293,6 +293,14 @@ def test_a_damaged_checkpoint_is_not_resumed_from(tmp_path: Path, damage: str) -
         (newer / "a.bin").write_bytes(bytes(10))
     assert newest_complete(tmp_path) == older
     assert not newer.exists()
+
+
+def test_a_checkpoint_that_was_being_deleted_is_not_resumed_from_but_deleted(tmp_path: Path) -> None:
+    older, newer = fake_checkpoint(tmp_path, 9), fake_checkpoint(tmp_path, 10)
+    (older / "b.json").unlink()
+    assert newest_complete(tmp_path) == newer
+    rotate(tmp_path, {10})
+    assert all_checkpoints(tmp_path) == [newer]
 
 
 def test_checkpoints_go_by_number_not_by_name(tmp_path: Path) -> None:

@@ -90,6 +90,16 @@ def test_a_split_group_sees_one_draw_of_dropout(tokenizer: Path, tmp_path: Path)
     assert (loss() - before) / (scale * squared) == pytest.approx(1.0, abs=0.02)
 
 
+def test_dropout_is_off_in_evaluation_and_on_in_the_next_step(tokenizer: Path, tmp_path: Path) -> None:
+    model = toy_model(tokenizer, dropout=0.3)
+    trainer = toy_trainer(model, pairs(4), tmp_path)
+    held_out = trainer.evaluation["val"]
+    model.train()
+    assert trainer._evaluated(held_out) == trainer._evaluated(held_out)
+    losses = {trainer.training_step(model, trainer.plan[0]).item() for _ in range(3)}
+    assert len(losses) == 3
+
+
 @pytest.mark.parametrize("shape", [LLAMA, GPT2], ids=["llama", "gpt2"])
 def test_training_is_the_same_in_both_layouts(tokenizer: Path, tmp_path: Path, shape: dict[str, Any]) -> None:
     losses, layouts = [], []

@@ -70,6 +70,5 @@ def rotate(folder: Path, keep: set[int]) -> None:
     """Delete all checkpoints but those of the steps in `keep`."""
     for checkpoint in all_checkpoints(folder):
         if step_of(checkpoint) not in keep:
-            # The manifest goes first: a kill in the middle leaves an incomplete folder, not a broken whole one.
-            (checkpoint / MANIFEST).unlink(missing_ok=True)
+            # A kill in the middle leaves a folder that lacks a file of its manifest: incomplete, and deleted next time.
             shutil.rmtree(checkpoint)
