@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from pathlib import Path
@@ -426,10 +425,11 @@ def curves(margins: np.ndarray, delta: np.ndarray, rows: list[dict[str, Any]]) -
         }
         for low, high, n in zip(edges[:-1], edges[1:], np.histogram(margins, edges)[0], strict=True)
     ]
-    ends = [None, -60, -40, -20, 0, 20, 40, 60, None]
+    rising = [(1, 10), (11, 20), (21, 50), (51, None)]
+    falling = [(None if high is None else -high, -low) for low, high in reversed(rising)]
     length_bins = []
-    for low, high in itertools.pairwise(ends):
-        inside = (delta >= (-np.inf if low is None else low)) & (delta < (np.inf if high is None else high))
+    for low, high in [*falling, (0, 0), *rising]:
+        inside = (delta >= (-np.inf if low is None else low)) & (delta <= (np.inf if high is None else high))
         n = int(inside.sum())
         share = float((margins[inside] > 0).mean()) if n else None
         half = 1.96 * math.sqrt(max(share * (1 - share), 0.01) / n) if n else 0.0
@@ -447,8 +447,8 @@ def curves(margins: np.ndarray, delta: np.ndarray, rows: list[dict[str, Any]]) -
     tokens = np.array([row[f"{side}_tokens"] for row in rows for side in ("chosen", "rejected")])
     scores = np.array([row[f"{side}_score"] for row in rows for side in ("chosen", "rejected")])
     length_scores = []
-    for low, high in [*((start, start + 20) for start in range(0, 120, 20)), (120, None)]:
-        inside = (tokens >= low) & (tokens < (np.inf if high is None else high))
+    for low, high in [(0, 0), *((start, start + 19) for start in range(1, 140, 20))]:
+        inside = (tokens >= low) & (tokens <= high)
         n = int(inside.sum())
         length_scores.append(
             {

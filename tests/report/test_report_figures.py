@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -34,7 +35,7 @@ OBSERVED = [
 MARGINS = [{"low": low / 10, "high": (low + 1) / 10, "n": abs(low), "accuracy": None} for low in range(-5, 5)]
 LENGTHS: list[dict[str, Any]] = [
     {"low": low, "high": high, "n": 4, "accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9, "mean_margin": 0.2}
-    for low, high in [(None, -20), (-20, 0), (0, 20), (20, None)]
+    for low, high in [(None, -11), (-10, -1), (0, 0), (1, 10), (11, None)]
 ]
 EMPTY_BIN = {"n": 0, "accuracy": None, "accuracy_low": None, "accuracy_high": None, "mean_margin": None}
 LENGTHS[1] |= EMPTY_BIN
@@ -44,8 +45,8 @@ POINTS = [
 ]
 SCORES = [
     {"low": 0, "high": 20, "n": 3, "mean_score": 0.1, "sd_score": 1.0},
-    {"low": 20, "high": None, "n": 1, "mean_score": 0.4, "sd_score": None},
-    {"low": 40, "high": 60, "n": 0, "mean_score": None, "sd_score": None},
+    {"low": 21, "high": 21, "n": 1, "mean_score": 0.4, "sd_score": None},
+    {"low": 22, "high": 60, "n": 0, "mean_score": None, "sd_score": None},
 ]
 
 SPECS: dict[str, figures.Spec] = {
@@ -122,7 +123,7 @@ def test_no_text_from_the_data_becomes_code(name: str) -> None:
         ("training", "mark-line", 12),
         ("reliability", "mark-symbol", 2),
         ("margins", "mark-rect", len(MARGINS)),
-        ("length-bins", "mark-rect", 3),
+        ("length-bins", "mark-rect", 4),
         ("length-scatter", "mark-symbol", 3),
         ("length-scores", "mark-rect", 2),
     ],
@@ -143,17 +144,24 @@ def test_numbers_are_drawn_where_the_scale_says(drawn: dict[str, str]) -> None:
 
 def test_open_bins_get_an_edge_to_draw_and_keep_their_words() -> None:
     closed = figures.closed_bins(LENGTHS)
-    assert [(row["low"], row["high"]) for row in closed] == [(-40, -20), (-20, 0), (0, 20), (20, 40)]
-    assert [row["range"] for row in closed] == ["below -20", "-20 to 0", "0 to 20", "20 or more"]
+    edges = [-20.5, -10.5, -0.5, 0.5, 10.5, 20.5]
+    assert [(row["low"], row["high"]) for row in closed] == list(itertools.pairwise(edges))
+    assert [row["range"] for row in closed] == ["-11 or less", "-10 to -1", "0", "1 to 10", "11 or more"]
     reaching = figures.closed_bins(LENGTHS, ends=(-90, 10))
-    assert (reaching[0]["low"], reaching[-1]["high"]) == (-90, 21)
-    alone = figures.closed_bins([{"low": None, "high": None}])[0]
-    assert (alone["low"], alone["high"], alone["range"]) == (0.0, 1.0, "any")
+    assert (reaching[0]["low"], reaching[-1]["high"]) == (-90.5, 11.5)
 
 
-def test_bins_around_zero_belong_to_neither_side() -> None:
-    spec = figures.margin_histogram([{"low": -0.1, "high": 0.1, "n": 2, "accuracy": 0.5}])
-    assert [row["side"] for row in spec["data"]["values"]] == ["either"]
+def test_pairs_of_equal_length_are_to_be_seen(drawn: dict[str, str]) -> None:
+    """The bin of one number, 0, is a bar with a width and a line with a length."""
+    bars = drawn["length-bins"].split("mark-rect")[1].split("</g>")[0]
+    widths = [float(width) for width in re.findall(r'd="M[^h"]+h([\d.]+)', bars)]
+    assert len(widths) == 4
+    assert min(widths) > 5
+
+
+def test_the_histogram_turns_its_colour_at_zero() -> None:
+    sides = [row["side"] for row in SPECS["margins"]["data"]["values"]]
+    assert sides == ["ranked wrong"] * 5 + ["ranked right"] * 5
 
 
 def luminance(color: str) -> float:

@@ -260,7 +260,7 @@ def _accuracy_by_length(result: AccuracyFile, bins: Sequence[Mapping[str, Any]],
     )
     headers = {
         "low": "From",
-        "high": "Below",
+        "high": "To",
         "n": "Pairs",
         "accuracy": "Accuracy (%)",
         "accuracy_low": "Interval from",
@@ -281,7 +281,7 @@ def _scatter(
         f"A dot is a pair ({drawn}); above the dashed line the model agrees with the choice. The steps are "
         "means over all pairs of that difference in length: if length played no part, they would be level."
     )
-    headers = {"low": "From", "high": "Below", "n": "Pairs", "mean_margin": "Mean difference of scores"}
+    headers = {"low": "From", "high": "To", "n": "Pairs", "mean_margin": "Mean difference of scores"}
     return Figure(
         f"length-scatter{suffix}",
         "Difference in length against difference in score",

@@ -211,14 +211,10 @@ def margin_histogram(rows: Sequence[Row]) -> Spec:
     """How far apart the two scores are, coloured by which side of zero they fall on.
 
     Args:
-        rows: `low, high, n, accuracy`; bins of chosen minus rejected score.
+        rows: `low, high, n, accuracy`; bins of chosen minus rejected score, with 0 among their ends.
     """
     values = [{**row, "side": "ranked right" if row["low"] >= 0 else "ranked wrong"} for row in rows]
-    straddling = [row for row in rows if row["low"] < 0 < row["high"]]
-    for row in values:
-        if row["low"] < 0 < row["high"]:
-            row["side"] = "either"
-    colors = {"ranked wrong": ORANGE, **({"either": GREY} if straddling else {}), "ranked right": BLUE}
+    colors = {"ranked wrong": ORANGE, "ranked right": BLUE}
     bar: Spec = {
         "mark": {"type": "bar", "binSpacing": 1},
         "encoding": {
@@ -242,8 +238,8 @@ def accuracy_by_length(rows: Sequence[Row]) -> Spec:
     """Accuracy against the difference in length, a step per bin with its interval.
 
     Args:
-        rows: `low, high, n, accuracy, accuracy_low, accuracy_high`; bins of chosen minus rejected tokens, the
-            outer ones open (`low` or `high` None), drawn as wide as their neighbour.
+        rows: `low, high, n, accuracy, accuracy_low, accuracy_high`; bins of chosen minus rejected tokens, both
+            ends included, the outer ones open (`low` or `high` None) and drawn as wide as their neighbour.
     """
     values = [
         _scaled(row, ("accuracy", "accuracy_low", "accuracy_high"), 100.0) for row in closed_bins(rows) if row["n"]
@@ -334,13 +330,14 @@ def score_by_length(rows: Sequence[Row]) -> Spec:
     """Mean score of single answers by their length, a step per bin, with one standard deviation either way.
 
     Args:
-        rows: `low, high, n, mean_score, sd_score`; bins of completion tokens, the outer ones possibly open.
+        rows: `low, high, n, mean_score, sd_score`; bins of completion tokens, both ends included.
     """
     values = []
     for row in closed_bins(rows):
         if row["n"] and row["mean_score"] is not None:
             spread = row["sd_score"] or 0.0
-            values.append({**row, "below": row["mean_score"] - spread, "above": row["mean_score"] + spread})
+            ends = {"below": row["mean_score"] - spread, "above": row["mean_score"] + spread}
+            values.append({**row, **ends, "low": max(row["low"], 0.0)})
     # Bins of equal mass crowd where most answers are; a square root gives them room and allows length 0.
     x = {
         "type": "quantitative",
@@ -359,7 +356,9 @@ def score_by_length(rows: Sequence[Row]) -> Spec:
 
 
 def closed_bins(rows: Sequence[Row], ends: tuple[float, float] | None = None) -> list[dict[str, Any]]:
-    """Bins whose open ends are given a finite edge to draw, and a `range` in words that tells the truth.
+    """Bins of whole numbers, both ends included, with edges to draw and a `range` in words that tells the truth.
+
+    The edges lie half a number beyond the ends: neighbours meet, and a bin of one number has a width.
 
     Args:
         rows: with `low` and `high`, of which the first `low` and the last `high` may be None.
@@ -370,13 +369,11 @@ def closed_bins(rows: Sequence[Row], ends: tuple[float, float] | None = None) ->
     for index, row in enumerate(rows):
         low, high = row["low"], row["high"]
         words = _range_words(low, high)
-        if low is None and high is None:
-            low, high = ends or (0.0, 1.0)
-        elif low is None:
-            low = min(ends[0], high - 1) if ends else high - _width(rows, index + 1)
+        if low is None:
+            low = min(ends[0], high) if ends else high - _width(rows, index + 1)
         elif high is None:
-            high = max(ends[1], low + 1) if ends else low + _width(rows, index - 1)
-        closed.append({**row, "low": low, "high": high, "range": words})
+            high = max(ends[1], low) if ends else low + _width(rows, index - 1)
+        closed.append({**row, "low": low - 0.5, "high": high + 0.5, "range": words})
     return closed
 
 
@@ -481,18 +478,16 @@ def _domain(values: Sequence[Row], reference: float | None) -> list[float]:
 
 
 def _width(rows: Sequence[Row], index: int) -> float:
-    """Width of the bin at `index`, or 1 where there is no such closed bin."""
+    """From end to end of the bin at `index`, or 0 where there is no such closed bin."""
     row = rows[index] if 0 <= index < len(rows) else None
     if row is None or row["low"] is None or row["high"] is None:
-        return 1.0
+        return 0.0
     return float(row["high"] - row["low"])
 
 
 def _range_words(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return "any"
     if low is None:
-        return f"below {high:g}"
+        return f"{high:g} or less"
     if high is None:
         return f"{low:g} or more"
-    return f"{low:g} to {high:g}"
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -74,7 +74,7 @@ class MarginBin(_Shape):
 
 
 class LengthBin(_Shape):
-    """Pairs by the difference of their lengths in tokens, chosen minus rejected; None is an open end."""
+    """Pairs by the difference of their lengths in tokens, chosen minus rejected, both ends included; None is open."""
 
     low: float | None
     high: float | None
@@ -86,10 +86,10 @@ class LengthBin(_Shape):
 
 
 class ScoreBin(_Shape):
-    """Single answers by their length in tokens."""
+    """Single answers by their length in tokens, both ends included."""
 
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     n: int
     mean_score: float | None
     sd_score: float | None

@@ -99,8 +99,8 @@ def score_section(stages: Sequence[Stage[dict[str, Any]]]) -> Section:
         content([element("h3", stage.label) if several else None, facts(flat(stage.content))]) for stage in stages
     ]
     lead = (
-        "Every text that was scored, with truncations counted: a truncated answer was judged by its beginning "
-        "alone. These are counts, not estimates."
+        "Every text that was scored, with truncations counted: of a truncated text the model saw one end only "
+        "(encoding.truncation_side says which end was cut). These are counts, not estimates."
     )
     return Section("scoring", "Scoring", lead, blocks)
 
