@@ -61,9 +61,10 @@ def refused(fault: Fault, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def check_message(errors: str) -> str:
-    """The one message on standard error, behind the word that a run started; its problems are whole sentences."""
+    """The one message on standard error, behind progress and the log; its problems are whole sentences."""
     assert "Traceback" not in errors
-    lines = [line for line in errors.splitlines() if not line.startswith("started ")]
+    shown = [line.rpartition("\r")[2] for line in errors.split("\n")]
+    lines = [line for line in shown if line and not line.startswith(("started ", "failed after "))]
     assert [number for number, line in enumerate(lines) if line.startswith("rewardlab: ")] == [0], errors
     problems = [line for line in lines[1:] if line.startswith("  ")]
     assert problems, errors
