@@ -85,7 +85,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("changed", "expected"),
-    [("a.py", "abc"), ("b/two.py", "bc"), ("c/one.py", "c"), ("d/one.py", "d"), ("b/data.css", ""), ("e.py", "")],
+    [("a.py", "abc"), ("b/two.py", "bc"), ("c/one.py", "c"), ("d/one.py", "d"), ("b/data.css", "bc"), ("e.py", "")],
 )
 def test_a_change_reaches_what_imports_it(package: Path, changed: str, expected: str) -> None:
     modules = {"a": "rewardlab.a", "b": "rewardlab.b.one", "c": "rewardlab.c.one", "d": "rewardlab.d.one"}

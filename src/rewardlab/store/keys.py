@@ -87,8 +87,8 @@ def content_key(value: Any) -> str:
 def code_key(module: str) -> str:
     """Key of the source that `module` can run: its room and, transitively, every room that these import.
 
-    Whole rooms, because registries within a room find their members by name. A module from outside the
-    package counts as its one file.
+    Whole rooms, because registries within a room find their members by name, and all their files, because some
+    read others (a page its style sheet). A module from outside the package counts as its one file.
 
     Raises:
         DataError: no such module.
@@ -99,7 +99,8 @@ def code_key(module: str) -> str:
         room = waiting.pop()
         if room and room not in reached:
             reached[room] = _room_files(room)
-            waiting += [other for file in reached[room] for other in _rooms_imported(file)]
+            sources = [file for file in reached[room] if file.suffix == ".py"]
+            waiting += [other for file in sources for other in _rooms_imported(file)]
     files = {file.relative_to(PACKAGE).as_posix(): file for members in reached.values() for file in members}
     return content_id({name: sha256_file(file) for name, file in (files or _outside(module)).items()})
 
@@ -142,7 +143,7 @@ def _room_files(room: str) -> list[Path]:
     single = PACKAGE / f"{room}.py"
     if single.is_file():
         return [single]
-    return [file for file in files_under(PACKAGE / room) if file.suffix == ".py"] if (PACKAGE / room).is_dir() else []
+    return files_under(PACKAGE / room) if (PACKAGE / room).is_dir() else []
 
 
 def _rooms_imported(file: Path) -> Iterator[str]:
