@@ -195,7 +195,7 @@ def test_restoring_names_what_the_record_has(
 def evaluated(name: str, word: str, scores: list[tuple[float, float]]) -> None:
     """A run with the table of pairs that an evaluation writes; the texts say which pair it is."""
     rows = [
-        {"pair_id": f"p{i}", "occurrence": 0, "prompt_id": f"q{i}", "root_id": f"q{i}", "prompt": f"prompt {i}"}
+        {"pair_id": f"p{i}", "occurrence": 0, "prompt_id": f"q{i}", "root_id": f"q{i}", "prompt": f"prompt\n{i}\x1b[2J"}
         | {"chosen": "c", "rejected": "r", "chosen_score": float(chosen), "rejected_score": float(rejected)}
         | {"chosen_tokens": 3 + i % 2, "rejected_tokens": 3}
         for i, (chosen, rejected) in enumerate(scores)
@@ -218,7 +218,7 @@ def test_two_evaluations_are_compared(home: Path, capsys: pytest.CaptureFixture[
     # Right before: 3 of 5; after: 4 of 5.
     assert lines[4].startswith("  accuracy: +0.200 [-")
     flips = lines[lines.index("flipped: 2 pairs right only in the second, 1 only in the first") :]
-    assert flips[1:3] == ["  p2: margin -2.000 -> +3.000", "    prompt    prompt 2"]
+    assert flips[1:3] == ["  p2: margin -2.000 -> +3.000", "    prompt    prompt 2\N{REPLACEMENT CHARACTER}[2J"]
     assert call("make", "--word", "a", "--run", "third") == 0
     capsys.readouterr()
     assert call("runs", "compare", "third", "first") == 0

@@ -130,7 +130,12 @@ def _difference(estimate: Estimate) -> str:
 def _flip(flip: Flip) -> list[str]:
     texts = {"prompt": flip.prompt, "chosen": flip.chosen, "rejected": flip.rejected}
     lines = [f"  {flip.pair_id}: margin {flip.first_margin:+.3f} -> {flip.second_margin:+.3f}"]
-    return lines + [f"    {name:<9} {textwrap.shorten(text, 90)}" for name, text in texts.items()]
+    return lines + [f"    {name:<9} {textwrap.shorten(_printable(text), 90)}" for name, text in texts.items()]
+
+
+def _printable(text: str) -> str:
+    """Text of the data without what would steer the terminal."""
+    return "".join(mark if mark.isprintable() or mark.isspace() else "\N{REPLACEMENT CHARACTER}" for mark in text)
 
 
 _ANSWERS: dict[str, tuple[tuple[str, ...], Callable[[Arguments], list[str]]]] = {
