@@ -54,9 +54,9 @@ def test_how_much_is_length() -> None:
         )
     )[1]
     assert sentence == (
-        "It scores the longer answer higher in 71.0 % (68.0 to 74.0) of pairs; the data prefer it in 55.0 %. It is "
-        "right in 80.0 % where the longer answer was chosen, 40.0 % where the shorter one was, 56.0 % where length "
-        "cannot help."
+        "It scores the longer answer higher in 71.0 % (68.0 to 74.0) of the pairs that differ in length; the data "
+        "prefer it in 55.0 %. It is right in 80.0 % where the longer answer was chosen, 40.0 % where the shorter one "
+        "was, 56.0 % where length cannot help."
     )
 
 

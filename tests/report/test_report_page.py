@@ -18,7 +18,7 @@ import pytest
 
 from rewardlab.errors import ConfigError
 from rewardlab.report.inputs import read_inputs
-from rewardlab.report.page import Report, WrittenReport, page, page_sections, write_report
+from rewardlab.report.page import Report, WrittenReport, named_findings, page, page_sections, write_report
 from rewardlab.store.runs import Run
 from tests.report import finished
 from tests.report.test_report_html import PAYLOADS, Reader, read
@@ -185,6 +185,8 @@ def test_several_evaluations_are_compared(tmp_path: Path) -> None:
     assert [len(data[f"examples-{number}-data"]["rows"]) for number in (1, 2)] == [6, 6]
     labels = [row["label"] for row in data["spec-comparison"]["data"]["values"]]
     assert labels == ["first", "second"]
+    inputs = read_inputs(doctor=[], train=[], score=[], evaluate=folders)
+    assert [line.partition(":")[0] for line in named_findings(inputs)] == ["first"] * 3 + ["second"] * 3
 
 
 def test_nothing_to_report_on_is_an_error(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from rewardlab.config import Config
@@ -28,7 +27,8 @@ from rewardlab.evaluate.scores import PROBES
 from rewardlab.evaluate.summary import findings, format_accuracy
 from rewardlab.evaluate.table import PairTable, Scored, read_scored
 from rewardlab.records import Estimate, Pair
-from rewardlab.store.files import atomic_path, write_json, write_text
+from rewardlab.store.files import write_json, write_text
+from rewardlab.store.table import write_parquet
 
 __all__ = ["AccuracyEvaluation", "AccuracyResult", "evaluate_accuracy", "findings", "format_accuracy"]
 
@@ -133,8 +133,7 @@ def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult
     result = measure(scored, margins, Settings(config.level, config.cluster, config.seed), config.split)
     result.counts["train_pairs"] = sum(len(part) for part in training or ())
     bag = margins["bag_of_words"]
-    with atomic_path(run.path(PAIRS)) as temporary:
-        pq.write_table(_pairs_table(scored.pairs, None if isinstance(bag, str) else bag), temporary)
+    write_parquet(run.path(PAIRS), _pairs_table(scored.pairs, None if isinstance(bag, str) else bag))
     write_text(run.path(SUMMARY), "\n\n".join([*result.lines(), format_accuracy(result.as_dict())]) + "\n")
     write_json(run.path(RESULT), result.as_dict())
     return result

@@ -100,7 +100,7 @@ def _how_much_length(found: Mapping[str, _Number]) -> str:
         if within is None:
             return "How much of it is length cannot be said: too few answers differ in length."
         return f"Among the answers to one prompt, its scores correlate with length by {within.value:+.2f}."
-    sentence = f"It scores the longer answer higher in {longer.percent()} of pairs"
+    sentence = f"It scores the longer answer higher in {longer.percent()} of the pairs that differ in length"
     sentence += f"; the data prefer it in {100 * chosen.value:.1f} %"
     kinds = [found.get(f"length.tokens.accuracy_{kind}") for kind in ("longer_chosen", "shorter_chosen", "balanced")]
     words = ("where the longer answer was chosen", "where the shorter one was", "where length cannot help")

@@ -57,7 +57,7 @@ class WrittenReport:
 
     Attributes:
         page: the HTML file.
-        findings: the sentences at its top.
+        findings: the sentences at its top, as `named_findings` gives them.
     """
 
     page: Path
@@ -87,7 +87,14 @@ def write_report(config: Report, run: Run) -> WrittenReport:
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
     run.log.info("wrote %s and %d image files", path, len(images))
-    return WrittenReport(path, tuple(line for stage in inputs.evaluate for line in findings(stage.content.raw)))
+    return WrittenReport(path, named_findings(inputs))
+
+
+def named_findings(inputs: Inputs) -> tuple[str, ...]:
+    """The findings of every evaluation; of several, each sentence behind the name of its stage."""
+    several = len(inputs.evaluate) > 1
+    found = [(f"{stage.label}: " if several else "", findings(stage.content.raw)) for stage in inputs.evaluate]
+    return tuple(f"{label}{line}" for label, lines in found for line in lines)
 
 
 def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Section]:
