@@ -29,9 +29,9 @@ def result(**values: tuple[float, float, float] | float | None) -> dict[str, Any
 @pytest.mark.parametrize(
     ("accuracy", "claimed", "words"),
     [
-        ((0.63, 0.60, 0.66), 0.70, "its margins claim 70.0 %, so it is overconfident"),
-        ((0.63, 0.60, 0.66), 0.55, "its margins claim 55.0 %, so it is underconfident"),
-        ((0.63, 0.60, 0.66), 0.62, "its margins claim 62.0 %, about what it keeps"),
+        ((0.63, 0.60, 0.66), 0.70, "its scores claim 70.0 %, so it is overconfident"),
+        ((0.63, 0.60, 0.66), 0.55, "its scores claim 55.0 %, so it is underconfident"),
+        ((0.63, 0.60, 0.66), 0.62, "its scores claim 62.0 %, about what it keeps"),
         ((0.51, 0.48, 0.54), 0.60, "not distinguishable from a coin flip"),
         ((0.40, 0.36, 0.44), 0.60, "worse than a coin flip"),
     ],

@@ -87,7 +87,7 @@ def _verdict(accuracy: _Number, found: Mapping[str, _Number]) -> str:
     if not accuracy.is_above(0.5):
         return "that is not distinguishable from a coin flip"
     claimed = found["calibration.confidence"].value
-    claim = f"its margins claim {100 * claimed:.1f} %"
+    claim = f"its scores claim {100 * claimed:.1f} %"
     if accuracy.is_below(claimed):
         return f"{claim}, so it is overconfident"
     return f"{claim}, so it is underconfident" if accuracy.is_above(claimed) else f"{claim}, about what it keeps"
