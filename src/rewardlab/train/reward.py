@@ -335,6 +335,8 @@ def _finish(
     model.eval()
     save_reward_model(model, folder, card=_card(config, summary, described))
     trainer.state.best_model_checkpoint = None  # a path of this machine
+    # How long it took is in the history; the same training leaves the same folder, by whose content scorers are named.
+    trainer.state.log_history = [line for line in trainer.state.log_history if "train_runtime" not in line]
     trainer.state.save_to_json(str(folder / TRAINER_STATE))
     try:
         _compare_reloaded(model, folder, examples.items[:CHECKED_EXAMPLES])
