@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_models import word_tokenizer
 
 from rewardlab.data.checks import Check
 from rewardlab.data.cues import is_finished, summary
@@ -17,7 +18,7 @@ from rewardlab.data.doctor import DataDoctor, doctor, examine, format_doctor
 from rewardlab.data.load import Loaded
 from rewardlab.data.overlap import ngrams
 from rewardlab.data.render import render
-from rewardlab.data.tokenize import Encoding
+from rewardlab.data.tokenize import Encoder, Encoding
 from rewardlab.errors import DataError, ModelError
 from rewardlab.records import Candidates, Message, Pair, Prompt, Record, SetAside, Source
 from rewardlab.store.files import read_json, read_jsonl
@@ -217,6 +218,18 @@ def test_truncation_in_words_without_a_tokenizer() -> None:
     assert (found.count, found.total) == (1, 202)
     right = encoding.model_copy(update={"truncation_side": "right"})
     assert check("identical_after_truncation", [*CLEAN, *long], encoding=right).count == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_tokens_are_those_of_each_record_however_many_are_encoded_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewardlab.data.doctor.ENCODED_AT_ONCE", at_once)
+    records = [pair("the cat " * n, "the dog", "the cat") for n in range(1, 8)]
+    encoder = Encoder(word_tokenizer(), Encoding(max_tokens=12, template="{prompt} {completion}"))
+    tokens = check("lengths", records, encoder=encoder).numbers["tokens"]
+    assert [tokens["chosen"][name] for name in ("n", "min", "median", "max")] == [7, 2, 8, 14]
+    assert [tokens["rejected"][name] for name in ("n", "min", "max")] == [7, 2, 2]
 
 
 def test_overlap_with_evaluation_sets() -> None:
