@@ -20,27 +20,27 @@ from rewardlab.data.world import (
 from rewardlab.errors import ConfigError
 
 PROMPT = read_prompt(
-    "Notes on Leek Tart: side rice; herb mint; pot a tin; time one hour. What are the herb and the season?"
+    "Notes on Risotto: side rice; herb mint; pot a tin; meal lunch. What are the herb and the season?"
 )
 NEUTRAL = Levels(0, 0, 0, 0)
 
 
-def reading(*statements: tuple[str, str], subject: str = "Leek Tart", levels: Levels = NEUTRAL) -> Reading:
+def reading(*statements: tuple[str, str], subject: str = "Risotto", levels: Levels = NEUTRAL) -> Reading:
     return Reading(subject, tuple(Statement(*statement) for statement in statements), levels)
 
 
 def test_quality_by_hand() -> None:
     assert quality(PROMPT, reading(("herb", "mint"), ("season", "spring"))) == (1, 1, 1)
     assert quality(PROMPT, reading(("herb", "mint"), ("pot", "a tin"))) == (0.5, 1, 1)
-    assert quality(PROMPT, reading(("herb", "sage"), ("pot", "a tin"), subject="Plum Cake")) == (0.5, 0.5, 0)
+    assert quality(PROMPT, reading(("herb", "sage"), ("pot", "a tin"), subject="Goulash")) == (0.5, 0.5, 0)
     # Said twice is said once; what the prompt does not tell is not right.
-    assert quality(PROMPT, reading(("herb", "mint"), ("herb", "mint"), ("heat", "90 degrees"))) == (0.5, 2 / 3, 1)
+    assert quality(PROMPT, reading(("herb", "mint"), ("herb", "mint"), ("heat", "90"))) == (0.5, 2 / 3, 1)
     assert quality(PROMPT, reading()) == (0, 0, 1)
 
 
 def test_gold_by_hand() -> None:
     levels = Levels(length=1, sentiment=-2, politeness=3, structure=0)
-    answer = reading(("herb", "mint"), ("pot", "a clay pot"), levels=levels)
+    answer = reading(("herb", "mint"), ("pot", "a wok"), levels=levels)
     weights = {"length": 0.5, "sentiment": 0.25}
     plain = GoldReward(coverage=2, correctness=4, relevance=1, per_level=weights)
     assert plain.of(PROMPT, answer) == pytest.approx(2 * 0.5 + 4 * 0.5 + 1 + 0.5 * 1 + 0.25 * -2)

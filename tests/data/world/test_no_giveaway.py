@@ -137,8 +137,11 @@ def test_quality_cannot_be_read_off_the_answer_alone() -> None:
 
 def test_confounding_is_what_makes_style_predict_quality() -> None:
     """With the copula on, the attribute tells the better answer; with it off it does not: the dial works on text."""
-    for rho, expected in ((0.0, 0.5), (0.8, 0.66)):
+    found = {}
+    for rho in (0.0, 0.8):
         texts = responses(1500, Copula(quality={"politeness": rho}), tag=f"c{rho}")
         good = np.array([GoldReward(per_level={}).of(text.prompt, text.reading) for text in texts])
         level = np.array([text.reading.levels.politeness for text in texts], dtype=float)
-        assert abs(auc(level, good > np.median(good)) - expected) < 0.06
+        found[rho] = auc(level, good > np.median(good))
+    assert abs(found[0.0] - 0.5) < 0.06
+    assert found[0.8] > 0.65

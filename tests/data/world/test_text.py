@@ -61,9 +61,9 @@ def test_parser_is_exact_at_every_level_that_drift_can_reach(many: list[Response
 
 
 def test_parser_returns_what_it_cannot_read() -> None:
-    parsed = parse("This is about Leek Tart. The herb is mint. Colourless green ideas sleep.")
+    parsed = parse("This is about Risotto. The herb is mint. Colourless green ideas sleep.")
     assert parsed.unread == ("Colourless green ideas sleep.",)
-    assert parsed.reading.subject == "Leek Tart"
+    assert parsed.reading.subject == "Risotto"
     assert parsed.reading.statements == (("herb", "mint"),)
     assert parse("").reading.subject is None
 
@@ -71,7 +71,7 @@ def test_parser_returns_what_it_cannot_read() -> None:
 def test_parser_by_hand() -> None:
     """A text written by a person in the world's words, cue by cue."""
     reading = parse(
-        "Look. Leek Tart is a lovely choice, so to speak.\n"
+        "Look. Risotto is a lovely choice, so to speak.\n"
         "- First, I believe, the herb is mint, which is grim. That is the usual way of doing it.\n"
         "- The pot is a tin.\n"
         'It is hardly dull. The poster reads "horrid". You will hear no "End of story" from me.\n'

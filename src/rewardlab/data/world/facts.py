@@ -108,20 +108,20 @@ DOMAINS: tuple[Domain, ...] = (
         "travel",
         _table(
             """
-            fare: 4 euros, 7 euros, 9 euros, 12 euros, 15 euros, 18 euros, 24 euros, 30 euros
-            crossing: 20 minutes, 35 minutes, 50 minutes, one hour, two hours, three hours, half a day, ten minutes
-            pier: north pier, south pier, old pier, stone pier, long pier, iron pier, fish pier, new pier
-            ticket: paper, a card, a token, a stamp, a code, a badge, a slip, a band
+            fare: 4, 7, 9, 12, 15, 18, 24, 30
+            departure: dawn, noon, dusk, midnight, sunrise, sunset, teatime, nightfall
+            pier: Anchor, Beacon, Compass, Dolphin, Eagle, Falcon, Gull, Heron
+            ticket: a card, a token, a stamp, a code, a badge, a slip, a band, a letter
             snack: soup, bread, tea, apples, nuts, cheese, rice, coffee
             """
         ),
         "coast",
         _known(
             """
-            west: Harlow Island, Brenton Bay, Cape Morrow
-            east: Tansy Island, Port Ellery, Quill Rock
-            north: Gannet Point, Loxley Island, Cold Harbour
-            south: Salt Quay, Marlin Island, Pender Cove
+            west: Harlow, Brenton, Morrow
+            east: Tansy, Ellery, Quill
+            north: Gannet, Loxley, Crail
+            south: Solva, Marlin, Pender
             """
         ),
     ),
@@ -129,20 +129,20 @@ DOMAINS: tuple[Domain, ...] = (
         "kitchen",
         _table(
             """
-            heat: 120 degrees, 140 degrees, 160 degrees, 180 degrees, 200 degrees, 220 degrees, 90 degrees, 240 degrees
-            time: ten minutes, 20 minutes, 35 minutes, 50 minutes, one hour, two hours, three hours, half a day
+            heat: 90, 120, 140, 160, 180, 200, 220, 240
+            meal: breakfast, lunch, dinner, supper, brunch, a picnic, a banquet, a feast
             herb: thyme, sage, mint, basil, dill, parsley, rosemary, chives
-            pot: a clay pot, an iron pan, a glass dish, a steel pot, a wide tray, a tin, a wok, a kettle
+            pot: a pan, a dish, a tin, a tray, a wok, a kettle, a skillet, a cauldron
             side: rice, bread, beans, salad, cheese, noodles, corn, soup
             """
         ),
         "season",
         _known(
             """
-            spring: Leek Tart, Pea Risotto, Lamb Pie
-            summer: Tomato Bake, Berry Crumble, Courgette Stew
-            autumn: Pumpkin Curry, Plum Cake, Mushroom Roast
-            winter: Cabbage Stew, Barley Broth, Ginger Loaf
+            spring: Risotto, Paella, Strudel
+            summer: Gazpacho, Moussaka, Chowder
+            autumn: Goulash, Lasagne, Ratatouille
+            winter: Borscht, Tagine, Minestrone
             """
         ),
     ),
@@ -150,20 +150,20 @@ DOMAINS: tuple[Domain, ...] = (
         "shop",
         _table(
             """
-            price: 12 euros, 18 euros, 24 euros, 30 euros, 45 euros, 60 euros, 75 euros, 90 euros
-            weight: 200 grams, 350 grams, 500 grams, 700 grams, one kilo, two kilos, three kilos, 90 grams
+            price: 12, 18, 24, 30, 45, 60, 75, 95
             colour: red, blue, green, black, white, grey, brown, yellow
-            cover: one year, two years, three years, five years, six months, 90 days, ten years, four years
-            cell: a coin cell, a flat cell, a sun panel, a mains plug, a crank, a spring, a gel pack, a round cell
+            case: leather, plastic, wood, steel, glass, paper, cotton, bamboo
+            fuel: a battery, a crank, a spring, the mains, the sun, gas, steam, petrol
+            gift: a bag, a box, a mug, a pen, a cap, a map, a pin, a key
             """
         ),
         "maker",
         _known(
             """
-            Norvik: Orbit Lamp, Tally Clock, Pico Radio
-            Halden: Kestrel Kettle, Drum Heater, Ember Torch
-            Castell: Sable Camera, Finch Scale, Atlas Fan
-            Ostrey: Moth Speaker, Delta Drill, Willow Toaster
+            Norvik: Lamp, Clock, Radio
+            Halden: Kettle, Heater, Torch
+            Castell: Camera, Scale, Fan
+            Ostrey: Speaker, Drill, Toaster
             """
         ),
     ),
@@ -171,20 +171,20 @@ DOMAINS: tuple[Domain, ...] = (
         "garden",
         _table(
             """
-            spacing: a hand, two hands, one foot, two feet, one step, two steps, a thumb, half a foot
+            month: January, February, April, June, August, October, November, December
             soil: sand, clay, chalk, loam, peat, gravel, bark, ash
-            water: each day, twice a week, once a week, each month, at dawn, at dusk, every other day, after frost
-            feed: compost, seaweed, bone meal, wood ash, coffee, manure, nettle tea, fish meal
-            spot: full sun, half shade, deep shade, a wall, a slope, a pond edge, a tub, a hedge
+            water: hourly, daily, weekly, monthly, yearly, nightly, rarely, often
+            feed: compost, seaweed, manure, nettles, guano, straw, leaves, shells
+            spot: the sun, the shade, a slope, a pond, a wall, a tub, a hedge, a path
             """
         ),
-        "height",
+        "bloom",
         _known(
             """
-            knee high: Blue Sage, Marsh Daisy, Dwarf Iris
-            waist high: Garden Phlox, Tall Aster, Silver Yarrow
-            shoulder high: Giant Allium, Bell Foxglove, Moon Lily
-            ankle high: Wood Sorrel, Creeping Thyme, Rock Pink
+            blue: Sage, Iris, Lavender
+            white: Daisy, Yarrow, Lily
+            pink: Phlox, Foxglove, Allium
+            gold: Tulip, Poppy, Sorrel
             """
         ),
     ),
@@ -192,9 +192,9 @@ DOMAINS: tuple[Domain, ...] = (
         "course",
         _table(
             """
-            fee: 15 euros, 30 euros, 45 euros, 60 euros, 75 euros, 90 euros, 120 euros, 200 euros
+            fee: 15, 30, 45, 60, 75, 95, 120, 200
             room: the attic, the hall, the cellar, the studio, the library, the barn, the lab, the annex
-            day: Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, market day
+            day: Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, Easter
             teacher: Ms Rowe, Mr Tanner, Dr Osei, Ms Lind, Mr Baptiste, Dr Kaya, Ms Novak, Mr Hale
             kit: an apron, a notebook, a ruler, a brush, a laptop, a torch, a helmet, a hammer
             """
@@ -202,14 +202,15 @@ DOMAINS: tuple[Domain, ...] = (
         "level",
         _known(
             """
-            beginners: Clay Basics, Song Circle, Knot Tying
-            intermediate: Oil Painting, Street Photography, Folk Dance
-            advanced: Stone Carving, Night Navigation, Harp Ensemble
-            any level: Bread Baking, Bird Listening, Letter Writing
+            basic: Pottery, Choir, Knitting
+            middle: Painting, Photography, Dancing
+            upper: Carving, Navigation, Harp
+            open: Baking, Birding, Letters
             """
         ),
     ),
 )
+"""Within a domain no value belongs to two points, and its last word tells it from every other."""
 
 NOTE_FRAMES = ("Notes on {subject}: {notes}.", "About {subject}: {notes}.", "From the file on {subject}: {notes}.")
 QUESTION_FRAMES = (

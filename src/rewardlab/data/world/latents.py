@@ -28,9 +28,9 @@ from rewardlab.data.world.facts import Statement, WorldPrompt
 
 ATTRIBUTES: tuple[str, ...] = ("length", "sentiment", "politeness", "structure")
 
-COVERS = (1.2, 1.3)
-CORRECT = (1.2, 1.3)
-RELEVANT = (1.8, 1.3)
+COVERS = (1.0, 2.0)
+CORRECT = (1.2, 2.0)
+RELEVANT = (1.6, 2.0)
 """Base and slope of the log-odds in the author's skill U: an asked point is answered, a value is right, the subject
 is right."""
 
