@@ -6,9 +6,12 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rewardlab.errors import Problem, RunError
@@ -64,10 +67,13 @@ def code_of(package: Path = PACKAGE, *, allow_untracked: bool) -> Code:
     return Code(version, commit, diff if len(diff) <= LARGEST_DIFF_BYTES else b"", len(diff), untracked)
 
 
-def packages() -> dict[str, str]:
-    """Name and version of every installed distribution."""
-    found = {str(item.metadata["Name"]): item.version for item in metadata.distributions() if item.metadata["Name"]}
-    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+@cache
+def packages() -> Mapping[str, str]:
+    """Name and version of every installed distribution, as this process found them first."""
+    # A study makes many runs, and reading the metadata of a hundred packages takes as long as a small stage.
+    about = [item.metadata for item in metadata.distributions()]
+    found = {str(item["Name"]): str(item["Version"]) for item in about if item["Name"]}
+    return MappingProxyType(dict(sorted(found.items(), key=lambda pair: pair[0].lower())))
 
 
 def machine() -> dict[str, Any]:

@@ -144,7 +144,7 @@ def facts(config: Config, code: Code, redactor: Redactor) -> dict[str, Any]:
         "seeds": dict(_seeds(resolved)),
         "inputs": [input_facts(path) for path in paths_in(config.model_dump())],
         "code": code.as_dict() | {"diff_recorded": code.diff_bytes <= LARGEST_DIFF_BYTES},
-        "packages": packages(),
+        "packages": dict(packages()),
         "machine": machine(),
         "environment": redactor.value(environment),
     }
