@@ -150,6 +150,8 @@ def test_a_split_group_is_every_branch_once_within_the_budget(seed: int, budget:
     assert list(itertools.chain(*parts)) == list(range(len(group.branches)))
     for part in parts:
         assert len(part) == 1 or cost([group.part(part)], shared=shared) <= budget
+    for part, following in itertools.pairwise(parts):
+        assert cost([group.part([*part, following[0]])], shared=shared) > budget
     sequences = itertools.chain.from_iterable(group.part(part).sequences() for part in parts)
     assert list(sequences) == group.sequences()
 

@@ -70,27 +70,27 @@ def test_prompt_and_completion_are_never_tokenised_apart() -> None:
     assert encode(llama_like(), "w1 w", "2").ids == encode(llama_like(), "w1 w2", "").ids
 
 
+REAL_TEXTS = [
+    "Hello world",
+    " leading",
+    "trailing ",
+    "\n\nHuman: hi\n\nAssistant:",
+    "naïve 🦙 日本",
+    "a\tb",
+    "''",
+    "<",
+    "x" * 300,
+]
+
+
 @pytest.mark.parametrize("folder", ["gpt2-tokenizer", "stories260k"])
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Hello world",
-        " leading",
-        "trailing ",
-        "\n\nHuman: hi\n\nAssistant:",
-        "naïve 🦙 日本",
-        "a\tb",
-        "''",
-        "<",
-        "x" * 300,
-    ],
-)
-def test_real_tokenizers_give_their_own_ids(shared: Path, folder: str, text: str) -> None:
+def test_real_tokenizers_give_their_own_ids(shared: Path, folder: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(shared / "models" / folder)
-    own = tokenizer(text)["input_ids"]
-    for cut in (0, 1, len(text) // 2, len(text)):
-        assert list(encode(tokenizer, text[:cut], text[cut:], append_eos=False).ids) == own
-    assert list(encode(tokenizer, text, "").ids) == [*own, tokenizer.eos_token_id]
+    for text in REAL_TEXTS:
+        own = tokenizer(text)["input_ids"]
+        for cut in (0, 1, len(text) // 2, len(text)):
+            assert list(encode(tokenizer, text[:cut], text[cut:], append_eos=False).ids) == own, text
+        assert list(encode(tokenizer, text, "").ids) == [*own, tokenizer.eos_token_id], text
 
 
 def test_lengths_are_of_the_uncut_texts_without_special_tokens() -> None:

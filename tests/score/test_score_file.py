@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,75 +145,116 @@ from rewardlab.store.runs import Run
 from rewardlab.store.table import ShardedTable
 
 config, root = Scoring.build(files=[Path(sys.argv[1])]), Path(sys.argv[2])
-resume, shards = sys.argv[3] == "resume", int(sys.argv[4])
 original = ShardedTable.write
-def write(self, number, rows):
-    global shards
-    if shards == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    shards -= 1
-    original(self, number, rows)
-ShardedTable.write = write
-print("ready", flush=True)
-with Run.create(config, verb="score", name="killed", root=root, resume=resume) as run:
-    score_file(config, run)
+
+def score(resume, shards):
+    def write(self, number, rows):
+        nonlocal shards
+        if shards == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        shards -= 1
+        original(self, number, rows)
+
+    ShardedTable.write = write
+    with Run.create(config, verb="score", name="killed", root=root, resume=resume) as run:
+        score_file(config, run)
+
+for line in sys.stdin:
+    word, shards = line.split()
+    child = os.fork()
+    if child == 0:
+        score(word == "resume", int(shards))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+class Sessions:
+    """Processes that score one after the other in the run `killed`, forked from one that has done its imports."""
+
+    def __init__(self, config: Path, runs: Path) -> None:
+        self.folder = runs / "killed"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(config), str(runs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def session(self, *, shards: int = -1, seconds: float | None = None) -> int:
+        """Exit status of one session, killed before shard number `shards` of its own, or after some seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        # A kill before the record is written leaves a folder that is no run yet: that one is made anew.
+        if self.folder.exists() and not (self.folder / "run.json").exists():
+            shutil.rmtree(self.folder)
+        self.process.stdin.write(f"{'resume' if self.folder.exists() else 'new'} {shards}\n")
+        self.process.stdin.flush()
+        child = int(self.process.stdout.readline())
+        if seconds is not None:
+            time.sleep(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        status = int(self.process.stdout.readline())
+        assert status in (0, -signal.SIGKILL), "a session ends by itself or is killed, and never fails"
+        return status
+
+    def is_done(self) -> bool:
+        """Whether the record says so."""
+        record = self.folder / "run.json"
+        return record.exists() and read_json(record)["status"] == "done"
+
+    def forget(self) -> None:
+        """Delete the run, which is read-only once it is done."""
+        for path in [self.folder, *self.folder.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        shutil.rmtree(self.folder)
+
+
 @pytest.fixture
-def program(model_folder: Path, pairs: Path, tmp_path: Path) -> Sequence[str]:
-    """Command line of a process that scores `pairs` in the run `killed`; (resume or new) and the shards it lives."""
+def sessions(model_folder: Path, pairs: Path, tmp_path: Path) -> Iterator[Sessions]:
     values = {"model": str(model_folder), "data": [str(pairs)], "shard_size": 8, "device": "cpu"}
     (tmp_path / "score.json").write_text(json.dumps(values))  # JSON is YAML
-    return [sys.executable, "-c", PROGRAM, str(tmp_path / "score.json"), str(tmp_path / "runs")]
+    started = Sessions(tmp_path / "score.json", tmp_path / "runs")
+    with started.process:
+        yield started
+        assert started.process.stdin is not None
+        started.process.stdin.close()
 
 
-def test_kill_9_loses_and_doubles_nothing(score: Score, program: Sequence[str], tmp_path: Path) -> None:
+def test_kill_9_loses_and_doubles_nothing(score: Score, sessions: Sessions, tmp_path: Path) -> None:
     score("whole")
-    killed = subprocess.run([*program, "new", "2"], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert len(list((tmp_path / "runs/killed/shards").rglob("*.parquet"))) == 2
-    score("killed", resume=True)
+    assert sessions.session(shards=2) == -signal.SIGKILL
+    assert len(list((tmp_path / "runs/killed/shards").rglob("0*.parquet"))) == 2
+    assert sessions.session(shards=1) == -signal.SIGKILL
+    assert len(list((tmp_path / "runs/killed/shards").rglob("0*.parquet"))) == 3
+    assert sessions.session() == 0
     assert table_bytes(tmp_path, "killed") == table_bytes(tmp_path, "whole")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_kill_9_at_random_moments(score: Score, program: Sequence[str], tmp_path: Path) -> None:
-    """20 kills, of one run after another, from its first moment to its last; one shard a completion."""
+def test_kill_9_at_random_moments(score: Score, sessions: Sessions, tmp_path: Path) -> None:
+    """20 kills, from the first moment of a run to its last; every run that comes to its end has the same bytes."""
     score("whole")
-    rng = random.Random(0)
-    began = time.monotonic()
-    subprocess.run([*program, "new", "-1"], check=True, capture_output=True)
-    length = time.monotonic() - began
     expected = table_bytes(tmp_path, "whole")
-    assert table_bytes(tmp_path, "killed") == expected
-    kills = 0
-    while kills < 20:
-        folder = tmp_path / "runs" / "killed"
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        folder.rename(tmp_path / f"run {kills}")
-        resume = "new"
-        while True:
-            process = subprocess.Popen(
-                [*program, resume, "-1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ
-            )
-            assert process.stdout is not None
-            process.stdout.readline()  # imports are not what is tested
-            try:
-                process.wait(rng.uniform(0, length / 3))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                kills += 1
-            process.stdout.close()
-            if process.returncode == 0:
-                break
-            resume = "resume" if (folder / "run.json").exists() else "new"
-            if resume == "new" and folder.exists():
-                folder.rename(tmp_path / f"before its record {kills}")
-        assert table_bytes(tmp_path, "killed") == expected
+    assert sessions.session(shards=0) == -signal.SIGKILL  # the imports are over
+    began = time.monotonic()
+    assert sessions.session() == 0
+    length = time.monotonic() - began
+    sessions.forget()
+    rng = random.Random(0)
+    kills = finished = 0
+    while kills < 20 or finished == 0:
+        # Once there were enough, the last run is left to come to its end.
+        status = sessions.session(seconds=rng.uniform(0, length) if kills < 20 else None)
+        kills += status != 0
+        # The kill may also come between the record of a finished run and the end of its process.
+        if status == 0 or sessions.is_done():
+            assert table_bytes(tmp_path, "killed") == expected
+            sessions.forget()
+            finished += 1
 
 
 def test_a_changed_input_is_not_mixed_into_the_table(
