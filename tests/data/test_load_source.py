@@ -14,7 +14,7 @@ from pydantic import Field
 
 from rewardlab.config import Config
 from rewardlab.data.load import DataSource, load, load_all
-from rewardlab.data.source import Sources
+from rewardlab.data.source import Sources, with_limit
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.records import Candidates, Message, Pair, Prompt
 
@@ -216,3 +216,10 @@ def test_a_hub_split_without_rows_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     for adapter in ("auto", "preference"):
         with pytest.raises(DataError, match="owner/none: found no rows"):
             load(DataSource(path="owner/none", adapter=adapter))
+
+
+def test_the_smaller_limit_holds() -> None:
+    assert with_limit(DataSource(path="x", limit=3), 5).limit == 3
+    assert with_limit(DataSource(path="x", limit=7), 5).limit == 5
+    assert with_limit(DataSource(path="x"), 5).limit == 5
+    assert with_limit(DataSource(path="x"), None).limit is None

@@ -10,7 +10,7 @@ import pytest
 
 from rewardlab.data.canonical import read_records
 from rewardlab.data.load import load
-from rewardlab.data.prepare import DataPreparation, prepare, with_limit
+from rewardlab.data.prepare import DataPreparation, prepare
 from rewardlab.data.source import DataSource
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.store.files import read_json, read_jsonl
@@ -111,13 +111,6 @@ def test_candidates_become_pairs_on_request(run: Any, tmp_path: Path) -> None:
     assert kept["kinds"] == {"candidates": 40}
     pairs = prepare(DataPreparation.build(values | {"candidates": "pairs"}), type(run)(tmp_path / "pairs")).summary
     assert pairs["kinds"] == {"pair": 78}
-
-
-def test_the_smaller_limit_holds() -> None:
-    assert with_limit(DataSource(path="x", limit=3), 5).limit == 3
-    assert with_limit(DataSource(path="x", limit=7), 5).limit == 5
-    assert with_limit(DataSource(path="x"), 5).limit == 5
-    assert with_limit(DataSource(path="x"), None).limit is None
 
 
 def test_wrong_configurations(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ def pairs(tmp_path: Path) -> Path:
 def score(model_folder: Path, pairs: Path, tmp_path: Path) -> Score:
     """Scores `pairs` in a run called `name`."""
 
-    def call(name: str = "run", *, resume: bool = False, data: Path = pairs, **options: Any) -> Scored:
-        values = {"model": str(model_folder), "data": [str(data)], "shard_size": 8, "device": "cpu"} | options
+    def call(name: str = "run", *, resume: bool = False, data: Path | list[Any] = pairs, **options: Any) -> Scored:
+        sources = data if isinstance(data, list) else [str(data)]
+        values = {"model": str(model_folder), "data": sources, "shard_size": 8, "device": "cpu"} | options
         config = Scoring.build(values)
         with Run.create(config, verb="score", name=name, root=tmp_path / "runs", resume=resume) as run:
             return score_file(config, run)

@@ -90,6 +90,12 @@ def test_limit(score: Score) -> None:
     assert score(limit=3).table.num_rows == 6
 
 
+def test_the_limit_is_of_every_source(score: Score, pairs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(row | {"chosen": "w5 w6"}) + "\n" for row in ROWS))
+    assert score(data=[str(pairs), {"path": str(other), "limit": 2}], limit=3).table.num_rows == 2 * (3 + 2)
+
+
 @pytest.mark.parametrize("options", [{"token_budget": 64}, {"shard_size": 1}, {"shard_size": 1000}, {"layout": "flat"}])
 def test_batches_change_no_score(score: Score, options: dict[str, Any]) -> None:
     expected, found = score("plain").table, score("other", **options).table

@@ -272,6 +272,13 @@ def test_limit_holds_for_every_set(tokenizer: Path, tmp_path: Path, files: dict[
     assert {name: count["used"] for name, count in result.summary["counts"].items()} == {"train": 9, "val": 9}
 
 
+def test_the_limit_is_of_every_source(tokenizer: Path, files: dict[str, str]) -> None:
+    config = settings(tokenizer, files, train=[files["train"], {"path": files["val"], "limit": 4}], limit=9)
+    training, named, described = reward._records(config)
+    assert (len(training), len(named["val"])) == (9 + 4, 9)
+    assert [line.partition(",")[0].partition(": ")[2] for line in described] == ["9 rows", "4 rows"]
+
+
 def test_unusable_sets_are_named(tokenizer: Path, tmp_path: Path, files: dict[str, str]) -> None:
     mixed = tmp_path / "mixed.jsonl"
     mixed.write_text(json.dumps({"prompt": "river", "completion": "stone", "label": True}) + "\n")

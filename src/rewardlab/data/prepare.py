@@ -19,7 +19,7 @@ from rewardlab.config import Config
 from rewardlab.data.canonical import write_records, write_set_aside
 from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.pairs import as_pairs
-from rewardlab.data.source import DataSource
+from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.splits import Fractions, Side, cross_fit, split
 from rewardlab.errors import DataError, Problem
 from rewardlab.records import Candidates, Record
@@ -104,12 +104,6 @@ def prepare(config: DataPreparation, run: Folder) -> Prepared:
     write_set_aside(run.path("set_aside.jsonl"), (item for part in loaded for item in part.set_aside))
     write_json(run.path("summary.json"), summary)
     return Prepared(summary)
-
-
-def with_limit(source: DataSource, limit: int | None) -> DataSource:
-    """The source, cut to `limit` rows where it is not shorter already."""
-    limits = [value for value in (source.limit, limit) if value is not None]
-    return source.model_copy(update={"limit": min(limits)}) if limits else source
 
 
 def _parts(config: DataPreparation, records: Sequence[Record]) -> dict[str, dict[Side, list[Record]]]:

@@ -48,6 +48,12 @@ Sources = Annotated[list[DataSource], BeforeValidator(_in_list)]
 """One source or several: a single one may stand without a list around it."""
 
 
+def with_limit(source: DataSource, limit: int | None) -> DataSource:
+    """The source, cut to `limit` rows where it is not shorter already."""
+    limits = [value for value in (source.limit, limit) if value is not None]
+    return source.model_copy(update={"limit": min(limits)}) if limits else source
+
+
 def read_source(source: DataSource, problems: list[Problem]) -> list[FileRows]:
     """The rows of a source as they stand; what is wrong is added to `problems`."""
     if not is_hub_id(source.path):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from rewardlab.config import Config
 from rewardlab.data.load import load_all
-from rewardlab.data.source import Sources
+from rewardlab.data.source import Sources, with_limit
 from rewardlab.data.tokenize import Encoded, Encoding
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.models.loading import LayoutChoice, Precision
@@ -95,7 +95,7 @@ class Scoring(Config):
     """Run Python code that comes with the checkpoint. Only for sources you trust."""
 
     limit: int | None = Field(None, ge=1)
-    """Score only the first so many records (smoke run)."""
+    """Read only the first so many rows of every source (smoke run)."""
 
     device: str = "auto"
     """cpu, cuda, mps or auto."""
@@ -134,8 +134,8 @@ def score_file(config: Scoring, run: Run) -> Scored:
         DataError: unusable data.
         ModelError: unusable model, or scores that differ from one-by-one scoring.
     """
-    loaded = load_all(config.data, usable=True)
-    records = [record for one in loaded for record in one.records][: config.limit]
+    loaded = load_all((with_limit(source, config.limit) for source in config.data), usable=True)
+    records = [record for one in loaded for record in one.records]
     if not any(record.completions for record in records):
         found = f"{len(records)} records without completions"
         raise DataError("Nothing to score", [Problem("data", found, "at least one completion")])

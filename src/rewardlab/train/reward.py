@@ -16,7 +16,7 @@ from transformers.integrations import get_available_reporting_integrations
 
 from rewardlab.config import Config
 from rewardlab.data.load import load_all
-from rewardlab.data.source import DataSource, Sources
+from rewardlab.data.source import DataSource, Sources, with_limit
 from rewardlab.data.splits import place
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, DataError, ModelError, Problem
@@ -122,7 +122,7 @@ class RewardTraining(Config):
     """Trackers, e.g. tensorboard, wandb, mlflow, trackio; history.jsonl is always written."""
 
     limit: int | None = Field(None, ge=1)
-    """Use only the first so many records of every set (smoke run)."""
+    """Read only the first so many rows of every source (smoke run)."""
 
     device: str = "auto"
     """cpu, cuda, mps or auto."""
@@ -211,18 +211,15 @@ def _check_trackers(names: Sequence[str]) -> None:
 
 def _records(config: RewardTraining) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
     """Training records, validation records by name, and a line per training file for the card."""
-    loaded = load_all([*config.train, *config.validation.values()], usable=True)
+    sources = [*config.train, *config.validation.values()]
+    loaded = load_all((with_limit(source, config.limit) for source in sources), usable=True)
     training = [record for one in loaded[: len(config.train)] for record in one.records]
-    named = {
-        name: list(one.records)[: config.limit]
-        for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)
-    }
+    named = {name: list(one.records) for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)}
     described = [
         f"{Path(file.name).name}: {file.rows} rows" + (f", sha256 {file.sha256[:16]}" if file.sha256 else "")
         for one in loaded[: len(config.train)]
         for file in one.files
     ]
-    training = training[: config.limit]
     if not named:
         training, held_out = _held_out(training, config)
         named = {"val": held_out}
