@@ -189,6 +189,12 @@ ROWS_AND_COLUMNS = [
         ('column "better": found', "chosen"),
     ),
     Fault(
+        "maps to columns that are not there, and a format that would do without",
+        f"{read('pairs.csv')} --sources.mine.columns.prompt question --sources.mine.columns.chosen good",
+        ("pairs.csv, column \"good\": found columns 'question', 'good answer'", 'Did you mean "good answer"?'),
+        text("pairs.csv", "question,good answer\na,b\n"),
+    ),
+    Fault(
         "a map of a column that we do not have",
         f"{READ} --sources.mine.columns.choosen chosen",
         ("columns: found 'choosen'", 'Did you mean "chosen"?', "The map reads our name: their name."),

@@ -23,6 +23,9 @@ def yaml(content: str | bytes) -> Setup:
 
 FLAGS = [
     Fault("misspelled command", "data docter", ("data docter", 'Did you mean "data doctor"?')),
+    Fault(
+        "half a command", "train --model x", ("train: found half a command; expected one of train base, train reward",)
+    ),
     Fault("unknown flag", f"{DOCTOR} --exmaples 3", ("--exmaples: found an unknown flag", 'Did you mean "examples"?')),
     Fault(
         "unknown field of a source",
@@ -31,7 +34,11 @@ FLAGS = [
     ),
     Fault("a flag without its value", "data doctor --examples", ("--examples: found nothing; expected a value",)),
     Fault("an option without its value", f"{DOCTOR} --config", ("--config: found nothing; expected a value",)),
-    Fault("one word too many", "data doctor pairs.jsonl", ("'pairs.jsonl': found one word too many",)),
+    Fault(
+        "one word too many",
+        "data doctor pairs.jsonl",
+        ("'pairs.jsonl': found one word too many", "It needs --sources.NAME;"),
+    ),
     Fault(
         "nothing given",
         "data doctor",
@@ -134,8 +141,9 @@ FIRST = "  - {id: first, verb: data world, config: {train: 5, val: 0, test: 0}}\
 
 STUDIES = [
     Fault("no study", "run", ("STUDY: found nothing", "a shipped study: demo, hh-llama, hh-minilm")),
+    Fault("a shipped study as a file", "run demo.yaml", ("no such file", 'Did you mean "demo"?')),
     Fault("an unknown study", "run demmo", ("study: found 'demmo'", 'Did you mean "demo"?')),
-    Fault("no such file", "run s.yaml", ("s.yaml: found No such file",)),
+    Fault("no such file", "run s.yaml", ("study: found 's.yaml', and no such file; expected a study file",)),
     Fault("no stages", "run s.yaml", ("stages: found nothing; expected a value",), text("s.yaml", "name: mine\n")),
     Fault(
         "an unknown verb",

@@ -78,7 +78,7 @@ SCORES = [
     Fault(
         "data that are not canonical",
         EVALUATE,
-        ('test.jsonl:1, column "kind": found no such column',),
+        ("test.jsonl: found columns 'prompt', 'chosen', 'rejected'; expected canonical", "`rewardlab data prepare`"),
         both(GOOD, rows("test.jsonl", *ROWS)),
     ),
     Fault(

@@ -151,7 +151,7 @@ def test_studies_are_found_by_path_or_shipped_name(tmp_path: Path, monkeypatch: 
     assert StudyFile.find("demo").study.name == "demo"
     with pytest.raises(ConfigError, match='Did you mean "demo"'):
         StudyFile.find("demmo")
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="no such file"):
         StudyFile.find("absent.yaml")
     with pytest.raises(ConfigError, match="no such study"):
         StudyFile.find("../studies/demo")

@@ -29,7 +29,7 @@ class Grammar:
         switch_flags: those of the fields that are true or false.
         open_flags: beginnings of flags that are judged later (`stages.`).
         names: what words that are no flags mean, e.g. `("RUN",)`.
-        names_remedy: where to find them, for whoever has left one out.
+        names_remedy: where to find them, for whoever has left one out; without names, what to give in their place.
     """
 
     options: Collection[str] = ()
@@ -153,5 +153,9 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 def _wrong_count(given: Sequence[str], grammar: Grammar) -> list[Problem]:
     expected = grammar.names
-    problems = [Problem(repr(word), "one word too many", "flags that begin with --") for word in given[len(expected) :]]
-    return problems + [Problem(word, "nothing", "a name", grammar.names_remedy) for word in expected[len(given) :]]
+    # Where no name is missing the remedy says which flags the words may have been meant for.
+    remedy = "" if expected else grammar.names_remedy
+    more = [
+        Problem(repr(word), "one word too many", "flags that begin with --", remedy) for word in given[len(expected) :]
+    ]
+    return more + [Problem(word, "nothing", "a name", grammar.names_remedy) for word in expected[len(given) :]]

@@ -82,6 +82,9 @@ def _command(words: Sequence[str], known: Sequence[str]) -> tuple[str, list[str]
     only_help = all(word in ("--help", "-h") for word in words[len(plain) :])
     if only_help and len(plain) <= 1 and any(name.startswith(f"{group} " if group else "") for name in known):
         return group, []
+    members = [name for name in known if name.startswith(f"{group} ")]
+    if members and len(plain) == 1:
+        raise ConfigError("no such command", [Problem(group, "half a command", f"one of {', '.join(members)}")])
     given = " ".join(plain[:2]) or words[0]
     raise ConfigError("no such command", [Problem(given, "an unknown command", "a known one", nearest(given, known))])
 

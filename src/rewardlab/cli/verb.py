@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_origin
+
+from pydantic.fields import FieldInfo
 
 from rewardlab.cli.arguments import Arguments, Grammar, parse
 from rewardlab.config import Config
@@ -51,7 +54,13 @@ def grammar_of(kind: type[Config]) -> Grammar:
     """What a verb with this configuration understands."""
     fields = dict(kind.flag_names())
     switch_flags = [name for name, field in fields.items() if field.annotation is bool]
-    return Grammar(OPTIONS, SWITCHES, list(fields), switch_flags)
+    needed = [_flag(name, field) for name, field in kind.model_fields.items() if field.is_required()]
+    remedy = f"It needs {' and '.join(needed)}; --help explains them." if needed else "--help lists them."
+    return Grammar(OPTIONS, SWITCHES, list(fields), switch_flags, names_remedy=remedy)
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    return f"--{name}.NAME" if get_origin(field.annotation) is dict else f"--{name}"
 
 
 def _files(given: Arguments) -> list[Path]:

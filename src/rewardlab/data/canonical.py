@@ -64,9 +64,14 @@ def read_records(path: str | Path) -> list[Record]:
         DataError: the file cannot be read, or rows are not canonical: every problem, with file and row.
     """
     problems: list[Problem] = []
+    rows = [Row(source, values) for source, values in read_file(Path(path), str(path), problems).rows]
+    if rows and not any(row.has("kind") for row in rows):
+        # One problem, rather than several a row.
+        found = f"columns {', '.join(map(repr, rows[0].values))}"
+        remedy = "`rewardlab data prepare` makes them of rows in other formats."
+        raise unreadable([*problems, Problem(str(path), found, "canonical records, which have a `kind`", remedy)])
     records = []
-    for source, values in read_file(Path(path), str(path), problems).rows:
-        row = Row(source, values)
+    for row in rows:
         records.append(parse(row))
         problems += row.problems
     if problems:

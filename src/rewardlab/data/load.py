@@ -63,8 +63,10 @@ def load(source: DataSource) -> Loaded:
     if not problems and not any(file.rows for file in files):
         problems.append(Problem(source.path, "no rows", "at least one row"))
     files = _limited(files, source.limit)
+    absent = _absent_columns(files, source)
+    problems += absent
     adapter = adapter or _detected(files, source, problems)
-    if adapter is None:
+    if adapter is None or absent:
         raise unreadable(problems)
     records, aside = _parsed(adapter, files, source, problems)
     if problems:
@@ -127,6 +129,20 @@ def _limited(files: Sequence[FileRows], limit: int | None) -> list[FileRows]:
         kept.append(replace(file, rows=tuple(islice(file.rows, left))))
         left -= len(kept[-1].rows)
     return kept
+
+
+def _absent_columns(files: Sequence[FileRows], source: DataSource) -> list[Problem]:
+    """Mapped columns that a file does not have: a format that does without would be taken for it silently."""
+    problems = []
+    for file in files:
+        rows = [Row(position, values, source.columns) for position, values in file.rows]
+        for name, theirs in source.columns.items():
+            if rows and not any(row.knows(name) for row in rows):
+                columns = list(rows[0].values)
+                found = f"columns {', '.join(map(repr, columns))}"
+                expected = f"the column that `columns` names for {name}"
+                problems.append(Problem(f'{file.name}, column "{theirs}"', found, expected, nearest(theirs, columns)))
+    return problems
 
 
 def _detected(files: Sequence[FileRows], source: DataSource, problems: list[Problem]) -> Adapter | None:

@@ -112,14 +112,15 @@ class StudyFile:
             ConfigError: neither exists, or the file is not a study.
         """
         path = Path(name)
-        if path.suffix in (".yaml", ".yml") or path.is_file():
+        if path.exists():
             return cls.read(path)
         shipped = resources.files(SHIPPED).joinpath(f"{name}.yaml")
         if re.fullmatch(_NAME, name) and shipped.is_file():
             with resources.as_file(shipped) as file:
                 return cls.read(file)
         expected = "a study file, or the name of a shipped study"
-        raise ConfigError("no such study", [Problem("study", repr(name), expected, nearest(name, shipped_studies()))])
+        hint = nearest(path.stem, shipped_studies())
+        raise ConfigError("no such study", [Problem("study", f"{name!r}, and no such file", expected, hint)])
 
     @classmethod
     def read(cls, path: Path) -> StudyFile:
