@@ -20,16 +20,24 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from rewardlab.errors import ConfigError, Problem
 
 Key = tuple[str, ...]
 """Path of a value in nested mappings, e.g. `("model", "path")`."""
+
+
+def _in_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str | Path) else value
+
+
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_in_tuple)]
+"""One path or several: a single one may stand without a list around it."""
 
 _LONGEST_SHOWN = 200
 _PYDANTIC_FRAME = re.compile(r"^(?:Value error, (?:expected )?|\w+ should (?:be|have) )| after validation, not \d+$")

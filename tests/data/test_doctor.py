@@ -17,6 +17,7 @@ from rewardlab.data.cues import is_finished, summary
 from rewardlab.data.doctor import DataDoctor, doctor, examine, format_doctor
 from rewardlab.data.load import Loaded
 from rewardlab.data.overlap import ngrams
+from rewardlab.data.prepare import DataPreparation, prepare
 from rewardlab.data.render import render
 from rewardlab.data.tokenize import Encoder, Encoding
 from rewardlab.errors import DataError, ModelError
@@ -269,6 +270,42 @@ def test_the_verb_writes_findings_and_rows_set_aside(sources: dict[str, Any], ru
     assert all(set(item) == keys for item in result["checks"])
     assert result["sets"]["train"]["records"] == 21
     assert result["evaluation_sets"] == {"exam": 2}
+
+
+def test_what_preparing_left_out_counts_with_what_is_left(tmp_path: Path, run: Any) -> None:
+    """On the sides of prepared data the doctor finds what it finds on the raw data."""
+    rows = [{"prompt": f"q{i}", "chosen": f"a{i}.", "rejected": f"b{i}."} for i in range(20)]
+    rows += [{"prompt": "q", "chosen": "same", "rejected": "same"}, {"prompt": "q", "chosen": "", "rejected": "b."}]
+    raw = write(tmp_path / "raw.jsonl", rows)
+    fractions = {"val": 0, "test": 0.3}
+    prepare(DataPreparation.build({"sources": {"raw": raw}, "fractions": fractions}), run)
+    prepared = (tmp_path / "out").rename(tmp_path / "prepared")
+    sides = {side: str(prepared / f"{side}.jsonl") for side in ("train", "test")}
+    aside = str(prepared / "set_aside.jsonl")
+
+    plain = doctor(DataDoctor.build({"sources": {"raw": raw}}), run)
+    blind = doctor(DataDoctor.build({"sources": sides}), run)
+    found = doctor(DataDoctor.build({"sources": sides, "set_aside": aside}), run)
+    for name in ("identical_sides", "empty_answers", "other_set_aside", "prefix_mismatch"):
+        assert (found[name].count, found[name].total) == (plain[name].count, plain[name].total)
+        assert (blind[name].count, blind[name].total) == (0, 20)
+    same = found["identical_sides"]
+    assert same.reading.endswith("1 of 1 were already set aside by data prepare.")
+    assert same.numbers["by_set"] == {"train": 0, "test": 0, "already set aside by data prepare": 1}
+    assert same.examples[0]["source"].endswith("raw.jsonl:21")
+    assert found.as_dict()["set_aside"] == {"empty": 1, "identical": 1}
+    assert "already set aside by data prepare: 1 empty, 1 identical" in found.lines()
+    assert "already" not in plain["identical_sides"].reading
+    assert [row["reason"] for row in read_jsonl(tmp_path / "out/set_aside.jsonl")] == ["identical", "empty"]
+
+
+def test_a_file_that_is_not_of_rows_set_aside(sources: dict[str, Any], run: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"reason": "empty", "detail": 1}\n[]\n', encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        doctor(DataDoctor.build({"sources": sources, "set_aside": [str(other)]}), run)
+    places = [problem.where for problem in error.value.problems]
+    assert places == [f'{other}:{row}, column "{name}"' for row, name in ((1, "detail"), (2, "reason"), (2, "detail"))]
 
 
 def test_the_table_names_every_check_and_lets_no_control_character_through(

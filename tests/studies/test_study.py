@@ -171,3 +171,10 @@ def test_shipped_studies_are_valid(name: str) -> None:
     assert source.study.name == name
     assert source.study.description
     assert source.steps(ROOT, [("limit", "10")])
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_the_doctor_of_a_shipped_study_also_sees_what_preparing_set_aside(name: str) -> None:
+    configs = {step.name: step.config for step in StudyFile.find(name).steps(ROOT)}
+    prepared = [step for step in configs if step == "prepare"]
+    assert configs["doctor"].set_aside == tuple(ROOT / step / "set_aside.jsonl" for step in prepared)

@@ -15,7 +15,7 @@ from rewardlab.data.files import read_file, unreadable
 from rewardlab.data.rows import Row, json_safe
 from rewardlab.errors import Problem
 from rewardlab.records import Candidates, Pair, Prompt, Rated, Record, SetAside, Source
-from rewardlab.store.files import write_jsonl
+from rewardlab.store.files import read_jsonl, write_jsonl
 
 KINDS = ("pair", "candidates", "rated")
 """Values of `kind`, in the order of the record types `Pair`, `Candidates`, `Rated`."""
@@ -92,6 +92,22 @@ def set_aside_to_dict(item: SetAside) -> dict[str, Any]:
         "source": {"file": item.source.file, "row": item.source.row},
         "row": json_safe(item.row),
     }
+
+
+def read_set_aside(path: str | Path) -> list[SetAside]:
+    """The rows that `write_set_aside` wrote; none, where nothing was set aside.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else: every problem, with file and row.
+    """
+    found, problems = [], []
+    for number, values in enumerate(read_jsonl(path), start=1):
+        row = Row(Source(str(path), number), values if isinstance(values, dict) else {})
+        found.append(SetAside(_source(row) or row.source, row.text("reason"), row.text("detail"), row.mapping("row")))
+        problems += row.problems
+    if problems:
+        raise unreadable(problems)
+    return found
 
 
 def parse(row: Row) -> Record:

@@ -29,6 +29,8 @@ MANY = 0.01
 """Share from which on a nuisance is a warning."""
 SHOWN_CHARACTERS = 240
 """How much of a text an example shows."""
+ALREADY = "already set aside by data prepare"
+"""In place of a set's name: the rows that are in none, because preparing the data left them out."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Examined:
 
     Attributes:
         members: all records with their sets.
-        set_aside: rows that could not be used, with their sets.
+        set_aside: rows that could not be used, with their sets, or with `ALREADY` where they are in none.
         sets: names of the sets, in the order given.
         shown: examples per check.
         encoded: the sequences of each member's completions under a tokenizer; None without one.
@@ -116,9 +118,8 @@ class Examined:
         return share(name, values, self.roots, reading)
 
     def by_set(self, names: Iterable[str]) -> dict[str, int]:
-        """How often each set occurs, sets without any included."""
-        counts = Counter(names)
-        return {name: counts[name] for name in self.sets}
+        """How often each set occurs, sets without any included, and `ALREADY` where it does."""
+        return dict.fromkeys(self.sets, 0) | Counter(names)
 
 
 def share(name: str, values: Iterable[float], clusters: np.ndarray, reading: str) -> dict[str, Any]:
@@ -199,7 +200,14 @@ def _set_aside_check(examined: Examined, name: str, reasons: Sequence[str], titl
     if len(reasons) != 1:
         numbers["by_reason"] = dict(sorted(Counter(item.reason for _, item in found).items()))
     examples = tuple(_aside_example(item) for _, item in found[: examined.shown])
-    return Check(name, title, len(found), examined.rows, graded(len(found), examined.rows), reading, examples, numbers)
+    severity = graded(len(found), examined.rows)
+    return Check(name, title, len(found), examined.rows, severity, reading + _already(found), examples, numbers)
+
+
+def _already(found: Sequence[tuple[str, SetAside]]) -> str:
+    """A sentence on those rows that are in no set any more; empty where there are none."""
+    count = sum(name == ALREADY for name, _ in found)
+    return f" {count:,} of {len(found):,} were {ALREADY}." if count else ""
 
 
 def _aside_example(item: SetAside) -> dict[str, Any]:
@@ -226,7 +234,7 @@ def _prefix_mismatch(examined: Examined) -> Check:
     severity = graded(count, examined.rows)
     title = "Dialogues whose sides differ before the last turn"
     shown = tuple(examples[: examined.shown])
-    return Check("prefix_mismatch", title, count, examined.rows, severity, reading, shown, numbers)
+    return Check("prefix_mismatch", title, count, examined.rows, severity, reading + _already(aside), shown, numbers)
 
 
 def empty_turns(examined: Examined) -> Check:

@@ -1,21 +1,23 @@
 """`data doctor`: what is wrong or telling in preference data, before anything is trained on them.
 
-doctor.json       the findings: {"sets", "evaluation_sets", "tokenizer", "checks"}
+doctor.json       the findings: {"sets", "set_aside", "evaluation_sets", "tokenizer", "checks"}
 set_aside.jsonl   rows that cannot be used, with reasons
 """
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
-from rewardlab.config import Config
-from rewardlab.data.canonical import write_set_aside
+from rewardlab.config import Config, Paths
+from rewardlab.data.canonical import read_set_aside, write_set_aside
 from rewardlab.data.checks import (
+    ALREADY,
     Check,
     Examined,
     Member,
@@ -40,7 +42,7 @@ from rewardlab.data.prepare import Folder, source_summary
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding
 from rewardlab.errors import ModelError, Problem
-from rewardlab.records import Record
+from rewardlab.records import Record, SetAside
 from rewardlab.store.files import write_json
 
 WIDTH = 110
@@ -57,6 +59,8 @@ class DataDoctor(Config):
 
     sources: dict[str, DataSource] = Field(min_length=1)
     """The sets by names of your own, training data first: `--sources.train.path train.jsonl`."""
+    set_aside: Paths = ()
+    """Files of the rows that `data prepare` set aside, where the sets are what it left: they count in their checks."""
     evaluation_sets: dict[str, DataSource] = Field(default_factory=dict)
     """Sets by name whose 13-grams the data should not hold."""
     tokenizer: str | None = None
@@ -75,12 +79,14 @@ class Diagnosis:
 
     Attributes:
         sets: name → format, counts and files of each set.
+        set_aside: reason → number of rows that preparing the data had set aside before.
         evaluation_sets: name → number of records.
         tokenizer: the tokenizer that lengths are counted with, None for words.
         checks: the findings, in the order a person reads them.
     """
 
     sets: Mapping[str, Mapping[str, Any]]
+    set_aside: Mapping[str, int]
     evaluation_sets: Mapping[str, int]
     tokenizer: str | None
     checks: tuple[Check, ...]
@@ -93,6 +99,7 @@ class Diagnosis:
         """The JSON object of `doctor.json`."""
         return {
             "sets": {name: dict(found) for name, found in self.sets.items()},
+            "set_aside": dict(self.set_aside),
             "evaluation_sets": dict(self.evaluation_sets),
             "tokenizer": self.tokenizer,
             "checks": [check.as_dict() for check in self.checks],
@@ -107,7 +114,7 @@ def doctor(config: DataDoctor, run: Folder) -> Diagnosis:
     """Examine the sources and write what was found.
 
     Raises:
-        DataError: problems of any source.
+        DataError: problems of any source or file of rows set aside.
         ModelError: the tokenizer cannot be read.
     """
     tokenizer = None if config.tokenizer is None else _tokenizer(config.tokenizer)
@@ -115,15 +122,18 @@ def doctor(config: DataDoctor, run: Folder) -> Diagnosis:
     loaded = dict(zip(named, load_all(with_limit(source, config.limit) for source in named.values()), strict=True))
     sets = {name: loaded[name] for name in config.sources}
     evaluation = {name: loaded[f"evaluation: {name}"].records for name in config.evaluation_sets}
+    earlier = [item for path in config.set_aside for item in read_set_aside(path)]
     encoder = None if tokenizer is None else Encoder(tokenizer, config.encoding)
-    checks = examine(sets, evaluation, encoder=encoder, encoding=config.encoding, shown=config.examples)
+    checks = examine(sets, evaluation, earlier, encoder=encoder, encoding=config.encoding, shown=config.examples)
     diagnosis = Diagnosis(
         {name: source_summary(part) for name, part in sets.items()},
+        dict(sorted(Counter(item.reason for item in earlier).items())),
         {name: len(records) for name, records in evaluation.items()},
         config.tokenizer,
         tuple(checks),
     )
-    write_set_aside(run.path("set_aside.jsonl"), (item for part in sets.values() for item in part.set_aside))
+    own = (item for part in sets.values() for item in part.set_aside)
+    write_set_aside(run.path("set_aside.jsonl"), [*own, *earlier])
     write_json(run.path("doctor.json"), diagnosis.as_dict())
     return diagnosis
 
@@ -131,6 +141,7 @@ def doctor(config: DataDoctor, run: Folder) -> Diagnosis:
 def examine(
     sets: Mapping[str, Loaded],
     evaluation: Mapping[str, Sequence[Record]] | None = None,
+    set_aside: Sequence[SetAside] = (),
     *,
     encoder: Encoder | None = None,
     encoding: Encoding | None = None,
@@ -141,14 +152,16 @@ def examine(
     Args:
         sets: loaded sources by name, training data first.
         evaluation: records of evaluation sets by name.
+        set_aside: rows that were left out before the sets came to be.
         encoder: tokenizer and rules; without one, words stand in for tokens.
         encoding: the rules alone, where there is no encoder.
         shown: examples per check.
     """
     members = tuple(Member(name, record) for name, part in sets.items() for record in part.records)
-    aside = tuple((name, item) for name, part in sets.items() for item in part.set_aside)
+    aside = [(name, item) for name, part in sets.items() for item in part.set_aside]
+    aside += [(ALREADY, item) for item in set_aside]
     encoded = None if encoder is None else _encoded(members, encoder)
-    examined = Examined(members, aside, tuple(sets), shown, encoded)
+    examined = Examined(members, tuple(aside), tuple(sets), shown, encoded)
     rules = encoder.encoding if encoder is not None else encoding or Encoding.build()
     marks = () if encoder is None else _own_marks(encoder.tokenizer)
     return [
@@ -172,8 +185,10 @@ def format_doctor(result: Mapping[str, Any]) -> str:
     """The content of `doctor.json` as a table for the terminal, then what deserves a look, worst first."""
     lines = []
     for name, source in result["sets"].items():
-        aside = ", ".join(f"{count} {reason}" for reason, count in source["set_aside"].items()) or "none"
+        aside = _reasons(source["set_aside"]) or "none"
         lines.append(f"{name}: {source['records']:,} records ({source['adapter']}), set aside: {aside}")
+    if result["set_aside"]:
+        lines.append(f"{ALREADY}: {_reasons(result['set_aside'])}")
     lines += ["", f"{'':9}{'count':>8} {'of':>8} {'share':>7}  check", "-" * WIDTH]
     lines += [_table_row(check) for check in result["checks"]]
     length = next(check for check in result["checks"] if check["name"] == "longer_chosen")
@@ -186,6 +201,10 @@ def format_doctor(result: Mapping[str, Any]) -> str:
         lines += ["", *textwrap.wrap(head, WIDTH, subsequent_indent="    ")]
         lines += [f"    {_example_line(item)}" for item in check["examples"]]
     return "\n".join(lines)
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
 def _table_row(check: Mapping[str, Any]) -> str:
