@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -154,7 +155,9 @@ def test_runs_are_listed_shown_and_restored(home: Path, capsys: pytest.CaptureFi
     for line in ("verb         join files", "finding      3 lines were made", "inputs:", "result       joined.json"):
         assert line in shown
     assert call("runs", "restore", "single") == 0
-    assert f"rewardlab make --config {home.resolve()}/single/config.yaml" in capsys.readouterr().out
+    *_, where, again = capsys.readouterr().out.splitlines()
+    assert where == f"cd {shlex.quote(str(Path.cwd()))}"
+    assert again == f"rewardlab make --config {home.resolve()}/single/config.yaml"
     assert call("runs", "show", "smal/last") == 2
     assert 'Did you mean "small/last"' in capsys.readouterr().err
 

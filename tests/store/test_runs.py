@@ -68,8 +68,26 @@ def test_the_record_says_what_it_takes_to_run_again(tmp_path: Path) -> None:
     assert record["results"] == {"config.yaml": (folder / "config.yaml").stat().st_size, "deep/result.txt": 1}
     (session,) = record["sessions"]
     assert session["command"] == "rewardlab train 'a b'"
+    assert session["directory"] == os.getcwd()
     assert session["seconds"] >= 0
     assert Work.build(files=[folder / "config.yaml"]) == Work(data=data)
+
+
+def test_the_record_says_where_relative_paths_begin_where_there_is_such_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "s3cret-value"
+    monkeypatch.setenv("MY_TOKEN", secret)
+    for name in (secret, "gone"):
+        place = tmp_path / name
+        place.mkdir()
+        monkeypatch.chdir(place)
+        if name == "gone":
+            place.rmdir()
+        with begin(tmp_path / "runs", name=f"in-{name[:2]}"):
+            pass
+    found = [RunRecord.read(tmp_path / "runs" / name).values["sessions"][0]["directory"] for name in ("in-s3", "in-go")]
+    assert found == [str(tmp_path / "[redacted]"), None]
 
 
 def test_an_existing_name_is_refused_unless_resumed(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def _show(given: Arguments) -> list[str]:
         f"description  {run.values.get('description', '')}",
         f"status       {run.status}, {run.seconds:.1f} s in {len(run.values['sessions'])} session(s)",
         f"command      {run.command}",
+        f"directory    {run.values['sessions'][-1].get('directory') or 'not known'}",
         f"code         {code.get('commit') or 'installed ' + str(code.get('version'))}",
         f"changes      {run.values['sessions'][-1].get('diff') or 'none'}",
         f"machine      {machine.get('processor')}, {machine.get('cores')} cores, python {machine.get('python')}",
@@ -80,7 +81,8 @@ def _restore(given: Arguments) -> list[str]:
     (run,) = _named(given)
     code = run.values.get("code", {})
     place = run.folder.resolve()
-    diff = run.values["sessions"][-1].get("diff")
+    session = run.values["sessions"][-1]
+    diff, directory = session.get("diff"), session.get("directory")
     if code.get("commit"):
         lines = ["# in a clone of the repository", f"git checkout {code['commit']}"]
         lines += [f"git apply {shlex.quote(str(place / diff))}"] if diff else []
@@ -89,6 +91,8 @@ def _restore(given: Arguments) -> list[str]:
     if not code.get("diff_recorded", True):
         lines.append(f"# not recorded: {code['diff_bytes']} bytes of changes against this commit")
     lines += [f"# not recorded: the untracked file {name}" for name in code.get("untracked", [])]
+    if directory:
+        lines += ["# where the relative paths of the configuration begin", f"cd {shlex.quote(directory)}"]
     return [*lines, f"rewardlab {run.verb} --config {shlex.quote(str(place / CONFIG))}"]
 
 

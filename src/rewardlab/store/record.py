@@ -158,7 +158,15 @@ def input_facts(path: Path) -> dict[str, str]:
 def session(command: Sequence[str] | None, redactor: Redactor) -> dict[str, Any]:
     """The start of one process's work on a run; `command` is the process's own by default."""
     words = redactor.command(list(sys.orig_argv) if command is None else command)
-    return {"command": shlex.join(words), "started": now(), "status": "running"}
+    return {"command": shlex.join(words), "directory": _directory(redactor), "started": now(), "status": "running"}
+
+
+def _directory(redactor: Redactor) -> str | None:
+    """Where relative paths of command and configuration begin; None where that folder is gone."""
+    try:
+        return redactor.text(str(Path.cwd()))
+    except FileNotFoundError:
+        return None
 
 
 def results_in(folder: Path) -> dict[str, int]:
