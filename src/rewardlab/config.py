@@ -88,7 +88,7 @@ class Config(BaseModel):
             values: a plain dictionary, e.g. a stage of a study.
             files: YAML files whose top level is a mapping.
             flags: (dotted name, text) as on the command line; the text is taken as it stands where the field
-                is text, and read as YAML elsewhere.
+                is text, and read as YAML elsewhere. A list that comes again goes on; of other values the last holds.
             origins: where the keys of `values` come from (`study.yaml:12:7`), for messages.
 
         Raises:
@@ -99,9 +99,14 @@ class Config(BaseModel):
         places = dict(origins or {})
         for file in files:
             merged = merge(merged, read_yaml(file, problems, places))
+        given: dict[Key, Any] = {}
         for name, text in flags:
             key = tuple(name.split("."))
-            _set(cls, merged, key, _flag_value(text, _annotation(cls, key)), problems)
+            value = _flag_value(text, _annotation(cls, key))
+            if isinstance(value, list) and isinstance(given.get(key), list):
+                value = [*given[key], *value]
+            given[key] = value
+            _set(cls, merged, key, value, problems)
             places[key] = f"--{name}"
         return cls._validated(merged, problems, places)
 

@@ -44,6 +44,8 @@ def test_a_path_stands_for_a_source_and_one_source_for_a_list() -> None:
     typed = Reading.build(flags=[("data", "a.jsonl"), ("named.val", "a.jsonl"), ("named.test.path", "0123")])
     assert (typed.data, typed.named) == ([one], {"val": one, "test": DataSource(path="0123")})
     assert Reading.build(flags=[("data.path", "a.jsonl")]).data == [one]
+    assert Reading.build(flags=[("data", "a.jsonl"), ("data", "b.csv")]).data == [one, DataSource(path="b.csv")]
+    assert Reading.build({"data": "c.tsv"}, flags=[("data", "[]"), ("data", "a.jsonl")]).data == [one]
     more = [("data", "a.jsonl"), ("data.limit", "3"), ("named.val", "a.jsonl"), ("named.val.limit", "3")]
     limited = DataSource(path="a.jsonl", limit=3)
     assert Reading.build(flags=more) == Reading(data=limited, named={"val": limited})

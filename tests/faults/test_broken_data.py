@@ -40,6 +40,11 @@ def splits(folder: Path) -> None:
 
 FILES = [
     Fault("missing file", read("pairs.json"), ("pairs.json: found no such file", 'Did you mean "pairs.jsonl"?')),
+    Fault(
+        "two files as one",
+        read("pairs.jsonl,pairs.jsonl"),
+        ("found no such file", "Several files are written [pairs.jsonl, pairs.jsonl]."),
+    ),
     Fault("missing folder", read("data/pairs.jsonl"), ("data/pairs.jsonl", "There is no folder data.")),
     Fault(
         "folder without data",

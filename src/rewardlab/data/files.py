@@ -445,5 +445,8 @@ def _near(path: Path) -> str:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
         return f"There is no folder {path.parent}."
+    several = re.split(r"[,;\s]+", str(path))
+    if len(several) > 1 and all(Path(one).exists() for one in several):
+        return f"Several files are written [{', '.join(several)}]."
     close = difflib.get_close_matches(path.name, names, n=1)
     return f'Did you mean "{path.with_name(close[0])}"?' if close else ""

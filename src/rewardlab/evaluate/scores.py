@@ -104,6 +104,11 @@ def read_scores(paths: Sequence[Path]) -> list[ScoreTable]:
 
 
 def _read(path: Path, problems: list[Problem]) -> ScoreTable | None:
+    if not path.exists():
+        problems.append(
+            Problem(str(path), "no such file or folder", "the folder of a score run, or its table", _REMEDY)
+        )
+        return None
     try:
         # Opened as one file: a path is otherwise taken for a partitioned data set.
         columns = pq.ParquetFile(path).read()
