@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from rewardlab.records import Prompt
@@ -22,4 +23,12 @@ class Scorer(Protocol):
 
         A reward depends on its own prompt and completion only, never on what else is in the call.
         """
+        ...
+
+
+class Folder(Protocol):
+    """What a verb that only writes results needs of a run: where to write."""
+
+    def path(self, name: str | Path = "") -> Path:
+        """Where the result `name` goes; its parent folder is made."""
         ...

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,10 @@ from scored_data import Workshop, conversation
 from rewardlab.errors import DataError
 from rewardlab.evaluate.accuracy import AccuracyEvaluation, AccuracyResult, evaluate_accuracy
 from rewardlab.evaluate.baselines import BagOfWords, length_weight, words
-from rewardlab.records import Candidates, Pair
+from rewardlab.evaluate.ignorance import fit_baselines
+from rewardlab.evaluate.table import read_scored
+from rewardlab.records import Candidates, Message, Pair, Prompt, Record
+from rewardlab.report.page import Report
 
 RNG = np.random.default_rng
 FILLER = ["the", "a", "of", "and", "to", "in", "is", "it", "you", "that", "he", "was", "for", "on", "are"]
@@ -119,6 +125,7 @@ def test_without_training_data_the_reason_is_said(workshop: Workshop) -> None:
     data, scores = workshop.records("test.jsonl", test), workshop.scores("scored", test, lambda _, text: 0.0)
     result = evaluate_accuracy(AccuracyEvaluation(data=(data,), scores=(scores,)), workshop)
     assert "set train" in result["baselines.bag_of_words.gain"].reason
+    assert result.counts["shared_roots"] is None
     assert result["baselines.longer_tokens.accuracy"].value is not None
 
 
@@ -149,6 +156,57 @@ def test_pairs_seen_in_training_are_refused(workshop: Workshop) -> None:
     with pytest.raises(DataError, match="overlap") as caught:
         evaluated(workshop, [pairs[:5]], [pairs[3:]])
     assert len(caught.value.problems) == 2
+
+
+def test_conversations_that_were_trained_on_are_counted_and_told(workshop: Workshop) -> None:
+    """Other pairs of the same conversations: no pair leaks, the conversation does."""
+    train, test = sentences(22, 40, prefix="seen"), sentences(23, 30, prefix="new")
+    turn = Message("assistant", "and then?")
+    again = [Pair(Prompt((*p.prompt.messages, turn)), p.chosen, p.rejected) for p in (*train[:3], train[2])]
+    result = evaluated(workshop, [train], [[*test, *again]])
+    assert (result.counts["shared_roots"], result.counts["roots"]) == (3, 33)
+    assert result.lines()[3].startswith("Of the 33 conversations evaluated, 3 begin like one of the training data")
+    clean = evaluated(workshop, [train], [test])
+    assert clean.counts["shared_roots"] == 0
+    assert len(clean.lines()) == 3
+
+
+def test_conversations_are_shared_within_a_fold_only(workshop: Workshop) -> None:
+    parts = [sentences(24, 20, prefix="one"), sentences(25, 20, prefix="two")]
+    assert evaluated(workshop, parts[::-1], parts).counts["shared_roots"] == 0
+
+
+def test_one_fold_is_in_memory_at_a_time(workshop: Workshop) -> None:
+    """The training records of a fold are gone before those of the next one are read."""
+    parts = [sentences(seed, 20, "indeed", prefix=f"fold {seed}") for seed in (26, 27, 28)]
+    data = [workshop.records(f"test{n}.jsonl", part) for n, part in enumerate(parts)]
+    scores = [workshop.scores(f"fold{n}", part, lambda _, text: 0.0) for n, part in enumerate(parts)]
+    alive: list[weakref.ref[Pair]] = []
+
+    class Fold:
+        def __iter__(self) -> Iterator[Record]:
+            assert not [kept for kept in alive if kept() is not None]
+            pairs = sentences(29 + len(alive), 20, "indeed", prefix="train")
+            alive.extend(map(weakref.ref, pairs))
+            yield from pairs
+
+    ignorant = fit_baselines(read_scored(data, scores), [Fold(), Fold(), Fold()])
+    assert ignorant.counts["train_pairs"] == len(alive) == 60
+
+
+def test_a_fold_too_small_for_words_leaves_the_length_of_every_fold(workshop: Workshop) -> None:
+    parts = [sentences(32, 20, "indeed", prefix="one"), sentences(33, 20, "indeed", prefix="two")]
+    result = evaluated(workshop, [sentences(34, 1), sentences(35, 40, "indeed", prefix="three")], parts)
+    assert "too few" in result["baselines.bag_of_words.gain"].reason
+    assert result["baselines.length_only.accuracy"].value != 0.5
+
+
+def test_a_single_path_needs_no_list() -> None:
+    alone = AccuracyEvaluation.build({"data": "test.jsonl", "scores": "scored", "train": "train.jsonl"})
+    assert (alone.data, alone.scores, alone.train) == ((Path("test.jsonl"),), (Path("scored"),), (Path("train.jsonl"),))
+    assert Report.build({"doctor": "d", "train": ["t"]}, flags=[("score", "s"), ("evaluate", "[e, f]")]) == Report(
+        doctor=(Path("d"),), train=(Path("t"),), score=(Path("s"),), evaluate=(Path("e"), Path("f"))
+    )
 
 
 def test_overlap_is_looked_for_within_a_fold(workshop: Workshop) -> None:

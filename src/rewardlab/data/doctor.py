@@ -38,10 +38,11 @@ from rewardlab.data.cues import (
 )
 from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.overlap import overlap
-from rewardlab.data.prepare import Folder, source_summary
+from rewardlab.data.prepare import source_summary
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding
 from rewardlab.errors import ModelError, Problem
+from rewardlab.protocols import Folder
 from rewardlab.records import Record, SetAside
 from rewardlab.store.files import write_json
 

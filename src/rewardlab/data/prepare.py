@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,19 +21,12 @@ from rewardlab.data.pairs import as_pairs
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.splits import Fractions, Side, cross_fit, split
 from rewardlab.errors import DataError, Problem
+from rewardlab.protocols import Folder
 from rewardlab.records import Candidates, Record
 from rewardlab.store.files import write_json
 
 SHOWN_SIDES = 6
 """How many empty files a message names."""
-
-
-class Folder(Protocol):
-    """What the verbs of this room need of a run: where to write."""
-
-    def path(self, name: str | Path = "") -> Path:
-        """Where the result `name` goes; its parent folder is made."""
-        ...
 
 
 class DataPreparation(Config):

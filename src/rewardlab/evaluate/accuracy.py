@@ -6,27 +6,27 @@ cannot know. The keys of the files are those of `docs/architecture.md`, the meas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from rewardlab.config import Config
+from rewardlab.config import Config, Paths
 from rewardlab.data.canonical import read_records
-from rewardlab.data.pairs import as_pairs
 from rewardlab.data.render import plain_text
 from rewardlab.evaluate import length, quality
 from rewardlab.evaluate.agreement import agreement_group
 from rewardlab.evaluate.estimates import Settings
-from rewardlab.evaluate.ignorance import baseline_margins, baselines_group, ignorance_group
+from rewardlab.evaluate.ignorance import Ignorant, baselines_group, fit_baselines, ignorance_group
 from rewardlab.evaluate.scores import PROBES
 from rewardlab.evaluate.summary import findings, format_accuracy
 from rewardlab.evaluate.table import PairTable, Scored, read_scored
-from rewardlab.records import Estimate, Pair
+from rewardlab.protocols import Folder
+from rewardlab.records import Estimate, Record
 from rewardlab.store.files import write_json, write_text
 from rewardlab.store.table import write_parquet
 
@@ -40,11 +40,11 @@ PAIRS = "pairs.parquet"
 class AccuracyEvaluation(Config):
     """Data, their scores, and how to put intervals around what they show."""
 
-    data: tuple[Path, ...] = Field(min_length=1)
+    data: Paths = Field(min_length=1)
     """Canonical files to evaluate on, as `rewardlab data prepare` writes them; with folds, the test file of each."""
-    scores: tuple[Path, ...] = Field(min_length=1)
+    scores: Paths = Field(min_length=1)
     """Folders of `rewardlab score` (or their Parquet tables): one per data file, or one for all of them."""
-    train: tuple[Path, ...] | None = None
+    train: Paths = ()
     """Files that the model was trained on, to fit the ignorant baselines: one per score table; with one score table,
     any number."""
     split: str = "test"
@@ -62,17 +62,9 @@ class AccuracyEvaluation(Config):
     def _lists_fit(self) -> AccuracyEvaluation:
         if len(self.scores) not in (1, len(self.data)):
             raise ValueError(f"scores for {len(self.data)} data files: one score table each, or one for all of them")
-        if self.train is not None and len(self.scores) > 1 and len(self.train) != len(self.scores):
+        if self.train and len(self.scores) > 1 and len(self.train) != len(self.scores):
             raise ValueError(f"train for {len(self.scores)} score tables: one training file each")
         return self
-
-
-class Folder(Protocol):
-    """What this verb needs of a run: where to write."""
-
-    def path(self, name: str | Path = "") -> Path:
-        """Where the result `name` goes; its parent folder is made."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ class AccuracyResult:
         split: what the data are called.
         scorer: `names` of the scorers and number of `folds`.
         options: level, cluster and seed.
-        counts: how many there are of everything.
+        counts: how many there are of everything; None where that is not known.
         estimates: group → estimates, in the order of the documentation.
         curves: name → rows.
     """
@@ -91,7 +83,7 @@ class AccuracyResult:
     split: str
     scorer: dict[str, Any]
     options: dict[str, Any]
-    counts: dict[str, int]
+    counts: dict[str, int | None]
     estimates: dict[str, list[Estimate]]
     curves: dict[str, list[dict[str, Any]]]
 
@@ -128,25 +120,21 @@ def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult
             data that overlap with the data evaluated: every problem, and nothing has been written.
     """
     scored = read_scored(config.data, config.scores, config.cluster, config.limit)
-    training = _training_pairs(config)
-    margins = baseline_margins(scored.pairs, training)
-    result = measure(scored, margins, Settings(config.level, config.cluster, config.seed), config.split)
-    result.counts["train_pairs"] = sum(len(part) for part in training or ())
-    bag = margins["bag_of_words"]
+    ignorant = fit_baselines(scored, [_Training(paths) for paths in _files_of_folds(config)])
+    result = measure(scored, ignorant, Settings(config.level, config.cluster, config.seed), config.split)
+    bag = ignorant.margins["bag_of_words"]
     write_parquet(run.path(PAIRS), _pairs_table(scored.pairs, None if isinstance(bag, str) else bag))
     write_text(run.path(SUMMARY), "\n\n".join([*result.lines(), format_accuracy(result.as_dict())]) + "\n")
     write_json(run.path(RESULT), result.as_dict())
     return result
 
 
-def measure(
-    scored: Scored, margins: dict[str, np.ndarray | str], settings: Settings, split: str = "test"
-) -> AccuracyResult:
+def measure(scored: Scored, ignorant: Ignorant, settings: Settings, split: str = "test") -> AccuracyResult:
     """Every measure of scored data.
 
     Args:
         scored: pairs, completions and candidates with their scores.
-        margins: of the ignorant baselines, from `ignorance.baseline_margins`.
+        ignorant: the baselines, from `ignorance.fit_baselines`.
         settings: level, cluster and seed.
         split: what the data are called.
     """
@@ -156,14 +144,14 @@ def measure(
         split=split,
         scorer={"names": list(scored.scorers), "folds": len(scored.scorers)},
         options={"level": settings.level, "cluster": settings.cluster, "seed": settings.seed},
-        counts=scored.counts | length.length_counts(completions, subset),
+        counts={**scored.counts, **length.length_counts(completions, subset), **ignorant.counts},
         estimates={
             "accuracy": quality.accuracy_group(pairs, settings),
             "calibration": quality.calibration_group(pairs, settings),
             "margin": quality.margin_group(pairs, settings),
             "length": length.length_group(pairs, completions, subset, settings),
             "ignorance": ignorance_group(pairs, settings),
-            "baselines": baselines_group(pairs, margins, settings),
+            "baselines": baselines_group(pairs, ignorant.margins, settings),
             "agreement": agreement_group(scored.candidates, settings),
         },
         curves={
@@ -177,12 +165,22 @@ def measure(
     )
 
 
-def _training_pairs(config: AccuracyEvaluation) -> list[list[Pair]] | None:
-    """Training pairs of every fold; candidates with rewards count as their pairs."""
-    if config.train is None:
-        return None
-    parts = [[record for record in as_pairs(read_records(path)) if isinstance(record, Pair)] for path in config.train]
-    return parts if len(config.scores) > 1 else [[pair for part in parts for pair in part]]
+def _files_of_folds(config: AccuracyEvaluation) -> list[tuple[Path, ...]]:
+    """Training files of every fold; none where none are given."""
+    if not config.train:
+        return []
+    return [(path,) for path in config.train] if len(config.scores) > 1 else [config.train]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training records of a fold, read whenever they are gone through: all folds at once may not fit."""
+
+    paths: tuple[Path, ...]
+
+    def __iter__(self) -> Iterator[Record]:
+        for path in self.paths:
+            yield from read_records(path)
 
 
 def _pairs_table(table: PairTable, bag_of_words: np.ndarray | None) -> pa.Table:

@@ -6,18 +6,20 @@ beside the accuracy with the paired difference, since both are measured on the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from rewardlab.data.pairs import as_pairs
 from rewardlab.errors import DataError, Problem
 from rewardlab.evaluate.baselines import BagOfWords, character_differences, length_weight
 from rewardlab.evaluate.estimates import NO_PAIRS, Settings
 from rewardlab.evaluate.scores import PROBES
-from rewardlab.evaluate.table import PairTable
+from rewardlab.evaluate.table import PairTable, Scored
 from rewardlab.functional import intervals
 from rewardlab.functional.accuracy import credit
-from rewardlab.records import Estimate, Pair
+from rewardlab.records import Estimate, Pair, Record
 
 BASELINES = ("longer_tokens", "length_only", "bag_of_words")
 
@@ -31,6 +33,30 @@ _BASELINE_READINGS = {
     "bag_of_words": "a Bradley-Terry model of word counts, blind to the prompt, fitted on the training pairs",
 }
 _NO_TRAINING_DATA = "no training data were given: set train to the files that the model was trained on"
+
+
+class Ignorant(NamedTuple):
+    """What the baselines say of the pairs.
+
+    Attributes:
+        margins: chosen minus rejected reward of every pair by every baseline, or the reason why there is none.
+        counts: `train_pairs` that they were fitted on, and `shared_roots`: conversation roots of the data evaluated
+            that the training data of their fold hold too, None where these are not given.
+    """
+
+    margins: dict[str, np.ndarray | str]
+    counts: Mapping[str, int | None]
+
+
+class _Fold(NamedTuple):
+    """The baselines of one fold on its `rows` of the table; None where there is nothing to fit them to."""
+
+    rows: np.ndarray
+    lengths: np.ndarray | None
+    words: np.ndarray | None
+    train_pairs: int
+    shared_roots: frozenset[str]
+    leaks: list[Problem]
 
 
 def ignorance_group(table: PairTable, settings: Settings) -> list[Estimate]:
@@ -74,35 +100,59 @@ def baselines_group(table: PairTable, margins: Mapping[str, np.ndarray | str], s
     return group
 
 
-def baseline_margins(table: PairTable, training: Sequence[Sequence[Pair]] | None) -> dict[str, np.ndarray | str]:
-    """Chosen minus rejected reward of every pair by every baseline, or the reason why there is none.
+def fit_baselines(scored: Scored, training: Sequence[Iterable[Record]]) -> Ignorant:
+    """Fit the baselines fold by fold and judge every pair by those of its own fold.
 
     Args:
-        table: the pairs to judge.
-        training: the training pairs of every fold; None where they are not given.
+        scored: what is evaluated.
+        training: the training records of every fold, gone through once, one fold after the other; candidates with
+            rewards count as their pairs. Empty where they are not given.
 
     Raises:
         DataError: a pair that is judged stands among the training pairs of its fold.
     """
+    table = scored.pairs
     margins: dict[str, np.ndarray | str] = {"longer_tokens": table.token_difference.astype(np.float64)}
-    if training is None:
-        return margins | {"length_only": _NO_TRAINING_DATA, "bag_of_words": _NO_TRAINING_DATA}
-    _refuse_leaks(table, training)
-    empty = [fold for fold, pairs in enumerate(training) if not pairs]
+    if not training:
+        margins |= dict.fromkeys(("length_only", "bag_of_words"), _NO_TRAINING_DATA)
+        return Ignorant(margins, {"train_pairs": 0, "shared_roots": None})
+    # What a fold was trained on is gone again before the next one is read.
+    folds = [_fitted(scored, fold, records) for fold, records in enumerate(training)]
+    problems = [problem for fold in folds for problem in fold.leaks]
+    if problems:
+        raise DataError("training and evaluation data overlap", problems)
+    shared = frozenset[str]().union(*(fold.shared_roots for fold in folds))
+    counts = {"train_pairs": sum(fold.train_pairs for fold in folds), "shared_roots": len(shared)}
+    return Ignorant(margins | _joined(len(table.pairs), folds), counts)
+
+
+def _fitted(scored: Scored, fold: int, records: Iterable[Record]) -> _Fold:
+    members = list(records)
+    shared_roots = scored.roots[fold] & {record.prompt.root_id for record in members}
+    pairs = [record for record in as_pairs(members) if isinstance(record, Pair)]
+    rows = np.flatnonzero(scored.pairs.fold == fold)
+    judged = [scored.pairs.pairs[row] for row in rows]
+    leaks = _leaks(judged, pairs)
+    if leaks or not pairs:
+        return _Fold(rows, None, None, len(pairs), shared_roots, leaks)
+    lengths = length_weight(pairs) * character_differences(judged)
+    model = BagOfWords.fit(pairs)
+    return _Fold(rows, lengths, None if model is None else model.margins(judged), len(pairs), shared_roots, leaks)
+
+
+def _joined(pairs: int, folds: Sequence[_Fold]) -> dict[str, np.ndarray | str]:
+    """The margins of all folds in the order of the table."""
+    empty = [number for number, fold in enumerate(folds) if fold.train_pairs == 0]
     if empty:
-        reason = "the training data hold no pairs" + (f" for fold {empty[0]}" if len(training) > 1 else "")
-        return margins | {"length_only": reason, "bag_of_words": reason}
-    words, lengths = np.zeros(len(table.pairs)), np.zeros(len(table.pairs))
-    for fold, pairs in enumerate(training):
-        inside = np.flatnonzero(table.fold == fold)
-        judged = [table.pairs[row] for row in inside]
-        lengths[inside] = length_weight(pairs) * character_differences(judged)
-        model = BagOfWords.fit(pairs)
-        if model is None:
-            reason = "the training pairs are too few to count words"
-            return margins | {"length_only": lengths, "bag_of_words": reason}
-        words[inside] = model.margins(judged)
-    return margins | {"length_only": lengths, "bag_of_words": words}
+        reason = "the training data hold no pairs" + (f" for fold {empty[0]}" if len(folds) > 1 else "")
+        return {"length_only": reason, "bag_of_words": reason}
+    lengths, words = np.zeros(pairs), np.zeros(pairs)
+    for fold in folds:
+        lengths[fold.rows] = fold.lengths
+        words[fold.rows] = np.nan if fold.words is None else fold.words
+    if any(fold.words is None for fold in folds):
+        return {"length_only": lengths, "bag_of_words": "the training pairs are too few to count words"}
+    return {"length_only": lengths, "bag_of_words": words}
 
 
 def _beside(
@@ -123,14 +173,12 @@ def _beside(
     return [settings.estimate(own[0], accuracy, own[1]), settings.estimate(difference[0], gap, difference[1])]
 
 
-def _refuse_leaks(table: PairTable, training: Sequence[Sequence[Pair]]) -> None:
+def _leaks(judged: Sequence[Pair], training: Sequence[Pair]) -> list[Problem]:
     """A baseline fitted on the pairs it is judged by would look better than it is."""
-    seen = [{pair.id for pair in pairs} for pairs in training]
+    seen = {pair.id for pair in training}
     remedy = "Give as train the files that this fold's model was trained on, split by `rewardlab data prepare`."
-    problems = [
+    return [
         Problem(str(pair.source or pair.id), f"pair {pair.id} also among the training pairs", "a pair held out", remedy)
-        for pair, fold in zip(table.pairs, table.fold.tolist(), strict=True)
-        if pair.id in seen[fold]
+        for pair in judged
+        if pair.id in seen
     ]
-    if problems:
-        raise DataError("training and evaluation data overlap", problems)

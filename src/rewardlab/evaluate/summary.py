@@ -1,4 +1,4 @@
-"""What accuracy.json says, for a terminal: three sentences, and a table."""
+"""What accuracy.json says, for a terminal: a few sentences, and a table."""
 
 from __future__ import annotations
 
@@ -37,12 +37,15 @@ class _Number(NamedTuple):
 def findings(result: Mapping[str, Any]) -> list[str]:
     """Three plain sentences: how good, how much of it is length, what it knows beyond the ignorant baselines.
 
+    A fourth one warns of conversations that the training data hold too.
+
     Args:
         result: the object in accuracy.json.
     """
     estimates = (Estimate.from_dict(one) for members in result["estimates"].values() for one in members)
     found = {one.name: _Number(one.value, one.low, one.high) for one in estimates if one.value is not None}
-    return [_how_good(result, found), _how_much_length(found), _what_more(found)]
+    sentences = [_how_good(result, found), _how_much_length(found), _what_more(found)]
+    return [*sentences, *_how_much_was_seen(result["counts"])]
 
 
 def format_accuracy(result: Mapping[str, Any]) -> str:
@@ -120,3 +123,12 @@ def _what_more(found: Mapping[str, _Number]) -> str:
             verdict = "it uses the prompt" if lost.is_above(0.0) else "nothing shows that it uses the prompt"
             return f"{sentence}; {words} it loses {lost.points()}, so {verdict}."
     return f"{sentence}."
+
+
+def _how_much_was_seen(counts: Mapping[str, int | None]) -> list[str]:
+    """Nothing where no conversation is shared, or where it is not known."""
+    shared = counts.get("shared_roots")
+    if not shared:
+        return []
+    sentence = f"Of the {counts['roots']:,} conversations evaluated, {shared:,} begin like one of the training data"
+    return [f"{sentence}: it may have seen part of them (`data prepare` splits by conversation)."]

@@ -126,6 +126,7 @@ class Scored:
         completions: all completions of all records.
         candidates: the records with several completions.
         scorers: names of the scorers, one per score table.
+        roots: conversation roots of the records of each score table.
         counts: how many there are of everything.
     """
 
@@ -133,6 +134,7 @@ class Scored:
     completions: CompletionTable
     candidates: tuple[ScoredCandidates, ...]
     scorers: tuple[str, ...]
+    roots: tuple[frozenset[str], ...]
     counts: dict[str, int]
 
 
@@ -169,7 +171,8 @@ def read_scored(
     counts = _counts([record for _, record in records], pairs, completions)
     counts["clusters"] = len(np.unique(clusters))
     counts["unused_scores"] = unused
-    return Scored(pairs, completions, candidates, tuple(table.scorer for table in tables), counts)
+    scorers, roots = tuple(table.scorer for table in tables), _roots(records, len(tables))
+    return Scored(pairs, completions, candidates, scorers, roots, counts)
 
 
 def _matched(records: Sequence[tuple[int, Record]], tables: Sequence[ScoreTable]) -> tuple[list[np.ndarray], int]:
@@ -272,6 +275,14 @@ def _cluster_label(record: Record, cluster: Cluster) -> str:
 
 def _numbered(labels: Sequence[str]) -> np.ndarray:
     return np.unique(np.array(labels), return_inverse=True)[1]
+
+
+def _roots(records: Sequence[tuple[int, Record]], folds: int) -> tuple[frozenset[str], ...]:
+    """Conversation roots of the records of every fold."""
+    roots: list[set[str]] = [set() for _ in range(folds)]
+    for fold, record in records:
+        roots[fold].add(record.prompt.root_id)
+    return tuple(map(frozenset, roots))
 
 
 def _place(record: Record) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import vl_convert
 from pydantic import Field
 
-from rewardlab.config import Config
+from rewardlab.config import Config, Paths
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.evaluate.summary import findings
 from rewardlab.report import evaluation, stages
@@ -36,13 +36,13 @@ class Report(Config):
 
     title: str = "Reward model report"
     """Heading of the page."""
-    doctor: tuple[Path, ...] = ()
+    doctor: Paths = ()
     """Folders of `data doctor`."""
-    train: tuple[Path, ...] = ()
+    train: Paths = ()
     """Folders of `train reward`; several are the folds of one training."""
-    score: tuple[Path, ...] = ()
+    score: Paths = ()
     """Folders of `score`."""
-    evaluate: tuple[Path, ...] = ()
+    evaluate: Paths = ()
     """Folders of `evaluate accuracy`."""
     max_examples: int = Field(default=600, ge=0, le=5000)
     """Most pairs that the browser of examples carries along, for all evaluations together; see the page for how
