@@ -25,7 +25,7 @@ def _imported_modules_are_no_garbage() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Equal bits need equal numbers of threads; small models are fastest with one."""
     before = torch.get_num_threads()
