@@ -400,7 +400,7 @@ def test_the_card_says_what_was_done_and_hostile_names_stay_names(
     validation = {hostile: {"path": files["val"]}}
     result, _ = trained(settings(tokenizer, files, validation=validation, limit=16), tmp_path)
     card = (result.model / "README.md").read_text()
-    assert "train.jsonl: 96 rows, sha256 " in card
+    assert "train.jsonl: 16 rows, sha256 " in card
     assert "\n# Title" not in card
     _check_inline_code(card, "<script>")
 
