@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from rewardlab.errors import DataError
 from rewardlab.store import keys
+from rewardlab.store.files import sha256_file
 
 
 def fill(folder: Path, files: dict[str, str]) -> Path:
@@ -29,6 +31,55 @@ def test_a_folder_is_its_names_and_contents(tmp_path: Path) -> None:
     changed = [{"a.txt": "1", "deep/b.txt": "3"}, {"a.txt": "1", "deep/c.txt": "2"}, {"a.txt": "1"}, {"a.txt": "12"}]
     digests = [keys.path_digest(fill(tmp_path / f"changed-{i}", files)) for i, files in enumerate(changed)]
     assert len({first, *digests}) == len(changed) + 1
+
+
+def aged(path: Path, seconds: float = 60.0) -> Path:
+    """The file as if written a while ago."""
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+def test_a_file_is_read_again_only_when_it_may_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(path: str | Path) -> str:
+        read.append(Path(path).name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(keys, "sha256_file", counted)
+    fill(tmp_path, {"old.txt": "one", "new.txt": "one"})
+    first = keys.path_digest(aged(tmp_path / "old.txt"))
+    assert keys.path_digest(tmp_path / "old.txt") == first
+    assert read == ["old.txt"]
+    monkeypatch.chdir(tmp_path)
+    assert keys.path_digest("old.txt") == first, "the same file by another name"
+    assert read == ["old.txt"]
+    (tmp_path / "old.txt").write_text("two")
+    assert keys.path_digest(aged(tmp_path / "old.txt", 30)) == sha256_file(tmp_path / "old.txt") != first
+
+    # Within one tick of the clock neither size nor time tells that a file has changed.
+    for text in ("one", "two"):
+        (tmp_path / "new.txt").write_text(text)
+        assert keys.path_digest(tmp_path / "new.txt") == sha256_file(tmp_path / "new.txt")
+
+
+def test_checkpoints_of_a_run_do_not_count(tmp_path: Path) -> None:
+    plain = {"run.json": "{}", "model/weights": "1"}
+    checkpoints = {"checkpoints/checkpoint-3/weights": "1", "checkpoints/checkpoint-3/optimizer.pt": "2"}
+    without = keys.path_digest(fill(tmp_path / "plain", plain))
+    run = fill(tmp_path / "run", plain | checkpoints)
+    assert keys.path_digest(run) == without
+    # What is no run's, and a checkpoint that is named itself, count in full.
+    other = fill(tmp_path / "other", {"model/weights": "1"})
+    assert keys.path_digest(fill(tmp_path / "more", {"model/weights": "1"} | checkpoints)) != keys.path_digest(other)
+    before = keys.path_digest(run / "checkpoints/checkpoint-3")
+    (run / "checkpoints/checkpoint-3/weights").write_text("another")
+    assert keys.path_digest(run / "checkpoints/checkpoint-3") != before
+    # The runs of a study, too.
+    study = fill(tmp_path / "study", {f"train/{name}": text for name, text in (plain | checkpoints).items()})
+    lean = fill(tmp_path / "lean", {f"train/{name}": text for name, text in plain.items()})
+    assert keys.path_digest(study) == keys.path_digest(lean)
 
 
 def test_paths_count_by_content_and_other_values_as_they_are(tmp_path: Path) -> None:

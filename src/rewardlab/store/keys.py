@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -25,19 +26,52 @@ PATH_NAMES = frozenset({"path", "model", "tokenizer"})
 """Keys whose text is a file or folder wherever one of that name exists."""
 
 
+RECORD = "run.json"
+"""Name of the record in a run directory."""
+
+CHECKPOINTS = "checkpoints"
+"""Where a training run keeps its way to the result."""
+
+_SETTLED_SECONDS = 2.0
+_digests: dict[tuple[str, int, int, int], str] = {}
+
+
 def path_digest(path: str | Path) -> str:
     """Hex sha256 of a file's bytes, or of a folder's relative names and their hashes.
+
+    The checkpoints of the runs in a folder do not count: no stage reads those of another through its folder, and
+    with the state of the optimiser they are many times the size of all that is read. A checkpoint that is itself
+    `path` counts.
 
     Raises:
         DataError: nothing there, or unreadable.
     """
     place = Path(path)
     if not place.is_dir():
-        return sha256_file(place)
+        return _file_digest(place)
+    files = files_under(place)
+    ways = {file.parent / CHECKPOINTS for file in files if file.name == RECORD}
     digest = hashlib.sha256()
-    for file in files_under(place):
-        digest.update(f"{file.relative_to(place).as_posix()}\0{sha256_file(file)}\n".encode())
+    for file in files:
+        if ways.isdisjoint(file.parents):
+            digest.update(f"{file.relative_to(place).as_posix()}\0{_file_digest(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    """Hex sha256 of a file's bytes; of one that this process has read before and that is unchanged, from memory."""
+    try:
+        state = path.stat()
+    except OSError:
+        return sha256_file(path)
+    key = (str(path.resolve()), state.st_ino, state.st_size, state.st_mtime_ns)
+    if key not in _digests:
+        # A file may change twice within one tick of the clock that dates it: what was just written is read again.
+        digest, is_settled = sha256_file(path), time.time() - state.st_mtime > _SETTLED_SECONDS
+        if not is_settled:
+            return digest
+        _digests[key] = digest
+    return _digests[key]
 
 
 def files_under(folder: Path) -> list[Path]:

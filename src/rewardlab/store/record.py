@@ -16,12 +16,11 @@ import yaml
 from rewardlab.config import Config, nearest
 from rewardlab.errors import Problem, RewardlabError, RunError
 from rewardlab.store.files import read_json
-from rewardlab.store.keys import files_under, path_digest, paths_in
+from rewardlab.store.keys import RECORD, files_under, path_digest, paths_in
 from rewardlab.store.lock import is_locked
 from rewardlab.store.provenance import LARGEST_DIFF_BYTES, Code, machine, packages
 from rewardlab.store.redact import Redactor
 
-RECORD = "run.json"
 CONFIG = "config.yaml"
 DIFF = "code.diff"
 LOG = "run.log"

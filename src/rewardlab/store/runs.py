@@ -30,10 +30,11 @@ from rewardlab.config import Config, nearest
 from rewardlab.errors import ConfigError, InputError, Problem, RewardlabError, RunError
 from rewardlab.store import record as records
 from rewardlab.store.files import atomic_path, remove_leftovers, write_json, write_text
+from rewardlab.store.keys import RECORD
 from rewardlab.store.lock import FolderLock
 from rewardlab.store.log import RunLog
 from rewardlab.store.provenance import Code, code_of
-from rewardlab.store.record import CONFIG, DIFF, LOG, RECORD, RunRecord
+from rewardlab.store.record import CONFIG, DIFF, LOG, RunRecord
 from rewardlab.store.redact import Redactor
 from rewardlab.store.settings import Settings
 
