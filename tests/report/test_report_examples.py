@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,29 @@ from rewardlab.report.html import json_island
 from tests.report.finished import made_up_pairs
 
 
+class Rows(list[dict[str, Any]]):
+    """Pairs in memory."""
+
+    @property
+    def margins(self) -> list[float | None]:
+        return [row["margin"] for row in self]
+
+    def rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        return [self[index] for index in indices]
+
+
 @pytest.fixture(scope="module")
-def pairs() -> list[dict[str, Any]]:
-    return made_up_pairs(np.random.default_rng(1), 300)
+def pairs() -> Rows:
+    return Rows(made_up_pairs(np.random.default_rng(1), 300))
 
 
-def test_few_pairs_are_all_there_in_their_order(pairs: list[dict[str, Any]]) -> None:
+def test_few_pairs_are_all_there_in_their_order(pairs: Rows) -> None:
     selection = examples.select(pairs, examples.Limits(300), seed=0)
     assert [row["id"] for row in selection.rows] == [pair["pair_id"] for pair in pairs]
     assert selection.words == "All 300 pairs are here."
 
 
-def test_many_pairs_leave_the_extremes_and_a_random_rest(pairs: list[dict[str, Any]]) -> None:
+def test_many_pairs_leave_the_extremes_and_a_random_rest(pairs: Rows) -> None:
     selection = examples.select(pairs, examples.Limits(60), seed=0)
     kept = {row["index"] for row in selection.rows}
     by_margin = sorted(range(300), key=lambda index: pairs[index]["margin"])
@@ -39,13 +51,13 @@ def test_many_pairs_leave_the_extremes_and_a_random_rest(pairs: list[dict[str, A
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 5])
-def test_small_limits_are_kept(most: int, pairs: list[dict[str, Any]]) -> None:
+def test_small_limits_are_kept(most: int, pairs: Rows) -> None:
     assert len(examples.select(pairs, examples.Limits(most), seed=0).rows) == most
 
 
-def test_the_page_stays_small_with_ten_thousand_long_pairs(pairs: list[dict[str, Any]]) -> None:
+def test_the_page_stays_small_with_ten_thousand_long_pairs(pairs: Rows) -> None:
     long = {**pairs[0], "prompt": "ä" * 9_000, "chosen": "<" * 9_000, "rejected": "c" * 9_000}
-    many = [{**long, "pair_id": f"{index:016x}", "margin": float(index)} for index in range(10_000)]
+    many = Rows([{**long, "pair_id": f"{index:016x}", "margin": float(index)} for index in range(10_000)])
     selection = examples.select(many, examples.Limits(5_000), seed=0)
     size = len(json_island("x", selection.rows).encode())
     assert 0.9 * examples.LARGEST_EXAMPLES_BYTES < size < 1.1 * examples.LARGEST_EXAMPLES_BYTES
@@ -56,8 +68,10 @@ def test_the_page_stays_small_with_ten_thousand_long_pairs(pairs: list[dict[str,
     assert "5,000 more characters" in row["chosen"]["text"]
 
 
-def test_scores_that_are_not_numbers_are_said_to_be_unknown(pairs: list[dict[str, Any]]) -> None:
-    broken = [{**pairs[0], "margin": margin, "chosen_score": math.nan} for margin in (math.nan, None, 0.0, -1.0, 2.0)]
+def test_scores_that_are_not_numbers_are_said_to_be_unknown(pairs: Rows) -> None:
+    broken = Rows(
+        [{**pairs[0], "margin": margin, "chosen_score": math.nan} for margin in (math.nan, None, 0.0, -1.0, 2.0)]
+    )
     rows = examples.select(broken, examples.Limits(9), seed=0).rows
     assert [row["ranked"] for row in rows] == ["unknown", "unknown", "tie", "wrong", "right"]
     assert rows[0]["chosen"]["score"] is None
@@ -65,7 +79,7 @@ def test_scores_that_are_not_numbers_are_said_to_be_unknown(pairs: list[dict[str
     assert [point["ranked"] for point in examples.points(broken, seed=0)] == ["tie", "wrong", "right"]
 
 
-def test_points_are_all_pairs_or_a_sample(pairs: list[dict[str, Any]]) -> None:
+def test_points_are_all_pairs_or_a_sample(pairs: Rows) -> None:
     assert len(examples.points(pairs, seed=0)) == 300
     sample = examples.points(pairs, seed=0, most=40)
     assert len(sample) == 40

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardlab.errors import DataError
+from rewardlab.report import inputs as report_inputs
 from rewardlab.report.inputs import Inputs, read_inputs
 from tests.report import finished
 
@@ -24,7 +25,7 @@ def test_finished_stages_are_read(tmp_path: Path) -> None:
     inputs = read(**finished.write_all(tmp_path, pairs=12))
     assert [stage.label for stage in inputs.stages] == ["doctor", "train-0", "train-1", "score", "evaluate"]
     assert inputs.evaluate[0].record["verb"] == "evaluate accuracy"
-    assert len(inputs.evaluate[0].content.pairs) == 12
+    assert len(inputs.evaluate[0].content.pairs.margins) == 12
     assert inputs.evaluate[0].content.file.estimate("accuracy.ties") is not None
     assert inputs.evaluate[0].content.file.estimate("no.such") is None
     assert inputs.train[1].content.history[0].measure("loss") is not None
@@ -49,6 +50,21 @@ def test_every_problem_is_reported(tmp_path: Path) -> None:
         assert place in places
     for place in ("accuracy.json: curves.margins", "accuracy.json: estimates.accuracy.0.value", "nowhere"):
         assert place in places
+
+
+def test_pairs_are_read_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any order, across the parts that the file is read in; the others never leave the file."""
+    folder = finished.write_all(tmp_path, pairs=23)["evaluate"][0]
+    monkeypatch.setattr(report_inputs, "_ROWS_AT_ONCE", 5)
+    pairs = read(evaluate=[folder]).evaluate[0].content.pairs
+    table = pq.read_table(folder / "pairs.parquet").select(report_inputs.PAIR_COLUMNS).to_pylist()
+    wanted = [22, 3, 0, 4, 5, 3]
+    assert pairs.rows(wanted) == [table[index] for index in wanted]
+    assert pairs.rows([]) == []
+    assert pairs.margins == [row["margin"] for row in table]
+    (folder / "pairs.parquet").unlink()
+    with pytest.raises(DataError, match=r"pairs\.parquet"):
+        pairs.rows([1])
 
 
 def test_pairs_without_their_columns_are_refused(tmp_path: Path) -> None:

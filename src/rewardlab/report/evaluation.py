@@ -163,7 +163,7 @@ def _calibration(result: AccuracyFile, suffix: str, of: str) -> Section:
     return Section(f"calibration{suffix}", f"Calibration{of}", lead, blocks)
 
 
-def _length(result: AccuracyFile, pairs: Sequence[Mapping[str, Any]], suffix: str, of: str, seed: int) -> Section:
+def _length(result: AccuracyFile, pairs: examples.Pairs, suffix: str, of: str, seed: int) -> Section:
     def tokens(*leaves: str) -> list[Estimate]:
         found = [result.estimate(f"length.tokens.{leaf}") for leaf in leaves]
         return [item for item in found if item is not None]
@@ -272,11 +272,11 @@ def _accuracy_by_length(result: AccuracyFile, bins: Sequence[Mapping[str, Any]],
 
 
 def _scatter(
-    result: AccuracyFile, bins: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], suffix: str, seed: int
+    result: AccuracyFile, bins: Sequence[Mapping[str, Any]], pairs: examples.Pairs, suffix: str, seed: int
 ) -> Figure:
-    points = examples.points(pairs, seed=seed)
+    points, total = examples.points(pairs, seed=seed), len(pairs.margins)
     found = [result.estimate(f"length.tokens.{leaf}") for leaf in ("delta_pearson", "longer_scores_higher")]
-    drawn = "every pair" if len(points) == len(pairs) else f"{len(points):,} of {len(pairs):,} pairs, drawn at random"
+    drawn = "every pair" if len(points) == total else f"{len(points):,} of {total:,} pairs, drawn at random"
     reading = (
         f"A dot is a pair ({drawn}); above the dashed line the model agrees with the choice. The steps are "
         "means over all pairs of that difference in length: if length played no part, they would be level."
@@ -292,7 +292,7 @@ def _scatter(
     )
 
 
-def _examples(pairs: Sequence[Mapping[str, Any]], suffix: str, of: str, limits: examples.Limits, seed: int) -> Section:
+def _examples(pairs: examples.Pairs, suffix: str, of: str, limits: examples.Limits, seed: int) -> Section:
     selection = examples.select(pairs, limits, seed=seed)
     name = f"examples{suffix}"
     island = json_island(f"{name}-data", {"rows": selection.rows, "total": selection.total})

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,19 @@ LONGEST_TEXT_CHARACTERS = 4_000
 LARGEST_EXAMPLES_BYTES = 6_000_000
 MOST_POINTS = 1_500
 EXCERPT_CHARACTERS = 140
+
+
+class Pairs(Protocol):
+    """Pairs of which the page shows a part, so that the texts of the others need not be in memory."""
+
+    @property
+    def margins(self) -> Sequence[float | None]:
+        """Chosen minus rejected score of every pair."""
+        ...
+
+    def rows(self, indices: Sequence[int]) -> Sequence[Row]:
+        """The pairs at `indices`, in that order, with the columns of pairs.parquet."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,33 +62,34 @@ class Limits:
         return Limits(self.pairs // max(ways, 1), self.bytes // max(ways, 1))
 
 
-def select(pairs: Sequence[Row], limits: Limits, *, seed: int) -> Selection:
+def select(pairs: Pairs, limits: Limits, *, seed: int) -> Selection:
     """All pairs where they are few; else a third most wrong, a third most right and the rest at random.
 
     A text beyond 4,000 characters is cut, and when the rows would take more than their bytes, the
     less telling of each kind are left out.
 
     Args:
-        pairs: rows of pairs.parquet.
+        pairs: the pairs evaluated.
         limits: of pairs and bytes.
         seed: of the random third.
     """
-    order = _priority(pairs, limits.pairs, seed)
+    total = len(pairs.margins)
+    order = _priority(pairs.margins, limits.pairs, seed)
     kept: list[tuple[int, dict[str, Any]]] = []
     room = limits.bytes
-    for index in order:
-        row = _embedded(pairs[index], index)
+    for index, pair in zip(order, pairs.rows(order), strict=True):
+        row = _embedded(pair, index)
         room -= _bytes_in_page(row)
         if room < 0:
             break
         kept.append((index, row))
     rows = [row for _, row in sorted(kept, key=lambda item: item[0])]
-    return Selection(rows, len(pairs), _selection_words(len(rows), len(pairs)))
+    return Selection(rows, total, _selection_words(len(rows), total))
 
 
-def points(pairs: Sequence[Row], *, seed: int, most: int = MOST_POINTS) -> list[dict[str, Any]]:
+def points(pairs: Pairs, *, seed: int, most: int = MOST_POINTS) -> list[dict[str, Any]]:
     """Rows for the scatter of length against score: all pairs, or a random sample of `most`."""
-    finite = [row for row in pairs if _finite(row["margin"]) is not None]
+    finite = [index for index, margin in enumerate(pairs.margins) if _finite(margin) is not None]
     if len(finite) > most:
         chosen = np.random.default_rng(seed).choice(len(finite), size=most, replace=False)
         finite = [finite[index] for index in sorted(chosen.tolist())]
@@ -86,7 +100,7 @@ def points(pairs: Sequence[Row], *, seed: int, most: int = MOST_POINTS) -> list[
             "ranked": ranked(row["margin"]),
             "prompt": excerpt(row["prompt"]),
         }
-        for row in finite
+        for row in pairs.rows(finite)
     ]
 
 
@@ -111,12 +125,12 @@ def _bytes_in_page(row: Mapping[str, Any]) -> int:
     return len(text.encode("utf-8", "surrogatepass")) + 5 * sum(text.count(mark) for mark in "<>&")
 
 
-def _priority(pairs: Sequence[Row], most: int, seed: int) -> list[int]:
+def _priority(given: Sequence[float | None], most: int, seed: int) -> list[int]:
     """Indices of the pairs to carry along, the most telling first."""
     # Not a number sorts nowhere: such pairs count as ties here, and say so in the browser.
-    margins = [_finite(row["margin"]) or 0.0 for row in pairs]
-    by_margin = sorted(range(len(pairs)), key=lambda index: (margins[index], index))
-    third = len(pairs) if len(pairs) <= most else most // 3
+    margins = [_finite(margin) or 0.0 for margin in given]
+    by_margin = sorted(range(len(margins)), key=lambda index: (margins[index], index))
+    third = len(margins) if len(margins) <= most else most // 3
     lowest, highest = by_margin[:third], by_margin[::-1][:third]
     middle = by_margin[third : len(by_margin) - third]
     drawn = np.random.default_rng(seed).permutation(len(middle))[: max(0, most - 2 * third)]

@@ -5,13 +5,15 @@ The shapes here are the ones that `docs/architecture.md` promises; keys beyond t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import pyarrow.lib
-import pyarrow.parquet
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rewardlab.errors import DataError, InputError, Problem
@@ -27,6 +29,7 @@ PAIR_COLUMNS = [
     ),
 ]
 _SHOWN_SHAPE_PROBLEMS = 5
+_ROWS_AT_ONCE = 4096
 
 
 class _Shape(BaseModel):
@@ -176,12 +179,42 @@ class Training:
 
 
 @dataclass(frozen=True)
+class PairFile:
+    """pairs.parquet: the margins are in memory, other columns are read for the pairs that are asked for.
+
+    Attributes:
+        path: the file.
+        margins: chosen minus rejected score of every pair, in their order.
+    """
+
+    path: Path
+    margins: Sequence[float | None]
+
+    def rows(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The pairs at `indices`, in that order; the file is gone through once.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        wanted = np.unique(np.asarray(indices, dtype=np.int64))
+        found: dict[int, dict[str, Any]] = {}
+        start = 0
+        with _readable(self.path):
+            for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE, columns=PAIR_COLUMNS):
+                inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+                rows = batch.take(pa.array(inside - start)).to_pylist()
+                found.update(zip(inside.tolist(), rows, strict=True))
+                start += batch.num_rows
+        return [found[index] for index in indices]
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """accuracy.json, as values and as read, and the rows of pairs.parquet in their order."""
+    """accuracy.json, as values and as read, and pairs.parquet."""
 
     file: AccuracyFile
     raw: dict[str, Any]
-    pairs: list[dict[str, Any]]
+    pairs: PairFile
 
 
 @dataclass(frozen=True)
@@ -294,19 +327,25 @@ def _shaped(shape: type[Shape], value: Any, where: Path | str) -> Shape:
         raise DataError("a file of another shape", problems) from error
 
 
-def _pairs(path: Path) -> list[dict[str, Any]]:
-    try:
-        table = pyarrow.parquet.ParquetFile(path)
-        missing = sorted(set(PAIR_COLUMNS) - set(table.schema_arrow.names))
+def _pairs(path: Path) -> PairFile:
+    with _readable(path):
+        file = pq.ParquetFile(path)
+        missing = sorted(set(PAIR_COLUMNS) - set(file.schema_arrow.names))
         if not missing:
-            rows: list[dict[str, Any]] = table.read(columns=PAIR_COLUMNS).to_pylist()
-            return rows
-    except (OSError, pyarrow.lib.ArrowException) as error:
-        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError("unreadable", [Problem(str(path), found, "a Parquet table of pairs")]) from error
+            return PairFile(path, file.read(columns=["margin"])["margin"].to_pylist())
     raise DataError(
         "columns missing", [Problem(str(path), f"no column {', '.join(missing)}", "the columns of pairs.parquet")]
     )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Says of a table that cannot be read what is wrong with it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError("unreadable", [Problem(str(path), found, "a Parquet table of pairs")]) from error
 
 
 def _labels(folders: Sequence[Path]) -> dict[Path, str]:
