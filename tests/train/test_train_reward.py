@@ -80,7 +80,8 @@ def _check_history(folder: Path) -> None:
         line.keys() == {"step", "epoch", "split", "loss", "learning_rate", "grad_norm", "pairs_per_second"}
         for line in train
     )
-    assert all(line.keys() == {"step", "epoch", "split", "loss", "accuracy"} for line in val)
+    assert all(line.keys() == {"step", "epoch", "split", "loss", "accuracy", "n"} for line in val)
+    assert {line["n"] for line in val} == {24}
     assert [line["epoch"] for line in val] == [0.5, 1.0, 1.5, 2.0]
     assert all(line["pairs_per_second"] > 0 for line in train)
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from rewardlab.functional.intervals import proportion
 from rewardlab.records import Estimate
 from rewardlab.report import figures
 from rewardlab.report.blocks import Figure, Section, disclosure, facts, prose, table
@@ -73,7 +76,7 @@ def training_section(stages: Sequence[Stage[Training]]) -> Section:
     ]
     header = (
         "Fold" if several else "Run",
-        "Best held-out accuracy",
+        "Best held-out accuracy (95 % interval)",
         "at step",
         "Last training loss",
         "Median pairs per second",
@@ -87,7 +90,8 @@ def training_section(stages: Sequence[Stage[Training]]) -> Section:
     ]
     lead = (
         "Training loss is what the optimiser sees, the other curves are held out. The checkpoint is chosen by "
-        "held-out accuracy, so its best value flatters the model: the sections on accuracy read another split."
+        "held-out accuracy, so its best value flatters the model, and its interval with it, which knows nothing of the "
+        "choice and takes records for independent: the sections on accuracy read another split."
     )
     return Section("training", "Training", lead, blocks)
 
@@ -130,8 +134,8 @@ _MEASURES = (
         "accuracy",
         "Held-out accuracy while training",
         "accuracy (%)",
-        "Higher is better, 50 % is a coin flip. One point is one evaluation of the held-out set; no interval is "
-        "recorded while training, so read the trend and not single steps.",
+        "Higher is better, 50 % is a coin flip. One point is one evaluation of the held-out set, and as unsure as the "
+        "interval of the last one says: read the trend and not single steps.",
         percent=True,
     ),
     _Measure(
@@ -162,7 +166,7 @@ def _curve(stages: Sequence[Stage[Training]], measure: _Measure) -> Figure | Non
     return Figure(
         f"training-{measure.key.replace('_', '-')}",
         measure.title,
-        _last_words(rows, measure),
+        _last_words(stages, measure),
         f"{measure.reading}{folds}{more}",
         figures.training_curve(rows, axis_title=measure.axis, percent=measure.percent, height=height),
         half=measure.half,
@@ -176,33 +180,60 @@ def thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, f
     return [(run[-1][0], math.fsum(value for _, value in run) / len(run)) for run in runs]
 
 
+def _measured(history: Iterable[HistoryRow], split: str, measure: str) -> list[tuple[HistoryRow, float]]:
+    """The lines of a split that hold a measure, with its value."""
+    lines = [(row, row.measure(measure)) for row in history if row.split == split]
+    return [(row, value) for row, value in lines if value is not None and math.isfinite(value)]
+
+
 def _points(history: Iterable[HistoryRow], split: str, measure: str) -> list[tuple[int, float]]:
-    measured = [(row.step, row.measure(measure)) for row in history if row.split == split]
-    return [(step, value) for step, value in measured if value is not None and math.isfinite(value)]
+    return [(row.step, value) for row, value in _measured(history, split, measure)]
 
 
-def _last_words(rows: Sequence[Mapping[str, Any]], measure: _Measure) -> str:
-    """The last value of every curve, averaged over folds, as the finding of the figure."""
-    last = {(row["split"], row["fold"]): row["value"] for row in rows}
+def _last_words(stages: Sequence[Stage[Training]], measure: _Measure) -> str:
+    """The last value of every curve; of several folds mean and range. The finding of the figure."""
     parts = []
-    for split in dict.fromkeys(row["split"] for row in rows):
-        values = [value for (name, _), value in last.items() if name == split]
-        mean = math.fsum(values) / len(values) * (100.0 if measure.percent else 1.0)
-        folds = f" (mean of {len(values)} folds)" if len(values) > 1 else ""
-        parts.append(f"{split} {plain_number(mean, 1 if mean >= 10 else 3)}{folds}")
+    for split in dict.fromkeys(row.split for stage in stages for row in stage.content.history):
+        lines = [_measured(stage.content.history, split, measure.key)[-1:] for stage in stages]
+        last = [line for found in lines for line in found]
+        if last:
+            parts.append(f"{split} {_last_value(last, measure)}")
     return f"Last {measure.axis}: {', '.join(parts)}."
+
+
+def _last_value(last: Sequence[tuple[HistoryRow, float]], measure: _Measure) -> str:
+    scale = 100.0 if measure.percent else 1.0
+    values = [scale * value for _, value in last]
+    mean = math.fsum(values) / len(values)
+    digits = 1 if mean >= 10 else 3
+    words = plain_number(mean, digits)
+    if len(values) > 1:
+        ends = f"{plain_number(min(values), digits)} to {plain_number(max(values), digits)}"
+        return f"{words} (mean of {len(values)} folds, which go from {ends})"
+    return f"{words}{_interval_words(*last[0])}" if measure.percent else words
+
+
+def _interval_words(row: HistoryRow, accuracy: float) -> str:
+    """` (60.2 to 65.9)`: the 95 % interval of an accuracy in per cent; empty where the line does not say of how many.
+
+    Takes the records for independent, and those of candidates for all or nothing, which makes it no narrower.
+    """
+    n = int(row.measure("n") or 0)
+    found = proportion(np.clip(accuracy * n - np.arange(n), 0.0, 1.0))
+    if found.low is None or found.high is None:
+        return ""
+    return f" ({plain_number(100 * found.low, 1)} to {plain_number(100 * found.high, 1)})"
 
 
 def _training_row(stage: Stage[Training]) -> list[Content]:
     history = stage.content.history
-    held_out = _points(history, _chooser(history), "accuracy")
-    best = max(held_out, key=lambda point: point[1], default=None)
+    best = max(_measured(history, _chooser(history), "accuracy"), key=lambda line: line[1], default=None)
     losses = _points(history, "train", "loss")
     speeds = sorted(value for _, value in _points(history, "train", "pairs_per_second"))
     return [
         stage.label,
-        f"{100 * best[1]:.1f} %" if best else DASH,
-        f"{best[0]:,}" if best else DASH,
+        f"{100 * best[1]:.1f} %{_interval_words(*best)}" if best else DASH,
+        f"{best[0].step:,}" if best else DASH,
         plain_number(losses[-1][1]) if losses else DASH,
         plain_number(speeds[len(speeds) // 2], 1) if speeds else DASH,
     ]

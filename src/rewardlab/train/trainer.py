@@ -248,7 +248,8 @@ class GroupTrainer(Trainer):
         metrics: dict[str, float] = {}
         for name, examples in self.evaluation.items():
             result = self._within_memory(partial(self._evaluated, examples))
-            self._write_history(name, result)
+            # Without the number of records no reader could say how sure these measures are.
+            self._write_history(name, result | {"n": len(examples)})
             metrics |= {f"eval_{name}_{key}": value for key, value in result.items()}
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
