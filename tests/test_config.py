@@ -119,7 +119,10 @@ def test_a_rule_over_several_values_is_told_as_one() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [1", "file.yaml:1:6: found no valid YAML (expected ',' or ']', but got '<stream end>'); expected valid YAML"),
+        (
+            b"a: [1",
+            "file.yaml:1:6: found no valid YAML (expected ',' or ']', but got '<stream end>'); expected valid YAML",
+        ),
         (b"- 1", "file.yaml:1:1: found a list; expected a mapping of field names to values"),
         (b"\xff", "file.yaml: found bytes that are not UTF-8 at 0; expected a UTF-8 YAML file"),
         (b"data: a\nsteps: 1\ndata: b\n", "file.yaml:3:1: found data a second time; expected each key once"),
