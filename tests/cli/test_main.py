@@ -79,6 +79,8 @@ def test_a_bug_is_a_short_message_and_a_traceback_in_the_log(home: Path, capsys:
     assert "rewardlab: unexpected ZeroDivisionError: an unexpected thing" in printed
     assert "The traceback is in runs/first/run.log" in printed
     assert "Go on with: rewardlab make --run first --resume" in printed
+    assert call("make", "--word", "b", "--run", "deep/a b", "--trouble", "bug") != 0
+    assert "Go on with: rewardlab make --run 'deep/a b' --resume" in capsys.readouterr().err
     assert "Traceback" not in printed
     assert "Traceback" in (home / "first" / "run.log").read_text()
     assert call("make", "--word", "a", "--trouble", "bug", "--log-level", "debug") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardlab.data.canonical import read_records, record_from_dict, record_to_dict, write_records, write_set_aside
+from rewardlab.data.canonical import read_records, record_to_dict, write_records, write_set_aside
 from rewardlab.errors import DataError
 from rewardlab.records import Candidates, Message, Pair, Prompt, Rated, Record, SetAside, Source
 
@@ -63,7 +63,6 @@ def test_a_line_has_the_fields_of_the_contract() -> None:
         "source": {"file": "f.jsonl", "row": 3},
         "meta": {"k": 1},
     }
-    assert record_from_dict(record_to_dict(pair)) == pair
 
 
 def test_a_row_without_ids_and_source_is_read_with_its_position(tmp_path: Path) -> None:
@@ -75,8 +74,10 @@ def test_a_row_without_ids_and_source_is_read_with_its_position(tmp_path: Path) 
 
 def test_a_text_edited_under_its_id_is_refused(tmp_path: Path) -> None:
     values = record_to_dict(Pair(Prompt.of_text("q"), "a", "b")) | {"chosen": "c"}
+    path = tmp_path / "edited.jsonl"
+    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="edited under its old id"):
-        record_from_dict(values)
+        read_records(path)
 
 
 def test_every_wrong_row_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import io
 import json
 import os
 import signal
@@ -196,3 +197,20 @@ def test_hash_of_a_file(tmp_path: Path) -> None:
     assert files.sha256_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
     with pytest.raises(DataError, match="No such file"):
         files.sha256_file(tmp_path / "absent")
+
+
+def test_adding_to_a_long_file_of_lines_reads_its_end_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            found = super().read(size)
+            read.append(len(found))
+            return found
+
+    lines = b"".join(b'{"step": %d}\n' % step for step in range(100_000))
+    assert files._end_of_last_line(Counted(lines)) == len(lines)
+    assert sum(read) <= 4096
+    torn = lines + b"x" * 3_000_000
+    assert files._end_of_last_line(Counted(torn)) == len(lines)
+    assert files._end_of_last_line(Counted(b"x" * 5_000)) == 0

@@ -96,6 +96,7 @@ def test_an_existing_name_is_refused_unless_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"first: found done; expected a new name\. Choose another name with --run\."):
         begin(tmp_path, name="first")
     (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").touch()
     with pytest.raises(RunError, match="found something that is no run"):
         begin(tmp_path, name="other")
     begin(tmp_path, name="second").finish("failed")
@@ -279,15 +280,58 @@ def test_a_full_disk_at_the_start_leaves_nothing(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-def test_inputs_found_on_the_way_are_recorded_once(tmp_path: Path) -> None:
-    (tmp_path / "late.txt").write_text("x")
+def test_findings_are_recorded(tmp_path: Path) -> None:
     with begin(tmp_path / "runs") as run:
-        run.record_input(tmp_path / "late.txt")
-        run.record_input(tmp_path / "late.txt")
         run.record_findings(["all is well"])
-    record = RunRecord.read(run.folder)
-    assert [item["path"] for item in record.values["inputs"]] == [str(tmp_path / "late.txt")]
-    assert record.findings == ["all is well"]
+    assert RunRecord.read(run.folder).findings == ["all is well"]
+
+
+def test_a_folder_without_a_record_is_refused_unless_a_killed_run_left_it(tmp_path: Path) -> None:
+    left = [[], [".lock"], [".lock", "config.yaml", "code.diff", ".unfinished-0123abcd-run.json"]]
+    for number, names in enumerate(left):
+        for name in names:
+            (tmp_path / f"left-{number}").mkdir(exist_ok=True)
+            (tmp_path / f"left-{number}" / name).touch()
+        (tmp_path / f"left-{number}").mkdir(exist_ok=True)
+        folder = finished(tmp_path, name=f"left-{number}")
+        assert RunRecord.read(folder).is_whole()
+        assert not list(folder.glob(".unfinished-*"))
+    for name in ("config.yaml", "notes.txt"):
+        (tmp_path / name / "own").mkdir(parents=True)
+        (tmp_path / name / "own" / name).write_text("mine")
+        with pytest.raises(RunError, match="found something that is no run"):
+            begin(tmp_path / name, name="own")
+        assert [path.name for path in (tmp_path / name / "own").iterdir()] == [name]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match="found something that is no run"):
+        begin(tmp_path, name="file")
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_what_another_process_has_done_by_the_time_of_the_lock_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    """The folder is unfinished (or empty) when it is looked at, and done when the lock is got."""
+    if resume:
+        begin(tmp_path, name="shared").finish("failed")
+
+    class Late(FolderLock):
+        def __init__(self, folder: Path) -> None:
+            monkeypatch.setattr(runs, "FolderLock", FolderLock)
+            if not resume:
+                folder.rmdir()
+            with begin(tmp_path, name="shared", resume=resume) as first:
+                first.path("result.txt").write_text("first")
+            super().__init__(folder)
+
+    monkeypatch.setattr(runs, "FolderLock", Late)
+    # Whoever is not root may not open the lock of a folder that is done.
+    with pytest.raises(RunError, match=r"found (done|Permission denied)"):
+        begin(tmp_path, name="shared", resume=resume)
+    record = RunRecord.read(tmp_path / "shared")
+    assert record.is_whole()
+    assert (tmp_path / "shared/result.txt").read_text() == "first"
+    assert not is_locked(tmp_path / "shared")
 
 
 def test_a_done_run_knows_when_a_result_is_gone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_origin
@@ -44,7 +45,9 @@ def run_verb(name: str, verb: Verb, words: Sequence[str]) -> None:
             result = verb.run(config, run)
     except BaseException as error:
         if run.folder.exists():
-            error.add_note(f"Go on with: rewardlab {name} --run {run.folder.name} --resume")
+            # The name that was given may be a nested one; a name of our own is the folder's.
+            folder = shlex.quote(given.option("run") or run.folder.name)
+            error.add_note(f"Go on with: rewardlab {name} --run {folder} --resume")
         raise
     if isinstance(result, Findings):
         print("\n".join(result.lines()))

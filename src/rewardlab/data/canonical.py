@@ -39,19 +39,6 @@ def record_to_dict(record: Record) -> dict[str, Any]:
     return values
 
 
-def record_from_dict(values: Mapping[str, Any]) -> Record:
-    """The record of a canonical line.
-
-    Raises:
-        DataError: with every field that is wrong.
-    """
-    row = Row(Source("record", 1), values)
-    record = parse(row)
-    if row.problems:
-        raise unreadable(row.problems)
-    return record
-
-
 def write_records(path: str | Path, records: Iterable[Record]) -> int:
     """Write canonical JSON lines, whole or not at all; gives the number of records."""
     return write_jsonl(path, (record_to_dict(record) for record in records))

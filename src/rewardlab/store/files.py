@@ -32,6 +32,8 @@ LEFTOVER_PREFIX = ".unfinished-"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DISK_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28")
 _CHUNK_BYTES = 1 << 20
+_TAIL_BYTES = 1 << 12
+"""Read first from the end of a file of lines: the last line is whole unless something was killed."""
 
 
 @contextmanager
@@ -300,9 +302,9 @@ def _appender(path: Path) -> Iterator[io.BufferedIOBase]:
 
 def _end_of_last_line(stream: io.BufferedIOBase) -> int:
     """Offset just after the last newline."""
-    position = stream.seek(0, os.SEEK_END)
+    position, chunk = stream.seek(0, os.SEEK_END), _TAIL_BYTES
     while position > 0:
-        start = max(0, position - _CHUNK_BYTES)
+        start, chunk = max(0, position - chunk), _CHUNK_BYTES
         stream.seek(start)
         found = stream.read(position - start).rfind(b"\n")
         if found >= 0:

@@ -29,9 +29,9 @@ import yaml
 from rewardlab.config import Config, nearest
 from rewardlab.errors import ConfigError, InputError, Problem, RewardlabError, RunError
 from rewardlab.store import record as records
-from rewardlab.store.files import atomic_path, remove_leftovers, write_json, write_text
+from rewardlab.store.files import LEFTOVER_PREFIX, atomic_path, remove_leftovers, write_json, write_text
 from rewardlab.store.keys import RECORD
-from rewardlab.store.lock import FolderLock
+from rewardlab.store.lock import LOCK_NAME, FolderLock
 from rewardlab.store.log import RunLog
 from rewardlab.store.provenance import Code, code_of
 from rewardlab.store.record import CONFIG, DIFF, LOG, RunRecord
@@ -109,13 +109,22 @@ class Run:
         resolved = redactor.value(config.model_dump(mode="json"))
         home = settings.home if root is None else root
         if resume:
-            folder, record = _reopened(home, name, resolved, key)
+            folder, _ = _reopened(home, name, resolved, key)
         else:
             folder = _made(home, name, description or verb, settings)
-            record = {"name": folder.name, "verb": verb, "description": description, "sessions": []}
+        lock = FolderLock(folder)
+        try:
+            # Another process may have done it all before the lock was ours.
+            if resume:
+                _, record = _reopened(home, name, resolved, key)
+            else:
+                _refuse_standing(folder)
+                record = {"name": folder.name, "verb": verb, "description": description, "sessions": []}
+        except BaseException:
+            lock.release()
+            raise
         record |= facts | {"status": "running", "key": key}
         sessions = [*record["sessions"], records.session(command, redactor)]
-        lock = FolderLock(folder)
         try:
             remove_leftovers(folder)
             sessions[-1] |= {"commit": code.commit, "diff": _write_diff(folder, code, redactor, len(sessions))}
@@ -144,17 +153,6 @@ class Run:
     def resumed(self) -> bool:
         """Whether an earlier process has worked on this run."""
         return len(self._record["sessions"]) > 1
-
-    def record_input(self, path: str | Path) -> None:
-        """Add a file or folder found while running to the record's inputs, by content.
-
-        Raises:
-            DataError: it cannot be read.
-        """
-        facts = records.input_facts(Path(path))
-        if facts not in self._record["inputs"]:
-            self._record["inputs"].append(facts)
-            write_json(self.folder / RECORD, self._record)
 
     def record_findings(self, lines: Sequence[str]) -> None:
         """Keep what was found, in plain words; written with the record when the run ends."""
@@ -263,12 +261,26 @@ def _named(home: Path, name: str) -> Path:
     folder = home / name
     try:
         folder.mkdir(parents=True)
-    except FileExistsError as error:
-        found = _standing(folder)
-        unfinished = found not in ("done", NO_RUN)
-        remedy = "Choose another name with --run" + (", or go on with it: --resume." if unfinished else ".")
-        raise RunError("the run directory exists", [Problem(str(folder), found, "a new name", remedy)]) from error
+    except FileExistsError:
+        _refuse_standing(folder)
     return folder
+
+
+def _refuse_standing(folder: Path) -> None:
+    """The folder is there; it may be what a run leaves that was killed before it had a record, and nothing else."""
+    if _has_no_record_yet(folder):
+        return
+    found = _standing(folder)
+    unfinished = found not in ("done", NO_RUN)
+    remedy = "Choose another name with --run" + (", or go on with it: --resume." if unfinished else ".")
+    raise RunError("the run directory exists", [Problem(str(folder), found, "a new name", remedy)])
+
+
+def _has_no_record_yet(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {RECORD}
+    before = {LOCK_NAME, CONFIG, DIFF, *(name for name in names if name.startswith(LEFTOVER_PREFIX))}
+    # Without a lock, a configuration may be somebody's own.
+    return not names or (LOCK_NAME in names and names <= before)
 
 
 def _standing(folder: Path) -> str:
