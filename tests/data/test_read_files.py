@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from rewardlab.data import files as data_files
 from rewardlab.data.files import ALL_SPLITS, is_hub_id, read_file, read_hub, read_path, split_in_name
-from rewardlab.errors import MissingExtraError, Problem
+from rewardlab.errors import DataError, MissingExtraError, Problem
+from rewardlab.store.keys import path_digest
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -277,6 +280,29 @@ def test_every_broken_file_has_one_clear_problem(case: str, tmp_path: Path) -> N
     assert problems[0].where == f"{path}{place}"
     assert problems[0].found.startswith(found)
     assert problems[0].expected
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    """Each would be waited for, or read, for ever."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for path in (tmp_path / "pipe.jsonl", Path("/dev/zero")):
+        _, problems = read(path)
+        assert [problem.found for problem in problems] == ["a pipe, socket or device"]
+        with pytest.raises(DataError, match="a pipe, socket or device; expected a regular file"):
+            path_digest(path)
+
+
+def test_gzip_that_inflates_beyond_reason_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, data = tmp_path / "a.jsonl.gz", b'{"a": "' + b"x" * 1_000_000 + b'"}\n'
+    path.write_bytes(gzip.compress(data))
+    assert len(read(path)[0]) == 1, "a large share of a small file is no bomb"
+    monkeypatch.setattr(data_files, "ALWAYS_INFLATED_BYTES", len(data))
+    assert len(read(path)[0]) == 1
+    monkeypatch.setattr(data_files, "ALWAYS_INFLATED_BYTES", len(data) - 1)
+    _, (problem,) = read(path)
+    assert problem.found == f"gzip that inflates to more than {len(data) - 1:,} bytes"
+    monkeypatch.setattr(data_files, "LARGEST_INFLATION", len(data) // path.stat().st_size + 1)
+    assert len(read(path)[0]) == 1, "and neither is what inflates as text does"
 
 
 def test_all_broken_lines_of_all_files_are_told(tmp_path: Path) -> None:

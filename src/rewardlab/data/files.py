@@ -30,6 +30,7 @@ import pyarrow.parquet
 from rewardlab.data.rows import is_messages, json_safe, shown
 from rewardlab.errors import DataError, MissingExtraError, Problem
 from rewardlab.records import Source
+from rewardlab.store.files import ENDLESS, is_endless
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 """Endings of data files, each also with `.gz` behind it."""
@@ -48,6 +49,12 @@ SPLIT_WORDS = {
 
 ALL_SPLITS = "all"
 """The split that stands for every split."""
+
+LARGEST_INFLATION = 100
+"""How many times its size a gzipped file may inflate to, beyond `ALWAYS_INFLATED_BYTES`. Text does 3 to 20 times."""
+
+ALWAYS_INFLATED_BYTES = 1 << 30
+"""What any gzipped file may inflate to."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 READABLE = f"one of {', '.join(SUFFIXES)}, each also gzipped (.gz)"
@@ -258,6 +265,9 @@ def _choose_split(
 
 def _content(path: Path, name: str, problems: list[Problem]) -> tuple[bytes | None, str | None]:
     """Bytes after gunzipping, and the sha256 of the file as it is."""
+    if is_endless(path):
+        problems.append(Problem(name, ENDLESS, "a regular file", "Write its content to a file first."))
+        return None, None
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -269,8 +279,14 @@ def _content(path: Path, name: str, problems: list[Problem]) -> tuple[bytes | No
     digest = hashlib.sha256(raw).hexdigest()
     if not raw.startswith(b"\x1f\x8b"):
         return raw, digest
+    largest = max(ALWAYS_INFLATED_BYTES, LARGEST_INFLATION * len(raw))
     try:
-        return gzip.decompress(raw), digest
+        content = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(largest + 1)
+        if len(content) <= largest:
+            return content, digest
+        found, remedy = f"gzip that inflates to more than {largest:,} bytes", "If it is meant to, unpack it first."
+        problems.append(Problem(name, found, f"at most {LARGEST_INFLATION} times its {len(raw):,} bytes", remedy))
+        return None, digest
     except (EOFError, zlib.error, OSError) as error:
         found = "a truncated gzip file" if isinstance(error, EOFError) else f"a damaged gzip file ({error})"
         problems.append(Problem(name, found, "a whole gzip file", "Fetch or write it again."))

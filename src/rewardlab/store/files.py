@@ -197,12 +197,23 @@ def append_line(path: str | Path, value: Any, *, force: bool = True) -> None:
             raise
 
 
+ENDLESS = "a pipe, socket or device"
+
+
+def is_endless(path: Path) -> bool:
+    """Whether something other than a file or folder stands there: a pipe without a writer, a device without an end."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def sha256_file(path: str | Path) -> str:
     """Hex sha256 of a file's bytes.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or is a pipe or device: reading it might never end.
     """
+    if is_endless(Path(path)):
+        problem = Problem(str(path), ENDLESS, "a regular file", "Write its content to a file first.")
+        raise DataError("cannot read a file", [problem])
     digest = hashlib.sha256()
     try:
         with Path(path).open("rb") as stream:
