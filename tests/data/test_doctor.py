@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_models import word_tokenizer
 
+from rewardlab.data import cues
 from rewardlab.data.checks import Check
 from rewardlab.data.cues import is_finished, summary
 from rewardlab.data.doctor import DataDoctor, doctor, examine, format_doctor
@@ -241,6 +242,33 @@ def test_overlap_with_evaluation_sets() -> None:
     assert (found.count, found.numbers["by_evaluation_set"]) == (1, {"exam": 1, "other": 0})
     assert list(ngrams(" ".join("abcdefghijklm"))) == ["a b c d e f g h i j k l m"]
     assert list(ngrams("a b c")) == []
+
+
+def test_overlap_is_that_of_sets_of_words() -> None:
+    """Against sets of the n-grams themselves, on texts of few words, of which many share some and many share none."""
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices("ab", (5, 1), k=rng.randrange(5, 24))) for _ in range(120)]
+    records = [pair(text, "no.", f"r{i}") for i, text in enumerate(texts[:80])]
+    exam = [pair(text, "yes.", f"e{i}") for i, text in enumerate(texts[80:])]
+    known = {gram for text in texts[80:] for gram in ngrams(text)}
+    shared = {i: known & set(ngrams(text)) for i, text in enumerate(texts[:80])}
+    telling = [i for i, grams in shared.items() if grams]
+    assert 10 < len(telling) < 70
+    found = check("overlap", records, evaluation={"exam": exam, "none": []}, shown=80)
+    assert (found.count, found.numbers["by_evaluation_set"]) == (len(telling), {"exam": len(telling), "none": 0})
+    assert [item["note"] for item in found.examples] == [f"exam: {min(shared[i])!r}" for i in telling]
+
+
+def test_lengths_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(text: str) -> int:
+        calls.append(text)
+        return len(text.split())
+
+    monkeypatch.setattr(cues, "words", counted)
+    examine({"a": loaded(CLEAN)})
+    assert len(calls) == 3 * len(CLEAN)
 
 
 def write(path: Path, rows: Sequence[Any]) -> dict[str, Any]:

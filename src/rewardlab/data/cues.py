@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,11 +165,15 @@ def odd_characters(examined: Examined) -> Check:
 # --- lengths ---------------------------------------------------------------------------------------------------
 
 
-def lengths(examined: Examined) -> Check:
+Measured = Mapping[str, Mapping[str, Sequence[int]]]
+"""Unit → role → lengths. Roles: prompt, chosen, rejected, and completion for everything that is no pair."""
+
+
+def lengths(examined: Examined, measured: Measured) -> Check:
     """How long prompts and answers are, in characters, words and (with a tokenizer) tokens."""
     numbers: dict[str, Any] = {}
-    for unit, measured in _measured(examined).items():
-        numbers[unit] = {role: summary(values) for role, values in measured.items() if values}
+    for unit, roles in measured.items():
+        numbers[unit] = {role: summary(values) for role, values in roles.items() if values}
     tokens = "; tokens are the given tokenizer's, special ones left out" if examined.encoded is not None else ""
     reading = (
         f"Quantiles over prompts and answers{tokens}. Compare the 95 % points with the longest sequence you train on."
@@ -177,8 +181,8 @@ def lengths(examined: Examined) -> Check:
     return Check("lengths", "Lengths of prompts and answers", None, None, "ok", reading, (), numbers)
 
 
-def _measured(examined: Examined) -> dict[str, dict[str, list[int]]]:
-    """Unit → role → lengths. Roles: prompt, chosen, rejected, and completion for everything that is no pair."""
+def measured_lengths(examined: Examined) -> Measured:
+    """The lengths of all prompts and answers, in characters, words and (with a tokenizer) tokens."""
     texts = [(member, plain_text(member.prompt)) for member in examined.members]
     units: dict[str, dict[str, list[int]]] = {}
     for unit, measure in (("characters", len), ("words", words)):
@@ -217,10 +221,10 @@ def summary(values: Sequence[int]) -> dict[str, float]:
     }
 
 
-def longer_chosen(examined: Examined) -> Check:
+def longer_chosen(examined: Examined, measured: Measured) -> Check:
     """How often the longer side is the chosen one: what length alone would score."""
     numbers: dict[str, Any] = {}
-    for unit, roles in _measured(examined).items():
+    for unit, roles in measured.items():
         chosen, rejected = (np.asarray(roles.get(side, []), dtype=np.int64) for side in ("chosen", "rejected"))
         numbers[unit] = _longer(examined, unit, np.sign(chosen - rejected))
     main = numbers["characters"]

@@ -31,6 +31,7 @@ from rewardlab.data.cues import (
     cut_off,
     lengths,
     longer_chosen,
+    measured_lengths,
     odd_characters,
     special_tokens,
     truncated,
@@ -165,6 +166,7 @@ def examine(
     examined = Examined(members, tuple(aside), tuple(sets), shown, encoded)
     rules = encoder.encoding if encoder is not None else encoding or Encoding.build()
     marks = () if encoder is None else _own_marks(encoder.tokenizer)
+    measured = measured_lengths(examined)
     return [
         *unusable(examined),
         *truncated(examined, rules)[::-1],
@@ -176,8 +178,8 @@ def examine(
         special_tokens(examined, marks),
         cut_off(examined),
         odd_characters(examined),
-        lengths(examined),
-        longer_chosen(examined),
+        lengths(examined, measured),
+        longer_chosen(examined, measured),
         overlap(examined, evaluation or {}),
     ]
 
