@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import vl_convert
 
+from rewardlab.evaluate.length import DIFFERENCE_BINS
 from rewardlab.report import figures
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -157,6 +158,23 @@ def test_pairs_of_equal_length_are_to_be_seen(drawn: dict[str, str]) -> None:
     widths = [float(width) for width in re.findall(r'd="M[^h"]+h([\d.]+)', bars)]
     assert len(widths) == 4
     assert min(widths) > 5
+
+
+def test_narrow_bins_beside_wide_ones_have_room() -> None:
+    """The bins of the evaluation: to scale, those within 20 tokens would have a tenth of the width."""
+    rows = [
+        {"low": low, "high": high, "n": 4, "accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9}
+        for low, high in DIFFERENCE_BINS
+    ]
+    spec = figures.accuracy_by_length(rows)
+    svg = vl_convert.vegalite_to_svg(spec)
+    bars = svg.split("mark-rect")[1].split("</g>")[0]
+    widths = [float(width) for width in re.findall(r'd="M[^h"]+h([\d.]+)', bars)]
+    assert len(widths) == len(rows)
+    narrow = [width for width, ends in zip(widths, DIFFERENCE_BINS, strict=True) if set(ends) <= {*range(-20, 21)}]
+    assert sum(narrow) > 0.3 * sum(widths)
+    for end in (-200, -20, 0, 20, 200):
+        assert f">{end}<".replace("-", "\N{MINUS SIGN}") in svg
 
 
 def test_the_histogram_turns_its_colour_at_zero() -> None:

@@ -33,6 +33,8 @@ ROW_PIXELS = 48
 NARROW_PIXELS = 460
 PNG_SCALE = 2.0
 LENGTH_TITLE = "length of chosen minus rejected (tokens)"
+LINEAR_WITHIN_TOKENS = 10
+"""Differences about this small are drawn to scale, larger ones by their logarithm."""
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
 CONFIG: Spec = {
     "background": "#ffffff",
@@ -241,14 +243,14 @@ def accuracy_by_length(rows: Sequence[Row]) -> Spec:
         rows: `low, high, n, accuracy, accuracy_low, accuracy_high`; bins of chosen minus rejected tokens, both
             ends included, the outer ones open (`low` or `high` None) and drawn as wide as their neighbour.
     """
-    values = [
-        _scaled(row, ("accuracy", "accuracy_low", "accuracy_high"), 100.0) for row in closed_bins(rows) if row["n"]
-    ]
+    closed = closed_bins(rows)
+    values = [_scaled(row, ("accuracy", "accuracy_low", "accuracy_high"), 100.0) for row in closed if row["n"]]
     x = {
         "type": "quantitative",
         "title": LENGTH_TITLE,
-        "scale": {"zero": False, "nice": False},
-        "axis": {"tickCount": 8},
+        # The bins grow with the difference: to scale, the narrow ones near 0 would share a few pixels.
+        "scale": {"type": "symlog", "constant": LINEAR_WITHIN_TOKENS, "zero": False, "nice": False},
+        "axis": {"values": _outer_ends(rows), "labelOverlap": True},
     }
     y = {"type": "quantitative", "title": "accuracy (%)", "scale": {"domain": [0, 100]}}
     tooltip = [
@@ -263,6 +265,12 @@ def accuracy_by_length(rows: Sequence[Row]) -> Spec:
         *_steps(x, y, "accuracy", ("accuracy_low", "accuracy_high"), tooltip),
     ]
     return _spec(values, layers)
+
+
+def _outer_ends(rows: Sequence[Row]) -> list[float]:
+    """Of every closed bin the end that lies further from 0: round numbers, where the bins are chosen to have them."""
+    bins = [(row["low"], row["high"]) for row in rows]
+    return sorted({0, *(max(ends, key=abs) for ends in bins if None not in ends)})
 
 
 def length_scatter(points: Sequence[Row], means: Sequence[Row]) -> Spec:
