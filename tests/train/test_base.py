@@ -39,6 +39,19 @@ def test_leaves_a_language_model_that_transformers_loads(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.jsonl", "model"]
 
 
+def test_a_limit_is_of_texts_and_the_schedule_ends_with_them(tmp_path: Path) -> None:
+    limited = SMALL.model_copy(update={"limit": 10})
+    assert corpus(limited) == corpus(SMALL)[:10]
+    train_base(limited, Folder(tmp_path))
+    (line,) = read_jsonl(tmp_path / "history.jsonl")
+    assert line["step"] == 3  # 4 + 4 + 2 texts
+    three = SMALL.model_copy(update={"steps": 3})
+    assert [learning_rate_share(step, limited) for step in range(4)] == [
+        learning_rate_share(step, three) for step in range(4)
+    ]
+    assert SMALL.model_copy(update={"limit": 1000}).texts == SMALL.texts == 48
+
+
 def test_the_same_configuration_gives_the_same_weights(tmp_path: Path) -> None:
     states = []
     for name, config in (("a", SMALL), ("b", SMALL), ("c", SMALL.model_copy(update={"seed": 1}))):

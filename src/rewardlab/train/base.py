@@ -66,8 +66,21 @@ class BaseTraining(Config):
     """bfloat16: products in bf16 over float32 weights."""
     log_every: int = Field(default=25, ge=1)
     """Steps between two lines of history.jsonl."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read at most so many texts (smoke run)."""
     device: str = "auto"
     """auto, cpu, cuda, mps."""
+
+    @property
+    def texts(self) -> int:
+        """How many texts are read."""
+        asked = self.steps * self.texts_per_step
+        return asked if self.limit is None else min(asked, self.limit)
+
+    @property
+    def steps_taken(self) -> int:
+        """Optimiser steps that these texts fill, the last one perhaps in part."""
+        return math.ceil(self.texts / self.texts_per_step)
 
 
 class BaseSummary(NamedTuple):
@@ -103,8 +116,7 @@ def train_base(config: BaseTraining, run: Run) -> BaseSummary:
 
 def corpus(config: BaseTraining) -> list[Response]:
     """The answers that the model reads, each to a prompt of its own, in order."""
-    count = config.steps * config.texts_per_step
-    prompts = (write_prompt(config.seed, f"corpus/{index}") for index in range(count))
+    prompts = (write_prompt(config.seed, f"corpus/{index}") for index in range(config.texts))
     return [respond(config.seed, prompt, "a", config.policy) for prompt in prompts]
 
 
@@ -171,10 +183,10 @@ def _step(
 
 def learning_rate_share(step: int, config: BaseTraining) -> float:
     """Share of the peak learning rate at `step`, counted from 0."""
-    rise = max(1, round(config.warmup * config.steps))
+    rise = max(1, round(config.warmup * config.steps_taken))
     if step < rise:
         return (step + 1) / rise
-    done = (step - rise) / max(1, config.steps - rise)
+    done = (step - rise) / max(1, config.steps_taken - rise)
     return FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * done)) / 2
 
 

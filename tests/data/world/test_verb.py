@@ -89,3 +89,9 @@ def test_a_bad_configuration_names_every_problem() -> None:
     with pytest.raises(ConfigError) as caught:
         WorldData.build({"trian": 5, "test": -1, "gold": {"per_level": {"loud": 1}}})
     assert len(caught.value.problems) == 3
+
+
+def test_a_limit_writes_the_first_pairs_of_every_split() -> None:
+    whole, limited = world_splits(SMALL), world_splits(SMALL.model_copy(update={"limit": 7}))
+    assert limited == {split: pairs[:7] for split, pairs in whole.items()}
+    assert min(map(len, whole.values())) > 7

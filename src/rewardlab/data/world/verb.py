@@ -44,6 +44,8 @@ class WorldData(Config):
     """How the gold reward becomes a label."""
     test_lexemes: Part = "training"
     """Style words of the test pairs; train and val never use the held-out ones."""
+    limit: int | None = Field(default=None, ge=1)
+    """Write at most so many pairs of every split (smoke run)."""
 
     def copula(self, split: str) -> Copula:
         """The confounding of a split."""
@@ -55,7 +57,8 @@ class WorldData(Config):
 
     def size(self, split: str) -> int:
         """Pairs in a split."""
-        return int(getattr(self, split))
+        asked = int(getattr(self, split))
+        return asked if self.limit is None else min(asked, self.limit)
 
 
 class WorldSummary(NamedTuple):
