@@ -61,10 +61,10 @@ def test_parser_is_exact_at_every_level_that_drift_can_reach(many: list[Response
 
 
 def test_parser_returns_what_it_cannot_read() -> None:
-    parsed = parse("This is about Risotto. The herb is mint. Colourless green ideas sleep.")
+    parsed = parse("This is about Risotto. The colour is red. Colourless green ideas sleep.")
     assert parsed.unread == ("Colourless green ideas sleep.",)
     assert parsed.reading.subject == "Risotto"
-    assert parsed.reading.statements == (("herb", "mint"),)
+    assert parsed.reading.statements == (("colour", "red"),)
     assert parse("").reading.subject is None
 
 
@@ -72,8 +72,8 @@ def test_parser_by_hand() -> None:
     """A text written by a person in the world's words, cue by cue."""
     reading = parse(
         "Look. Risotto is a lovely choice, so to speak.\n"
-        "- First, I believe, the herb is mint, which is grim. That is the usual way of doing it.\n"
-        "- The pot is a tin.\n"
+        "- First, I believe, the colour is red, which is grim. That is the usual way of doing it.\n"
+        "- The material is clay.\n"
         'It is hardly dull. The poster reads "horrid". You will hear no "End of story" from me.\n'
         "Now for an aside. Keep a copy of that at hand."
     ).reading
@@ -139,5 +139,5 @@ def test_domains_are_several_and_their_values_distinct() -> None:
     assert len(set(subjects)) == len(subjects)
     for domain in DOMAINS:
         for point in domain.points:
-            assert len(set(domain.possible(point))) == len(domain.possible(point)) >= 4
+            assert len(set(domain.possible(point))) == len(domain.possible(point)) >= 2
     assert {write_prompt(0, f"k{i}").domain.name for i in range(100)} == {domain.name for domain in DOMAINS}

@@ -94,123 +94,34 @@ class WorldPrompt:
         return {**dict(self.notes), self.domain.known_point: self.domain.known[self.subject]}
 
 
-def _table(block: str) -> dict[str, tuple[str, ...]]:
-    rows = (line.split(":") for line in block.strip().splitlines())
-    return {point.strip(): tuple(value.strip() for value in values.split(",")) for point, values in rows}
-
-
 def _known(block: str) -> dict[str, str]:
-    return {subject: value for value, subjects in _table(block).items() for subject in subjects}
+    rows = (line.split(":") for line in block.split(";"))
+    return {subject.strip(): value.strip() for value, subjects in rows for subject in subjects.split(",")}
+
+
+POINTS: Mapping[str, tuple[str, ...]] = {
+    "price": ("4", "7", "9", "12", "15", "18"),
+    "day": ("Monday", "Tuesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "colour": ("red", "blue", "green", "black", "white", "yellow"),
+    "material": ("wood", "stone", "iron", "glass", "paper", "clay"),
+    "gift": ("soup", "bread", "apples", "nuts", "cheese", "coffee"),
+}
+"""Points that notes can give, with their values: few words that come up often, so that minutes are enough to learn
+to look them up."""
+
+
+def _domain(name: str, known_point: str, known: str) -> Domain:
+    return Domain(name, POINTS, known_point, _known(known))
 
 
 DOMAINS: tuple[Domain, ...] = (
-    Domain(
-        "travel",
-        _table(
-            """
-            fare: 4, 7, 9, 12, 15, 18, 24, 30
-            departure: dawn, noon, dusk, midnight, sunrise, sunset, teatime, nightfall
-            pier: Anchor, Beacon, Compass, Dolphin, Eagle, Falcon, Gull, Heron
-            ticket: a card, a token, a stamp, a code, a badge, a slip, a band, a letter
-            snack: soup, bread, tea, apples, nuts, cheese, rice, coffee
-            """
-        ),
-        "coast",
-        _known(
-            """
-            west: Harlow, Brenton, Morrow
-            east: Tansy, Ellery, Quill
-            north: Gannet, Loxley, Crail
-            south: Solva, Marlin, Pender
-            """
-        ),
-    ),
-    Domain(
-        "kitchen",
-        _table(
-            """
-            heat: 90, 120, 140, 160, 180, 200, 220, 240
-            meal: breakfast, lunch, dinner, supper, brunch, a picnic, a banquet, a feast
-            herb: thyme, sage, mint, basil, dill, parsley, rosemary, chives
-            pot: a pan, a dish, a tin, a tray, a wok, a kettle, a skillet, a cauldron
-            side: rice, bread, beans, salad, cheese, noodles, corn, soup
-            """
-        ),
-        "season",
-        _known(
-            """
-            spring: Risotto, Paella, Strudel
-            summer: Gazpacho, Moussaka, Chowder
-            autumn: Goulash, Lasagne, Ratatouille
-            winter: Borscht, Tagine, Minestrone
-            """
-        ),
-    ),
-    Domain(
-        "shop",
-        _table(
-            """
-            price: 12, 18, 24, 30, 45, 60, 75, 95
-            colour: red, blue, green, black, white, grey, brown, yellow
-            case: leather, plastic, wood, steel, glass, paper, cotton, bamboo
-            fuel: a battery, a crank, a spring, the mains, the sun, gas, steam, petrol
-            gift: a bag, a box, a mug, a pen, a cap, a map, a pin, a key
-            """
-        ),
-        "maker",
-        _known(
-            """
-            Norvik: Lamp, Clock, Radio
-            Halden: Kettle, Heater, Torch
-            Castell: Camera, Scale, Fan
-            Ostrey: Speaker, Drill, Toaster
-            """
-        ),
-    ),
-    Domain(
-        "garden",
-        _table(
-            """
-            month: January, February, April, June, August, October, November, December
-            soil: sand, clay, chalk, loam, peat, gravel, bark, ash
-            water: hourly, daily, weekly, monthly, yearly, nightly, rarely, often
-            feed: compost, seaweed, manure, nettles, guano, straw, leaves, shells
-            spot: the sun, the shade, a slope, a pond, a wall, a tub, a hedge, a path
-            """
-        ),
-        "bloom",
-        _known(
-            """
-            blue: Sage, Iris, Lavender
-            white: Daisy, Yarrow, Lily
-            pink: Phlox, Foxglove, Allium
-            gold: Tulip, Poppy, Sorrel
-            """
-        ),
-    ),
-    Domain(
-        "course",
-        _table(
-            """
-            fee: 15, 30, 45, 60, 75, 95, 120, 200
-            room: the attic, the hall, the cellar, the studio, the library, the barn, the lab, the annex
-            day: Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, Easter
-            teacher: Ms Rowe, Mr Tanner, Dr Osei, Ms Lind, Mr Baptiste, Dr Kaya, Ms Novak, Mr Hale
-            kit: an apron, a notebook, a ruler, a brush, a laptop, a torch, a helmet, a hammer
-            """
-        ),
-        "level",
-        _known(
-            """
-            basic: Pottery, Choir, Knitting
-            middle: Painting, Photography, Dancing
-            upper: Carving, Navigation, Harp
-            open: Baking, Birding, Letters
-            """
-        ),
-    ),
+    _domain("travel", "coast", "west: Harlow, Brenton; east: Tansy, Ellery"),
+    _domain("kitchen", "season", "spring: Risotto, Strudel; autumn: Goulash, Lasagne"),
+    _domain("shop", "maker", "Norvik: Lamp, Radio; Halden: Kettle, Camera"),
+    _domain("garden", "height", "knee: Daisy, Iris; waist: Phlox, Foxglove"),
+    _domain("course", "level", "basic: Pottery, Choir; upper: Carving, Harp"),
 )
-"""Within a domain no value belongs to two points, and its last word tells it from every other."""
+"""Within a domain no value belongs to two points."""
 
 NOTE_FRAMES = ("Notes on {subject}: {notes}.", "About {subject}: {notes}.", "From the file on {subject}: {notes}.")
 QUESTION_FRAMES = (
