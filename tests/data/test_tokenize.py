@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,23 @@ def test_the_order_of_prompts_and_candidates_is_kept() -> None:
     for prompt, texts, candidates in zip(prompts, completions, found, strict=True):
         assert candidates == [encode(llama_like(), prompt, text) for text in texts]
     assert encoder.encode([], []) == []
+    plain = encoder.sequences(prompts, completions)
+    assert plain == [[(one.ids, one.truncated) for one in candidates] for candidates in found]
+
+
+def test_sequences_alone_cost_no_more_than_their_own_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training needs no lengths: prompt and completion are not tokenised on their own."""
+    encoder = Encoder(llama_like(), Encoding())
+    asked: list[str] = []
+    once = encoder._ids
+
+    def counted(texts: Sequence[str]) -> list[list[int]]:
+        asked.extend(texts)
+        return once(texts)
+
+    monkeypatch.setattr(encoder, "_ids", counted)
+    encoder.sequences([Prompt.of_text("w1 ")], [["w2", "w3"]])
+    assert asked == ["w1 w2", "w1 w3"]
 
 
 def test_braces_in_the_data_are_no_fields() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -59,6 +59,13 @@ class Encoding(Config):
         return value
 
 
+class TokenSequence(NamedTuple):
+    """Token ids, special tokens included, and whether the body was cut."""
+
+    ids: tuple[int, ...]
+    truncated: bool
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One sequence.
@@ -95,6 +102,18 @@ class Encoder:
         self.eos: tuple[int, ...] = (eos,) if encoding.append_eos and eos is not None else ()
 
     def encode(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[Encoded]]:
+        """Sequences of `completions[i][k]` as answers to `prompts[i]`, with the lengths of both.
+
+        Measuring takes as long again as the sequences: who needs no lengths asks for `sequences`.
+        """
+        answers = iter(self._lengths([completion for candidates in completions for completion in candidates]))
+        prompt_lengths = self._lengths([plain_text(prompt) for prompt in prompts])
+        return [
+            [Encoded(*sequence, prompt_tokens, next(answers)) for sequence in sequences]
+            for sequences, prompt_tokens in zip(self.sequences(prompts, completions), prompt_lengths, strict=True)
+        ]
+
+    def sequences(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[TokenSequence]]:
         """Sequences of `completions[i][k]` as answers to `prompts[i]`."""
         rendered = [
             render(prompt, completion, template=self.encoding.template, tokenizer=self.tokenizer)
@@ -102,14 +121,8 @@ class Encoder:
             for completion in candidates
         ]
         bodies = self._ids([item.text for item in rendered])
-        answer_lengths = self._lengths([completion for candidates in completions for completion in candidates])
-        prompt_lengths = self._lengths([plain_text(prompt) for prompt in prompts])
         finished = (self._finished(body, item.has_special_tokens) for body, item in zip(bodies, rendered, strict=True))
-        answers = iter(answer_lengths)
-        return [
-            [Encoded(*next(finished), prompt_tokens, next(answers)) for _ in candidates]
-            for candidates, prompt_tokens in zip(completions, prompt_lengths, strict=True)
-        ]
+        return [[next(finished) for _ in candidates] for candidates in completions]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -122,7 +135,7 @@ class Encoder:
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._ids(texts)]
 
-    def _finished(self, ids: list[int], is_complete: bool) -> tuple[tuple[int, ...], bool]:
+    def _finished(self, ids: list[int], is_complete: bool) -> TokenSequence:
         """The sequence of a text's `ids`, and whether it was cut; a complete text gets no prefix or suffix."""
         prefix, body, suffix = self._parts(tuple(ids), is_complete)
         if self.eos and suffix[-1:] != self.eos:
@@ -133,7 +146,7 @@ class Encoder:
         truncated = len(body) > room
         if truncated:
             body = body[len(body) - room :] if self.encoding.truncation_side == "left" else body[:room]
-        return (prefix + body + suffix) or (self._filler,), truncated
+        return TokenSequence((prefix + body + suffix) or (self._filler,), truncated)
 
     def _parts(self, ids: tuple[int, ...], is_complete: bool) -> tuple[tuple[int, ...], ...]:
         """Prefix, body and suffix. Special tokens that the text brought stay the only ones, and are never cut."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rewardlab.data.layout import Group, pack, pad, share_prefix
-from rewardlab.data.tokenize import Encoded, Encoder, Encoding
+from rewardlab.data.tokenize import Encoded, Encoder, Encoding, TokenSequence
 from rewardlab.models.attention import PackedAttention
 from rewardlab.records import Prompt
 
@@ -121,6 +121,6 @@ class RewardModel(nn.Module):
         return torch.from_numpy(array).to(self.device)
 
 
-def grouped(encoded: Sequence[Encoded]) -> Group:
+def grouped(encoded: Sequence[Encoded] | Sequence[TokenSequence]) -> Group:
     """The group of the encoded completions of one prompt."""
     return share_prefix([sequence.ids for sequence in encoded])

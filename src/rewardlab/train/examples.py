@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
 from rewardlab.data.layout import Group
-from rewardlab.data.tokenize import Encoded
+from rewardlab.data.tokenize import TokenSequence
 from rewardlab.errors import DataError, Problem
 from rewardlab.models.reward import RewardModel, grouped
 from rewardlab.records import Candidates, Pair, Rated, Record
@@ -96,17 +96,18 @@ def make_examples(records: Sequence[Record], model: RewardModel, name: str) -> E
     return Examples(items, target, counts)
 
 
-def _encoded(records: Sequence[Record], model: RewardModel) -> Iterator[tuple[Record, list[Encoded]]]:
+def _encoded(records: Sequence[Record], model: RewardModel) -> Iterator[tuple[Record, list[TokenSequence]]]:
     """Each record with its sequences, a chunk at a time."""
     # A tokenizer makes a number of its own for every token; sharing them takes a quarter of the memory.
     known: dict[int, int] = {}
     for start in range(0, len(records), CHUNK_RECORDS):
         chunk = records[start : start + CHUNK_RECORDS]
-        encoded = model.encode([record.prompt for record in chunk], [record.completions for record in chunk])
+        prompts, completions = [record.prompt for record in chunk], [record.completions for record in chunk]
+        encoded = model.encoder.sequences(prompts, completions)
         for record, sequences in zip(chunk, encoded, strict=True):
             yield (
                 record,
-                [replace(one, ids=tuple(known.setdefault(token, token) for token in one.ids)) for one in sequences],
+                [one._replace(ids=tuple(known.setdefault(token, token) for token in one.ids)) for one in sequences],
             )
 
 
