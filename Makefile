@@ -60,5 +60,17 @@ $(VENV)/.docs: $(VENV)/.base
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+COUNT ?= 300
+SEED ?= 0
+WORKERS ?= 2
+
+$(VENV)/.mutants: $(VENV)/.dev
+	$(PIP) --editable '.[mutants]'
+	touch $@
+
+# SINCE=main takes only the files changed since that commit.
+mutants: $(VENV)/.mutants
+	$(BIN)/python tests/mutants/mutate.py --count $(COUNT) --seed $(SEED) --workers $(WORKERS) $(if $(SINCE),--since $(SINCE))
+
 clean:
 	rm -rf $(VENV) .venv-peers build dist site
