@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,12 +8,34 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rewardlab.data.world import parse, write_prompt
 from rewardlab.errors import ConfigError
+from rewardlab.models.tiny import train_tokenizer
 from rewardlab.store.files import read_jsonl
-from rewardlab.train.base import BaseTraining, corpus, learning_rate_share, padded, train_base
+from rewardlab.train.base import (
+    BaseTraining,
+    Kind,
+    Text,
+    answer_loss,
+    corpus,
+    curriculum,
+    encoded,
+    exercises,
+    learning_rate_share,
+    padded,
+    train_base,
+)
 
 SMALL = BaseTraining(
-    size="nano", vocabulary=500, steps=12, texts_per_step=4, log_every=5, precision="float32", device="cpu"
+    size="nano",
+    vocabulary=500,
+    exercises=6,
+    mixed=0.5,
+    answers=6,
+    texts_per_step=4,
+    log_every=5,
+    precision="float32",
+    device="cpu",
 )
 
 
@@ -32,24 +54,63 @@ def test_leaves_a_language_model_that_transformers_loads(tmp_path: Path) -> None
     assert model.num_parameters() == summary.parameters
     assert len(tokenizer) == 500
     history = list(read_jsonl(tmp_path / "history.jsonl"))
-    assert [line["step"] for line in history] == [5, 10, 12]
-    assert history[0]["loss"] == summary.first_loss
+    assert sorted({line["step"] for line in history}) == [5, 10, 12]
+    answers = [line["loss"] for line in history if line["split"] == "answers"]
+    assert (summary.first_loss, summary.last_loss) == (answers[0], answers[-1])
     assert summary.last_loss < summary.first_loss
     assert "nats per token" in summary.lines()[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.jsonl", "model"]
 
 
-def test_a_limit_is_of_texts_and_the_schedule_ends_with_them(tmp_path: Path) -> None:
+def test_a_limit_is_of_texts_of_either_kind(tmp_path: Path) -> None:
     limited = SMALL.model_copy(update={"limit": 10})
     assert corpus(limited) == corpus(SMALL)[:10]
+    assert exercises(limited) == exercises(SMALL)[:10]
     train_base(limited, Folder(tmp_path))
-    (line,) = read_jsonl(tmp_path / "history.jsonl")
-    assert line["step"] == 3  # 4 + 4 + 2 texts
-    three = SMALL.model_copy(update={"steps": 3})
-    assert [learning_rate_share(step, limited) for step in range(4)] == [
-        learning_rate_share(step, three) for step in range(4)
-    ]
-    assert SMALL.model_copy(update={"limit": 1000}).texts == SMALL.texts == 48
+    assert [line["step"] for line in read_jsonl(tmp_path / "history.jsonl")][-1] == 6  # 4 + 4 + 2 texts of each
+    assert len(corpus(SMALL.model_copy(update={"limit": 1000}))) == 24
+
+
+def test_exercises_come_first_and_the_last_of_them_among_the_answers() -> None:
+    config = SMALL.model_copy(update={"exercises": 40, "answers": 30, "texts_per_step": 2})
+    texts: Mapping[Kind, list[Text]] = {
+        "exercises": [Text([number] * (3 + number % 5), 1) for number in range(80)],
+        "answers": [Text([number] * (3 + number % 7), 1) for number in range(100, 160)],
+    }
+    plan = curriculum(texts, config)
+    kinds = [step.kind for step in plan]
+    assert kinds[:20] == ["exercises"] * 20
+    assert sorted(kinds[20:]) == ["answers"] * 30 + ["exercises"] * 20
+    assert kinds[20:40] != ["exercises"] * 20
+    read = [text for step in plan for text in step.texts]
+    assert sorted(read) == sorted([*texts["exercises"], *texts["answers"]])  # every text once
+    assert all(len(step.texts) == 2 for step in plan)
+
+
+def test_marks_say_what_is_true_and_what_was_asked() -> None:
+    """Every mark against the prompt, read by patterns of the text alone."""
+    config = SMALL.model_copy(update={"exercises": 300})
+    right = {"true": 0, "false": 0, "asked": 0, "extra": 0}
+    for prompt, text in exercises(config):
+        lead, *claims = text.removesuffix(".").split(". ")
+        assert (f" {prompt.subject} true" in lead) != lead.endswith(" false")
+        for claim in claims:
+            words = claim.replace(",", "").split()
+            point, value, verdict, asked = words[-4:]
+            assert (verdict == "true") == (prompt.truth[point] == value)
+            assert (asked == "asked") == (point in prompt.asked)
+            right[verdict] += 1
+            right[asked] += 1
+    assert abs(right["false"] / 2400 - 0.3) < 0.04
+    assert abs(right["extra"] / 2400 - 0.3) < 0.04
+
+
+def test_the_prompt_is_left_out_of_the_loss() -> None:
+    tokenizer = train_tokenizer(["Notes on Harp: price high. The answer is price high."] * 3, 400)
+    prompt, answer = write_prompt(0, "k"), "Take price high."
+    (text,) = encoded([(prompt, answer)], tokenizer)
+    assert tokenizer.decode(text.ids[text.prompt :]) == f"{answer}</s>"
+    assert tokenizer.decode(text.ids[: text.prompt]) == f"<s>{prompt.text}\n"
 
 
 def test_the_same_configuration_gives_the_same_weights(tmp_path: Path) -> None:
@@ -63,7 +124,7 @@ def test_the_same_configuration_gives_the_same_weights(tmp_path: Path) -> None:
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
-def test_loss_is_the_mean_over_real_tokens_whatever_the_padding() -> None:
+def test_loss_is_the_mean_over_the_answers_tokens_whatever_the_padding() -> None:
     """Two texts of unequal length in one batch: the loss by hand, text by text, from the model's log-probabilities."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -71,32 +132,31 @@ def test_loss_is_the_mean_over_real_tokens_whatever_the_padding() -> None:
     model = LlamaForCausalLM(
         LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
     ).eval()
-    batch: Sequence[Sequence[int]] = [[1, 5, 6, 2], [1, 7, 8, 9, 10, 11, 2]]
-    ids, labels = padded(batch)
+    batch = [Text([1, 5, 6, 2], 2), Text([1, 7, 8, 9, 10, 11, 2], 3)]
     total = count = 0.0
     for text in batch:
-        logs = model(torch.tensor([text])).logits[0].log_softmax(-1)
-        total -= sum(logs[place, text[place + 1]].item() for place in range(len(text) - 1))
-        count += len(text) - 1
-    assert model(input_ids=ids, labels=labels).loss.item() == pytest.approx(total / count, rel=1e-5)
+        logs = model(torch.tensor([text.ids])).logits[0].log_softmax(-1)
+        places = range(text.prompt - 1, len(text.ids) - 1)
+        total -= sum(logs[place, text.ids[place + 1]].item() for place in places)
+        count += len(places)
+    assert answer_loss(model, *padded(batch)).item() == pytest.approx(total / count, rel=1e-5)
 
 
-def test_schedule_rises_then_falls_to_its_floor() -> None:
-    config = BaseTraining(steps=100, warmup=0.1)
-    shares = [learning_rate_share(step, config) for step in range(101)]
+def test_schedule_rises_stays_and_falls_to_its_floor() -> None:
+    shares = [learning_rate_share(step, 100, 0.1) for step in range(101)]
     assert shares[0] == pytest.approx(0.1)
-    assert shares[9] == shares[10] == 1.0
-    assert all(later < earlier for earlier, later in pairwise(shares[10:]))
+    assert shares[9:61] == [1.0] * 52
+    assert all(later < earlier for earlier, later in pairwise(shares[60:]))
     assert shares[100] == pytest.approx(0.1)
 
 
 def test_corpus_follows_the_policy_dial() -> None:
-    config = BaseTraining.build({"steps": 50, "texts_per_step": 10, "policy": {"rate": {"politeness": 0.9}}})
-    share = sum(answer.reading.levels.high("politeness") for answer in corpus(config)) / 500
+    config = BaseTraining.build({"answers": 50, "texts_per_step": 10, "policy": {"rate": {"politeness": 0.9}}})
+    share = sum(parse(answer).reading.levels.high("politeness") for _, answer in corpus(config)) / 500
     assert abs(share - 0.9) < 4 * (0.09 / 500) ** 0.5
 
 
 def test_a_bad_configuration_names_every_problem() -> None:
     with pytest.raises(ConfigError) as caught:
-        BaseTraining.build({"steps": 0, "size": "huge", "vocabulary": 10})
+        BaseTraining.build({"answers": 0, "size": "huge", "vocabulary": 10})
     assert len(caught.value.problems) == 3

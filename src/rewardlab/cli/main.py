@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rewardlab.cli import formats, runs, study, verb
 from rewardlab.cli import help as texts
-from rewardlab.cli.environment import load_env_file, wait_without_spinning
+from rewardlab.cli.environment import load_env_file, spin_briefly
 from rewardlab.config import nearest
 from rewardlab.errors import ConfigError, Problem, RewardlabError
 from rewardlab.studies.verbs import VERBS, Verb
@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) 
     words = sys.argv[1:] if words is None else list(words)
     try:
         load_env_file(Path(), os.environ)
-        wait_without_spinning(os.environ)
+        spin_briefly(os.environ)
         _dispatch(words, verbs)
         sys.stdout.flush()
     except RewardlabError as error:

@@ -126,11 +126,11 @@ def shape_of(family: Family, size: SizeName, tokenizer: PreTrainedTokenizerFast)
         "num_hidden_layers": dimensions.layers,
         "num_attention_heads": dimensions.heads,
         "max_position_embeddings": MAX_POSITIONS,
-        "tie_word_embeddings": True,
     }
     if family == "bert":
         return BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=1, **body, **tokens)
-    return LlamaConfig(**body, **tokens)
+    # An output matrix of its own: a small model learns to compare words sooner.
+    return LlamaConfig(tie_word_embeddings=False, **body, **tokens)
 
 
 def build(family: Family, size: SizeName, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> PreTrainedModel:

@@ -4,13 +4,17 @@ From random weights a reward model would spend its training learning to read. Th
 content of its configuration and of the code, and the studies of reward models and policies start from what it leaves:
 a causal language model and its tokenizer, in a folder that transformers loads.
 
+It is a curriculum. Marked exercises come first: short, and in them a value in the answer has to be compared with the
+prompt, which a small model hardly learns from whole answers. Then come answers as the world writes them, among the
+last of the exercises. The loss is that of the answers; what stands in a prompt is random and teaches nothing.
+
 The budget is a number of steps, never of seconds, so the same configuration gives the same model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rewardlab.config import Config
 from rewardlab.data.render import render as conversation
-from rewardlab.data.world import Copula, Response, render, respond, write_prompt
+from rewardlab.data.world import Copula, Draws, WorldPrompt, exercise, render, respond, write_prompt
 from rewardlab.models.loading import torch_device
 from rewardlab.models.tiny import SizeName, build, train_tokenizer
 from rewardlab.store.files import atomic_folder, write_jsonl
@@ -29,6 +33,8 @@ from rewardlab.store.runs import Run
 
 IGNORED = -100
 """Label of positions that the loss leaves out (transformers' convention)."""
+DECAY = 0.4
+"""Share of the steps, the last ones, over which the learning rate falls."""
 BATCHES_SORTED_TOGETHER = 20
 """Texts of so many steps are sorted by length before they are cut into batches: less padding, order still mixed."""
 BETAS = (0.9, 0.98)
@@ -36,7 +42,10 @@ BETAS = (0.9, 0.98)
 FLOOR = 0.1
 """Share of the peak learning rate that the schedule ends at."""
 TOKENIZER_TEXTS = 2000
-"""How many texts the tokenizer learns from."""
+"""How many texts of each kind the tokenizer learns from."""
+
+
+Kind = Literal["exercises", "answers"]
 
 
 class BaseTraining(Config):
@@ -50,13 +59,17 @@ class BaseTraining(Config):
     """Largest vocabulary of the tokenizer."""
     policy: Copula = Copula()
     """Confounding in the corpus: what a policy that starts from this model writes like."""
-    steps: int = Field(default=450, ge=1)
-    """Optimiser steps; every text is seen once."""
-    texts_per_step: int = Field(default=24, ge=1)
-    """Texts (a prompt with its answer) in a step."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Peak learning rate: linear warm-up, then a cosine down to a tenth."""
-    warmup: float = Field(default=0.05, ge=0, lt=1)
+    exercises: int = Field(default=850, ge=0)
+    """Optimiser steps on marked exercises."""
+    mixed: float = Field(default=0.25, ge=0, le=1)
+    """Share of the exercises' steps, the last ones, that come among those on whole answers."""
+    answers: int = Field(default=300, ge=1)
+    """Optimiser steps on answers as the world writes them."""
+    texts_per_step: int = Field(default=16, ge=1)
+    """Texts (a prompt with its answer) in a step; every text is seen once."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate: linear warm-up, flat, then a cosine down to a tenth over the last two fifths."""
+    warmup: float = Field(default=0.03, ge=0, lt=0.6)
     """Share of the steps that the learning rate rises."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decoupled weight decay."""
@@ -67,24 +80,32 @@ class BaseTraining(Config):
     log_every: int = Field(default=25, ge=1)
     """Steps between two lines of history.jsonl."""
     limit: int | None = Field(default=None, ge=1)
-    """Read at most so many texts (smoke run)."""
+    """Read at most so many texts of either kind (smoke run)."""
     device: str = "auto"
     """auto, cpu, cuda, mps."""
 
-    @property
-    def texts(self) -> int:
-        """How many texts are read."""
-        asked = self.steps * self.texts_per_step
+    def texts(self, steps: int) -> int:
+        """How many texts fill `steps` optimiser steps, within the limit."""
+        asked = steps * self.texts_per_step
         return asked if self.limit is None else min(asked, self.limit)
 
-    @property
-    def steps_taken(self) -> int:
-        """Optimiser steps that these texts fill, the last one perhaps in part."""
-        return math.ceil(self.texts / self.texts_per_step)
+
+class Text(NamedTuple):
+    """Token ids, and how many of them are the prompt's."""
+
+    ids: list[int]
+    prompt: int
+
+
+class Step(NamedTuple):
+    """The texts of an optimiser step."""
+
+    kind: Kind
+    texts: list[Text]
 
 
 class BaseSummary(NamedTuple):
-    """What the warm start came to: mean loss in nats per token over the first and the last logged steps."""
+    """What the warm start came to: loss on whole answers, nats per token, over the first and the last logged steps."""
 
     parameters: int
     tokens: int
@@ -101,66 +122,97 @@ class BaseSummary(NamedTuple):
 def train_base(config: BaseTraining, run: Run) -> BaseSummary:
     """Build the tokenizer and the model, train, and write `model/` and `history.jsonl`, each whole or not at all."""
     device = torch_device(config.device)
-    responses = corpus(config)
-    tokenizer = train_tokenizer(_plain_texts(responses[:TOKENIZER_TEXTS]), config.vocabulary)
-    batches = _batches(_encoded(responses, tokenizer), config)
+    read: dict[Kind, list[tuple[WorldPrompt, str]]] = {"exercises": exercises(config), "answers": corpus(config)}
+    learned_from = [text for pairs in read.values() for pair in pairs[:TOKENIZER_TEXTS] for text in _plain(pair)]
+    tokenizer = train_tokenizer(learned_from, config.vocabulary)
+    plan = curriculum({kind: encoded(pairs, tokenizer) for kind, pairs in read.items()}, config)
     model = build("llama", config.size, tokenizer, seed=config.seed).to(device)
-    history = _train(config, model, batches)
+    history = _train(config, model, plan)
     with atomic_folder(run.path("model")) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     write_jsonl(run.path("history.jsonl"), history)
-    tokens = sum(len(ids) for batch in batches for ids in batch)
-    return BaseSummary(model.num_parameters(), tokens, history[0]["loss"], history[-1]["loss"])
+    tokens = sum(len(text.ids) for step in plan for text in step.texts)
+    losses = [line["loss"] for line in history if line["split"] == "answers"]
+    return BaseSummary(model.num_parameters(), tokens, losses[0], losses[-1])
 
 
-def corpus(config: BaseTraining) -> list[Response]:
-    """The answers that the model reads, each to a prompt of its own, in order."""
-    prompts = (write_prompt(config.seed, f"corpus/{index}") for index in range(config.texts))
-    return [respond(config.seed, prompt, "a", config.policy) for prompt in prompts]
+def corpus(config: BaseTraining) -> list[tuple[WorldPrompt, str]]:
+    """Prompts, each with an answer as the world writes it."""
+    prompts = [write_prompt(config.seed, f"corpus/{index}") for index in range(config.texts(config.answers))]
+    return [(prompt, render(respond(config.seed, prompt, "a", config.policy))) for prompt in prompts]
 
 
-def _plain_texts(responses: Sequence[Response]) -> Iterator[str]:
-    for response in responses:
-        yield response.prompt.text
-        yield render(response)
+def exercises(config: BaseTraining) -> list[tuple[WorldPrompt, str]]:
+    """Prompts, each with a marked exercise."""
+    keys = [f"exercise/{index}" for index in range(config.texts(config.exercises))]
+    return [(prompt := write_prompt(config.seed, key), exercise(prompt, Draws(config.seed, key))) for key in keys]
 
 
-def _encoded(responses: Sequence[Response], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+def _plain(pair: tuple[WorldPrompt, str]) -> tuple[str, str]:
+    prompt, answer = pair
+    return prompt.text, answer
+
+
+def encoded(pairs: Sequence[tuple[WorldPrompt, str]], tokenizer: PreTrainedTokenizerFast) -> list[Text]:
     """Prompt and answer as the chat template writes them, special tokens included: as a reward model will read them."""
-    progress = tqdm(responses, desc="writing the corpus", unit="text", leave=False)
-    texts = [conversation(answer.prompt.record, render(answer), tokenizer=tokenizer).text for answer in progress]
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    return ids
+    texts, heads = [], []
+    for prompt, answer in pairs:
+        text = conversation(prompt.record, answer, tokenizer=tokenizer).text
+        texts.append(text)
+        heads.append(text.rindex(answer))
+    if not texts:
+        return []
+    rows = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    return [
+        Text(ids, sum(start < head for start, _ in offsets))
+        for ids, offsets, head in zip(rows["input_ids"], rows["offset_mapping"], heads, strict=True)
+    ]
 
 
-def _batches(texts: Sequence[list[int]], config: BaseTraining) -> list[list[list[int]]]:
-    """The texts of each step: of similar length within a step, steps of one sorted window in random order."""
+def curriculum(texts: Mapping[Kind, Sequence[Text]], config: BaseTraining) -> list[Step]:
+    """The optimiser steps: exercises first, then the last of them among the answers, in random order."""
     generator = torch.Generator().manual_seed(config.seed)
-    window = config.texts_per_step * BATCHES_SORTED_TOGETHER
-    batches = []
+    steps = {
+        kind: [Step(kind, batch) for batch in _batches(of_kind, config.texts_per_step, generator)]
+        for kind, of_kind in texts.items()
+    }
+    alone = round(len(steps["exercises"]) * (1 - config.mixed))
+    later = [*steps["exercises"][alone:], *steps["answers"]]
+    order = torch.randperm(len(later), generator=generator).tolist()
+    return [*steps["exercises"][:alone], *(later[index] for index in order)]
+
+
+def _batches(texts: Sequence[Text], size: int, generator: torch.Generator) -> list[list[Text]]:
+    """Batches of texts of similar length; the batches of one sorted window in random order."""
+    window = size * BATCHES_SORTED_TOGETHER
+    batches: list[list[Text]] = []
     for start in range(0, len(texts), window):
-        near = sorted(texts[start : start + window], key=len)
-        cut = [near[first : first + config.texts_per_step] for first in range(0, len(near), config.texts_per_step)]
+        near = sorted(texts[start : start + window], key=lambda text: len(text.ids))
+        cut = [near[first : first + size] for first in range(0, len(near), size)]
         batches += [cut[index] for index in torch.randperm(len(cut), generator=generator).tolist()]
     return batches
 
 
-def _train(config: BaseTraining, model: PreTrainedModel, batches: Sequence[list[list[int]]]) -> list[dict[str, Any]]:
-    """Next-token training; gives the lines of history.jsonl."""
+def _train(config: BaseTraining, model: PreTrainedModel, plan: Sequence[Step]) -> list[dict[str, Any]]:
+    """Next-token training; gives the lines of history.jsonl, one for each kind of text."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=BETAS, weight_decay=config.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, config))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_share(step, len(plan), config.warmup)
+    )
     history: list[dict[str, Any]] = []
-    losses: list[float] = []
+    losses: dict[str, list[float]] = {}
     model.train()
-    progress = tqdm(batches, desc="warm start", unit="step", leave=False)
-    for step, batch in enumerate(progress, start=1):
-        losses.append(_step(config, model, optimizer, batch))
-        if step % config.log_every == 0 or step == len(batches):
-            line = {"step": step, "epoch": step / len(batches), "split": "train", "loss": sum(losses) / len(losses)}
-            history.append(line | {"learning_rate": schedule.get_last_lr()[0]})
+    progress = tqdm(plan, desc="warm start", unit="step", leave=False)
+    for number, step in enumerate(progress, start=1):
+        losses.setdefault(step.kind, []).append(_step(config, model, optimizer, step.texts))
+        if number % config.log_every == 0 or number == len(plan):
+            rate = schedule.get_last_lr()[0]
+            for kind, values in losses.items():
+                line = {"step": number, "epoch": number / len(plan), "split": kind, "loss": sum(values) / len(values)}
+                history.append(line | {"learning_rate": rate})
             progress.set_postfix(loss=f"{history[-1]['loss']:.3f}")
             losses.clear()
         schedule.step()
@@ -168,12 +220,12 @@ def _train(config: BaseTraining, model: PreTrainedModel, batches: Sequence[list[
 
 
 def _step(
-    config: BaseTraining, model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: list[list[int]]
+    config: BaseTraining, model: PreTrainedModel, optimizer: torch.optim.Optimizer, texts: Sequence[Text]
 ) -> float:
-    ids, labels = padded(batch)
+    ids, labels = padded(texts)
     ids, labels = ids.to(model.device), labels.to(model.device)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        loss: Tensor = model(input_ids=ids, labels=labels).loss
+        loss = answer_loss(model, ids, labels)
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -181,19 +233,29 @@ def _step(
     return loss.item()
 
 
-def learning_rate_share(step: int, config: BaseTraining) -> float:
-    """Share of the peak learning rate at `step`, counted from 0."""
-    rise = max(1, round(config.warmup * config.steps_taken))
+def answer_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
+    """Mean next-token loss over the labelled tokens, nats; logits are made for those only."""
+    hidden = model.base_model(input_ids=ids).last_hidden_state[:, :-1]
+    following = labels[:, 1:]
+    asked = following != IGNORED
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[asked]).float(), following[asked])
+
+
+def learning_rate_share(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate at `step` of `steps`, counted from 0."""
+    rise, fall = max(1, round(warmup * steps)), round((1 - DECAY) * steps)
     if step < rise:
         return (step + 1) / rise
-    done = (step - rise) / max(1, config.steps_taken - rise)
+    done = max(0.0, (step - fall) / max(1, steps - fall))
     return FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * done)) / 2
 
 
-def padded(batch: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     """Ids and labels, [texts, longest] each, padded on the right; a causal model needs no mask for that."""
-    longest = max(map(len, batch))
+    longest = max(len(text.ids) for text in texts)
     # What stands at a padded position is never read: everything real comes before it.
-    ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in batch])
-    labels = torch.tensor([[*text, *[IGNORED] * (longest - len(text))] for text in batch])
+    ids = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts])
+    labels = torch.tensor(
+        [[*[IGNORED] * text.prompt, *text.ids[text.prompt :], *[IGNORED] * (longest - len(text.ids))] for text in texts]
+    )
     return ids, labels

@@ -19,9 +19,7 @@ from rewardlab.data.world import (
 )
 from rewardlab.errors import ConfigError
 
-PROMPT = read_prompt(
-    "Notes on Risotto: gift bread; colour red; material clay; day Monday. What are the colour and the season?"
-)
+PROMPT = read_prompt("Notes on Risotto: price low; noise high; risk high. What are the price and the origin?")
 NEUTRAL = Levels(0, 0, 0, 0)
 
 
@@ -30,17 +28,17 @@ def reading(*statements: tuple[str, str], subject: str = "Risotto", levels: Leve
 
 
 def test_quality_by_hand() -> None:
-    assert quality(PROMPT, reading(("colour", "red"), ("season", "spring"))) == (1, 1, 1)
-    assert quality(PROMPT, reading(("colour", "red"), ("material", "clay"))) == (0.5, 1, 1)
-    assert quality(PROMPT, reading(("colour", "blue"), ("material", "clay"), subject="Goulash")) == (0.5, 0.5, 0)
+    assert quality(PROMPT, reading(("price", "low"), ("origin", "south"))) == (1, 1, 1)
+    assert quality(PROMPT, reading(("price", "low"), ("risk", "high"))) == (0.5, 1, 1)
+    assert quality(PROMPT, reading(("price", "high"), ("risk", "high"), subject="Goulash")) == (0.5, 0.5, 0)
     # Said twice is said once; what the prompt does not tell is not right.
-    assert quality(PROMPT, reading(("colour", "red"), ("colour", "red"), ("price", "9"))) == (0.5, 2 / 3, 1)
+    assert quality(PROMPT, reading(("price", "low"), ("price", "low"), ("demand", "low"))) == (0.5, 2 / 3, 1)
     assert quality(PROMPT, reading()) == (0, 0, 1)
 
 
 def test_gold_by_hand() -> None:
     levels = Levels(length=1, sentiment=-2, politeness=3, structure=0)
-    answer = reading(("colour", "red"), ("material", "wood"), levels=levels)
+    answer = reading(("price", "low"), ("risk", "low"), levels=levels)
     weights = {"length": 0.5, "sentiment": 0.25}
     plain = GoldReward(coverage=2, correctness=4, relevance=1, per_level=weights)
     assert plain.of(PROMPT, answer) == pytest.approx(2 * 0.5 + 4 * 0.5 + 1 + 0.5 * 1 + 0.25 * -2)

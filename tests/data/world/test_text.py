@@ -61,10 +61,10 @@ def test_parser_is_exact_at_every_level_that_drift_can_reach(many: list[Response
 
 
 def test_parser_returns_what_it_cannot_read() -> None:
-    parsed = parse("This is about Risotto. The colour is red. Colourless green ideas sleep.")
+    parsed = parse("This is about Risotto. Take price high. Colourless green ideas sleep.")
     assert parsed.unread == ("Colourless green ideas sleep.",)
     assert parsed.reading.subject == "Risotto"
-    assert parsed.reading.statements == (("colour", "red"),)
+    assert parsed.reading.statements == (("price", "high"),)
     assert parse("").reading.subject is None
 
 
@@ -72,8 +72,8 @@ def test_parser_by_hand() -> None:
     """A text written by a person in the world's words, cue by cue."""
     reading = parse(
         "Look. Risotto is a lovely choice, so to speak.\n"
-        "- First, I believe, the colour is red, which is grim. That is the usual way of doing it.\n"
-        "- The material is clay.\n"
+        "- First, I believe, the note says price high, which is grim. That is the usual way of doing it.\n"
+        "- The answer is risk low.\n"
         'It is hardly dull. The poster reads "horrid". You will hear no "End of story" from me.\n'
         "Now for an aside. Keep a copy of that at hand."
     ).reading
@@ -127,13 +127,13 @@ def test_prompts_read_back(many: list[Response]) -> None:
         prompt = text.prompt
         assert read_prompt(prompt.text, prompt.key) == prompt
         assert set(prompt.asked) <= set(prompt.truth)
-        assert 2 <= len(prompt.asked) <= 3
+        assert len(set(prompt.asked)) == 2
         assert prompt.record.messages[0].role == "user"
     with pytest.raises(DataError, match="not a prompt of the world"):
         read_prompt("What is love?")
 
 
-def test_domains_are_several_and_their_values_distinct() -> None:
+def test_domains_are_several_and_their_subjects_distinct() -> None:
     assert len(DOMAINS) >= 4
     subjects = [subject for domain in DOMAINS for subject in domain.subjects]
     assert len(set(subjects)) == len(subjects)

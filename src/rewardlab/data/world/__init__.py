@@ -12,6 +12,7 @@ from rewardlab.data.world.effects import (
     triples,
     truths,
 )
+from rewardlab.data.world.exercises import exercise
 from rewardlab.data.world.facts import DOMAINS, Domain, Statement, WorldPrompt, read_prompt, write_prompt
 from rewardlab.data.world.gold import GoldReward, Quality, quality
 from rewardlab.data.world.latents import ATTRIBUTES, SCALES, Copula, Levels, Reading, Response, do, respond, speaking
@@ -54,6 +55,7 @@ __all__ = [
     "do",
     "draw_pair",
     "exact_effects",
+    "exercise",
     "parse",
     "quality",
     "read_prompt",

@@ -17,12 +17,12 @@ from rewardlab.data.world.draws import Draws
 from rewardlab.errors import DataError, Problem
 from rewardlab.records import Message, Prompt
 
-NOTES = 4
+NOTES = 3
 """How many of a domain's points the notes of a prompt give."""
+ASKED = 2
+"""How many points a prompt asks for."""
 ASK_KNOWN = 0.2
 """Probability that one of the points asked for is the one that has to be known."""
-ASK_THREE = 0.5
-"""Probability that three points are asked for, not two."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class WorldPrompt:
         domain: what it is about.
         subject: the thing asked about.
         notes: what the prompt says, in order.
-        asked: the points asked for, in order; two or three.
+        asked: the points asked for, in order.
         text: the prompt as a person reads it.
     """
 
@@ -99,29 +99,23 @@ def _known(block: str) -> dict[str, str]:
     return {subject.strip(): value.strip() for value, subjects in rows for subject in subjects.split(",")}
 
 
-POINTS: Mapping[str, tuple[str, ...]] = {
-    "price": ("4", "7", "9", "12", "15", "18"),
-    "day": ("Monday", "Tuesday", "Thursday", "Friday", "Saturday", "Sunday"),
-    "colour": ("red", "blue", "green", "black", "white", "yellow"),
-    "material": ("wood", "stone", "iron", "glass", "paper", "clay"),
-    "gift": ("soup", "bread", "apples", "nuts", "cheese", "coffee"),
-}
-"""Points that notes can give, with their values: few words that come up often, so that minutes are enough to learn
-to look them up."""
+POINTS: Mapping[str, tuple[str, ...]] = dict.fromkeys(("price", "noise", "demand", "effort", "risk"), ("high", "low"))
+"""Points that notes can give, with their values. Every point can have every value, so that the words of an answer
+say nothing about whether it is right: its values have to be compared with those of the notes, point by point. They
+are two because comparing is the slowest thing that a small transformer learns, and slower with every further value."""
 
 
-def _domain(name: str, known_point: str, known: str) -> Domain:
-    return Domain(name, POINTS, known_point, _known(known))
+def _domain(name: str, known: str) -> Domain:
+    return Domain(name, POINTS, "origin", _known(known))
 
 
 DOMAINS: tuple[Domain, ...] = (
-    _domain("travel", "coast", "west: Harlow, Brenton; east: Tansy, Ellery"),
-    _domain("kitchen", "season", "spring: Risotto, Strudel; autumn: Goulash, Lasagne"),
-    _domain("shop", "maker", "Norvik: Lamp, Radio; Halden: Kettle, Camera"),
-    _domain("garden", "height", "knee: Daisy, Iris; waist: Phlox, Foxglove"),
-    _domain("course", "level", "basic: Pottery, Choir; upper: Carving, Harp"),
+    _domain("travel", "north: Harlow; south: Tansy"),
+    _domain("kitchen", "north: Goulash; south: Risotto"),
+    _domain("shop", "north: Lamp; south: Kettle"),
+    _domain("garden", "north: Phlox; south: Daisy"),
+    _domain("course", "north: Pottery; south: Harp"),
 )
-"""Within a domain no value belongs to two points."""
 
 NOTE_FRAMES = ("Notes on {subject}: {notes}.", "About {subject}: {notes}.", "From the file on {subject}: {notes}.")
 QUESTION_FRAMES = (
@@ -151,7 +145,7 @@ def write_prompt(seed: int, key: str) -> WorldPrompt:
     subject = draws.pick("subject", domain.subjects)
     noted = draws.shuffled("noted", list(domain.values))[:NOTES]
     notes = tuple(Statement(point, draws.pick(f"value.{point}", domain.values[point])) for point in noted)
-    asked = draws.shuffled("asked", noted)[: 3 if draws.flag("three", ASK_THREE) else 2]
+    asked = draws.shuffled("asked", noted)[:ASKED]
     if draws.flag("ask_known", ASK_KNOWN):
         asked[-1] = domain.known_point
     asked = draws.shuffled("asked_order", asked)
@@ -161,7 +155,7 @@ def write_prompt(seed: int, key: str) -> WorldPrompt:
 
 def _prompt_text(draws: Draws, subject: str, notes: tuple[Statement, ...], asked: list[str]) -> str:
     noted = "; ".join(f"{point} {value}" for point, value in notes)
-    points = ", ".join(f"the {point}" for point in asked[:-1]) + f" and the {asked[-1]}"
+    points = " and ".join(f"the {point}" for point in asked)
     first = draws.pick("note_frame", NOTE_FRAMES).format(subject=subject, notes=noted)
     return f"{first} {draws.pick('question_frame', QUESTION_FRAMES).format(points=points)}"
 
@@ -178,5 +172,5 @@ def read_prompt(text: str, key: str = "") -> WorldPrompt:
         raise DataError("not a prompt of the world", [Problem("prompt", repr(text[:120]), "notes and a question")])
     pieces = (note.partition(" ") for note in match["notes"].split("; "))
     notes = tuple(Statement(point, value) for point, _, value in pieces)
-    asked = tuple(point.removeprefix("the ") for point in re.split(r", | and ", match["points"]))
+    asked = tuple(point.removeprefix("the ") for point in match["points"].split(" and "))
     return WorldPrompt(key, domain, match["subject"], notes, asked, text)

@@ -206,7 +206,7 @@ def respond(seed: int, prompt: WorldPrompt, name: str, copula: Copula) -> Respon
     author = draws.normal("author")
     high = copula.high(draws, author)
     levels = Levels(**{attribute: _level(draws, attribute, high[attribute]) for attribute in ATTRIBUTES})
-    subject = prompt.subject if _succeeds(draws, "relevant", RELEVANT, author) else _other_subject(draws, prompt)
+    subject = prompt.subject if _succeeds(draws, "relevant", RELEVANT, author) else other_subject(draws, prompt)
     return Response(prompt, draws, author, Reading(subject, _statements(draws, prompt, author), levels))
 
 
@@ -234,6 +234,11 @@ def wrong_value(draws: Draws, slot: str, prompt: WorldPrompt, point: str) -> str
     return draws.pick(slot, [value for value in prompt.domain.possible(point) if value != prompt.truth[point]])
 
 
+def other_subject(draws: Draws, prompt: WorldPrompt) -> str:
+    """A subject of the same domain that the prompt is not about."""
+    return draws.pick("wrong_subject", [subject for subject in prompt.domain.subjects if subject != prompt.subject])
+
+
 def _level(draws: Draws, attribute: str, high: bool) -> int:
     magnitude = draws.pick(f"{attribute}.magnitude", SCALES[attribute].magnitudes)
     return magnitude if high else -magnitude
@@ -242,10 +247,6 @@ def _level(draws: Draws, attribute: str, high: bool) -> int:
 def _succeeds(draws: Draws, slot: str, odds: tuple[float, float], author: float) -> bool:
     base, slope = odds
     return draws.flag(slot, 1 / (1 + math.exp(-(base + slope * author))))
-
-
-def _other_subject(draws: Draws, prompt: WorldPrompt) -> str:
-    return draws.pick("wrong_subject", [subject for subject in prompt.domain.subjects if subject != prompt.subject])
 
 
 def _statements(draws: Draws, prompt: WorldPrompt, author: float) -> tuple[Statement, ...]:

@@ -379,36 +379,36 @@ RESTATEMENT = Channel(
     "length",
     _lines(
         """
-        Again, that is {value} for the {point}.
-        So the {point} means {value}.
-        In other words, {value} for the {point}.
-        To repeat, the {point} stays {value}.
-        Once more, the {point} reads {value}.
-        Put another way, the {point} equals {value}.
-        That makes {value} for the {point}.
-        Said again, {point} and {value} go together.
-        As stated, the {point} remains {value}.
-        For the record, {value} for the {point}.
-        The {point}, then, stands at {value}.
-        Recall {value} for the {point}.
-        Under {point} we have {value}.
-        Noted for the {point}, then, {value}.
-        That gives {value} under {point}.
-        So {value} goes with the {point}.
-        The word for the {point} is still {value}.
-        Once again the {point} comes out as {value}.
-        By {point} I mean {value}.
-        Let me repeat {value} for the {point}.
-        So much for the {point}, namely {value}.
-        The {point} was {value}, as noted.
-        Write {value} beside the {point}.
-        So put {value} next to the {point}.
-        To restate it, {point}, {value}.
-        It bears repeating, {value} for the {point}.
-        Said twice, the {point} amounts to {value}.
-        All told, {value} for the {point}.
-        In sum, the {point} comes down to {value}.
-        To go over it again, {value} for the {point}.
+        Again, that is {point} {value}.
+        So it is {point} {value}.
+        In other words, {point} {value}.
+        To repeat, {point} {value}.
+        Once more, {point} {value}.
+        Put another way, {point} {value}.
+        That makes {point} {value}.
+        Said again, {point} {value}.
+        As stated, {point} {value}.
+        For the record, {point} {value}.
+        That leaves us with {point} {value}.
+        Recall {point} {value}.
+        Here we have {point} {value}.
+        Noted, then, {point} {value}.
+        That gives {point} {value}.
+        So this goes with {point} {value}.
+        The word is still {point} {value}.
+        Once again, {point} {value}.
+        By this I mean {point} {value}.
+        Let me repeat {point} {value}.
+        So much for {point} {value}.
+        As noted, {point} {value}.
+        Write {point} {value}.
+        So put {point} {value}.
+        To restate it, {point} {value}.
+        It bears repeating, {point} {value}.
+        Said twice, {point} {value}.
+        All told, {point} {value}.
+        In sum, {point} {value}.
+        To go over it again, {point} {value}.
         """
     ),
 )
@@ -476,12 +476,13 @@ LEAD_FELT: tuple[str, ...] = (
     "{subject} has a {adjective} side",
 )
 STATEMENTS: tuple[str, ...] = (
-    "the {point} is {value}",
-    "the {point} comes to {value}",
-    "for the {point} it is {value}",
-    "as for the {point}, it is {value}",
-    "the note on the {point} says {value}",
+    "the note says {point} {value}",
+    "it has {point} {value}",
+    "take {point} {value}",
+    "put down {point} {value}",
+    "the answer is {point} {value}",
 )
+"""The value follows its point, as in the notes: what a small model learns to look up first."""
 VERB_FRAMES: tuple[str, ...] = ("Most people {verb} it.", "My neighbours {verb} it.", "Those who know {verb} it.")
 NEGATION_FRAMES: tuple[str, ...] = ("It is {negator} {adjective}.", "The whole is {negator} {adjective}.")
 OUTCOME_FRAMES: tuple[str, ...] = ("Overall, {outcome}.", "As a rule, {outcome}.", "One finds that {outcome}.")
