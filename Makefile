@@ -73,4 +73,4 @@ mutants: $(VENV)/.mutants
 	$(BIN)/python tests/mutants/mutate.py --count $(COUNT) --seed $(SEED) --workers $(WORKERS) $(if $(SINCE),--since $(SINCE))
 
 clean:
-	rm -rf $(VENV) .venv-peers build dist site
+	rm -rf $(VENV) .venv-peers build dist mutants site
