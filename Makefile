@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TOKENIZERS_PARALLELISM := false
-# Threads that wait sleep: spinning makes a busy machine several times slower.
+# Threads spin for a moment before they sleep: for long, it makes a busy machine several times slower.
 export GOMP_SPINCOUNT := 1000
 
 .PHONY: demo test test-slow test-peers check format bench docs mutants clean

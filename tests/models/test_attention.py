@@ -114,3 +114,21 @@ def test_unknown_terms_are_refused(term: str) -> None:
         packed_attention(
             nn.Identity(), *random_inputs(), None, packed=PackedAttention(SEGMENTS), **{term: torch.ones(1)}
         )
+
+
+def test_probabilities_are_kept_up_to_the_limit_and_not_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest run (5 + 2 queries over as many keys, 2 heads) decides; the kernel by hand stands aside beyond it."""
+    longest = 2 * 7 * 7
+    taken = []
+    by_hand = attention._MatrixAttention.apply
+    monkeypatch.setattr(
+        attention._MatrixAttention, "apply", staticmethod(lambda *words: taken.append(limit) or by_hand(*words))
+    )
+    for limit in (longest - 1, longest, longest + 1):
+        monkeypatch.setattr(attention, "MATRIX_ATTENTION_LIMIT", limit)
+        PackedAttention(SEGMENTS).attend(*random_inputs(), 0.7)
+    assert taken == [longest, longest + 1]
+
+
+def test_the_limit_is_that_of_16_mib_in_bf16() -> None:
+    assert attention.MATRIX_ATTENTION_LIMIT * torch.bfloat16.itemsize == 16 * 1024 * 1024

@@ -39,11 +39,11 @@ def load_env_file(folder: Path, environment: MutableMapping[str, str]) -> None:
 
 
 def spin_briefly(environment: MutableMapping[str, str]) -> None:
-    """Let OpenMP threads wait at barriers for about a microsecond and then sleep; before torch is imported.
+    """Let OpenMP threads spin at barriers for a moment before they sleep; before torch is imported.
 
     By default they spin for long: with a core less than threads, because anything else runs on the machine, that makes
-    training ten times slower. Sleeping at once makes small models half as fast again with all cores free. What the
-    environment says about it wins.
+    training several times slower. Sleeping at once costs small models a third of their speed with all cores free.
+    What the environment says about it wins.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "1000")
