@@ -41,7 +41,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "mutants" / "results.txt"
 PACKAGE = "src/rewardlab"
 FUNCTIONAL = ("tests/functional", "tests/laws/test_losses.py", "tests/laws/test_metrics.py")
-LAYOUT = ("tests/data/test_layout.py", "tests/models/test_attention.py", "tests/models/test_shared_layout.py")
+LAYOUT = (
+    "tests/data/test_layout.py",
+    "tests/models/test_attention.py",
+    "tests/models/test_selftest_clone.py",
+    "tests/models/test_shared_layout.py",
+)
 SUITES = {
     f"{PACKAGE}/data/layout.py": LAYOUT,
     f"{PACKAGE}/models/attention.py": LAYOUT,
