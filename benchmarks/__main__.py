@@ -28,17 +28,18 @@ def main() -> None:
     work = options.work / ("quick" if options.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
     log = work / "workers.log"
-    peer, own = Worker(log), Worker(log)
-    try:
-        own(prepare, options.data.resolve(), work, sizes)
-        for name in options.part or PARTS:
-            print(f"{name} ...", file=sys.stderr, flush=True)
+    for name in options.part or PARTS:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        # New processes for every part: what training leaves in an allocator would change the times of scoring.
+        peer, own = Worker(log), Worker(log)
+        try:
+            own(prepare, options.data.resolve(), work, sizes)
             part = _part(name, work, sizes, options.repeats, peer, own, log)
             part |= {"parameters": own(backbone_parameters, work), "made": _made()}
-            _write(options.output, name, part)
-    finally:
-        peer.close()
-        own.close()
+        finally:
+            peer.close()
+            own.close()
+        _write(options.output, name, part)
     print((options.output / "RESULTS.md").read_text(encoding="utf-8"))
 
 
