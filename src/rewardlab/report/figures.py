@@ -31,6 +31,8 @@ BLUE, ORANGE, GREY = "#2f7fd1", "#d1701a", "#7d8590"
 WIDTH_PIXELS, HEIGHT_PIXELS = 640, 300
 ROW_PIXELS = 48
 NARROW_PIXELS = 460
+_HALO = "<style>.mark-text text { paint-order: stroke; stroke: white; stroke-width: 4px; }</style>"
+"""As in page.css: text in a drawing has an outline of paper, so that no line runs through the letters."""
 PNG_SCALE = 2.0
 LENGTH_TITLE = "length of chosen minus rejected (tokens)"
 LINEAR_WITHIN_TOKENS = 10
@@ -402,8 +404,9 @@ def write_images(folder: Path, specs: Mapping[str, Spec]) -> list[str]:
     """
     with files.atomic_folder(folder) as unfinished:
         for name, spec in specs.items():
-            (unfinished / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
-            (unfinished / f"{name}.png").write_bytes(vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
+            svg = vl_convert.vegalite_to_svg(spec).replace(">", f">{_HALO}", 1)
+            (unfinished / f"{name}.svg").write_text(svg, encoding="utf-8")
+            (unfinished / f"{name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
     return sorted(path.name for path in folder.iterdir())
 
 

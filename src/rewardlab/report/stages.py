@@ -57,7 +57,8 @@ def doctor_section(stages: Sequence[Stage[DoctorFile]]) -> Section:
         of = "" if len(stages) == 1 else f" of {stage.label}"
         loud = [check for check in found if check.severity not in _QUIET]
         quiet = [check for check in found if check.severity in _QUIET]
-        blocks.append(_check_table(f"Checks{of} that found something", loud))
+        if loud:
+            blocks.append(_check_table(f"Checks{of} that found something", loud))
         if quiet:
             title = f"Checks{of} that found nothing, or were skipped"
             blocks.append(disclosure(f"{title} ({len(quiet)})", _check_table(title, quiet)))
