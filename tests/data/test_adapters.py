@@ -345,6 +345,12 @@ def test_tools_and_template_arguments_become_options_of_the_template() -> None:
     assert parsed("preference", values).prompt.template_options == {"enable_thinking": False, "tools": tools}
 
 
+def test_options_that_json_cannot_hold_become_null() -> None:
+    pair = parsed("preference", {"prompt": [user("q")], **SIDES, "chat_template_kwargs": {"heat": float("nan")}})
+    assert pair.prompt.template_options == {"heat": None}
+    assert pair.id
+
+
 def test_a_column_map_renames_and_reaches_into_objects() -> None:
     values = {"question": {"full_text": "q"}, "answer_0": "a", "answer_1": "b"}
     columns = {"prompt": "question.full_text", "chosen": "answer_0", "rejected": "answer_1"}

@@ -89,7 +89,9 @@ def template_options(row: Row) -> dict[str, Any]:
     options = row.mapping("chat_template_kwargs")
     if row.has("tools"):
         options["tools"] = row.items("tools")
-    return options
+    # Options are part of the id of a prompt, which is taken over strict JSON.
+    safe: dict[str, Any] = json_safe(options)
+    return safe
 
 
 def answer(row: Row, name: str, value: str | Turns) -> str | None:
