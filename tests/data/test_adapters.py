@@ -83,10 +83,33 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
         {"chosen": "Q: what?\nA: yes it is", "rejected": "Q: what?\nA: you wish"},
         Pair(Prompt.of_text("Q: what?\nA:"), " yes it is", " you wish", None, HERE),
     ),
+    (
+        "preference",  # names of models alone make no RewardBench
+        {"prompt": [user("q")], "chosen": [assistant("a")], "rejected": [assistant("b")], "chosen_model": "m"},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    (
+        "preference",
+        {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 2, "chosen_model": "m", "subset": "s"},
+        Pair(TEXT, "a", "b", 2.0, HERE),
+    ),
+    (
+        "preference",
+        {"prompt": [user("q")], "chosen": [assistant("a")], "rejected": [assistant("b")], "num_correct": 1},
+        Pair(Q, "a", "b", None, HERE),
+    ),
     # --- RewardBench
     (
         "reward-bench",
-        {"prompt": "q", "chosen": "a", "rejected": "b", "chosen_model": "m", "rejected_model": "n", "id": 3},
+        {
+            "prompt": "q",
+            "chosen": "a",
+            "rejected": "b",
+            "chosen_model": "m",
+            "rejected_model": "n",
+            "subset": "s",
+            "id": 3,
+        },
         Pair(Q, "a", "b", None, HERE),
     ),
     (
