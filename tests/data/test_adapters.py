@@ -357,6 +357,22 @@ def test_what_else_a_row_carries_goes_to_meta() -> None:
     assert pair.meta == {"source": "web", "n": {"x": None}}
 
 
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("preference", {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}),
+        ("preference", {"prompt": "q", "chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}),
+        ("hh-rlhf", {"chosen": HH + "a", "rejected": HH + "b"}),
+    ],
+)
+def test_what_a_dialogue_pair_uses_is_not_in_meta_as_well(name: str, sides: dict[str, Any]) -> None:
+    tools = [{"type": "function"}]
+    more = {"margin": 1, "tools": tools, "chat_template_kwargs": {"think": True}, "who": 3}
+    pair = parsed(name, {**sides, **more})
+    assert (pair.margin, pair.prompt.template_options) == (1.0, {"think": True, "tools": tools})
+    assert pair.meta == {"who": 3}
+
+
 def test_dropped_turns_are_counted_in_meta() -> None:
     pair = parsed("hh-rlhf", {"chosen": HH + "a\n\nHuman: x\n\nAssistant: y", "rejected": HH + "b"})
     assert pair.meta == {"dropped_turns": 2}

@@ -43,7 +43,7 @@ def parse(row: Row) -> Parsed:
     if chosen is None or rejected is None:
         side = "chosen" if chosen is None else "rejected"
         return set_aside(row, "no_dialogue", f"{side} does not begin with 'Human:' or 'Assistant:'")
-    return dialogue_pair(row, chosen, rejected, {**_origin(row.source.file), **row.rest()})
+    return dialogue_pair(row, chosen, rejected, _origin(row.source.file))
 
 
 @lru_cache(maxsize=256)
