@@ -148,8 +148,12 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
             [{"context": "c", "completions": [{"rank": 1, "completion": "a"}]}],
         ),
         ({"prompt": "q", "chosen": "a"}, [{"prompt": "q", "chosen": "a"}]),
+        (
+            {"prompt": "q", "chosen": "a", "tools": [{"name": "f"}]},
+            [{"prompt": "q", "chosen": "a", "tools": [{"name": "f"}]}],
+        ),
     ],
-    ids=["object with a list", "object by ids", "messages", "ranking", "one row"],
+    ids=["object with a list", "object by ids", "messages", "ranking", "one row", "one row with tools"],
 )
 def test_json_objects(document: Any, expected: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "a.json"
@@ -202,6 +206,25 @@ def test_folders_by_split_and_subset(folder: Path, options: Any, expected: list[
     rows, problems = read(folder, **options)
     assert problems == []
     assert [row["name"] for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "read_as"),
+    [
+        (["train.jsonl", "notes.jsonl"], ["train.jsonl"]),
+        (["train.jsonl", "test.jsonl", "notes.jsonl"], ["test.jsonl", "train.jsonl"]),
+        (["a.jsonl", "b.jsonl"], ["a.jsonl", "b.jsonl"]),
+        (["a.jsonl", "dataset_infos.json", "run.json", "deep/set_aside.jsonl"], ["a.jsonl"]),
+    ],
+)
+def test_what_lies_beside_the_data_is_not_read_with_them(names: list[str], read_as: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(as_jsonl([{"name": name}]))
+    for split in ([None] if "test.jsonl" not in names else []) + [ALL_SPLITS]:
+        rows, problems = read(tmp_path, split=split)
+        assert problems == []
+        assert [row["name"] for row in rows] == read_as
 
 
 def test_positions_name_files_as_the_user_would(folder: Path) -> None:

@@ -50,6 +50,14 @@ SPLIT_WORDS = {
 ALL_SPLITS = "all"
 """The split that stands for every split."""
 
+RECORD_FILES = frozenset(
+    {"run.json", "summary.json", "doctor.json", "set_aside.jsonl", "latents.parquet", "dataset_infos.json"}
+)
+"""Files that lie beside data and speak of them: those of our own runs, and the hub's. A folder is read without them."""
+
+ROW_LISTS = frozenset({"tools"})
+"""Columns of one row that hold a list of objects, as a table does."""
+
 LARGEST_INFLATION = 100
 """How many times its size a gzipped file may inflate to, beyond `ALWAYS_INFLATED_BYTES`. Text does 3 to 20 times."""
 
@@ -104,7 +112,8 @@ def read_path(
         path: a file or folder.
         problems: what is wrong is added here.
         split: which files of a folder: those with this word in their names; `all` for every split. A folder
-            that holds several splits must be asked for one of them.
+            that holds several splits must be asked for one of them. Where any file names a split, those that name
+            none are left out.
         subsets: which files of a folder: those with one of these as a folder or as a part of the file name
             between dots (`harmless-base/test.jsonl`, `harmless-base.test.jsonl`).
     """
@@ -220,7 +229,7 @@ def _read_folder(
 def _files_of_split(files: list[str], name: str, split: str | None, problems: list[Problem]) -> list[str]:
     spoken = {file: split_in_name(file) for file in files}
     known = sorted({word for word in spoken.values() if word is not None})
-    if not files or split == ALL_SPLITS or (split is None and len(known) < 2):
+    if not files or (not known and split in (None, ALL_SPLITS)):
         return files
     wanted = None if split is None else SPLIT_WORDS.get(split, split)
     chosen = _choose_split(name, known, wanted, problems, asked=split)
@@ -228,9 +237,10 @@ def _files_of_split(files: list[str], name: str, split: str | None, problems: li
 
 
 def data_files(folder: Path) -> list[str]:
-    """Data files in a folder and below, as sorted paths relative to it; hidden ones are left out."""
+    """Data files in a folder and below, as sorted paths relative to it, without hidden ones and `RECORD_FILES`."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and has_data_suffix(path.name))
-    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    named = (path for path in found if path.name not in RECORD_FILES)
+    return sorted(path.as_posix() for path in named if not any(part.startswith(".") for part in path.parts))
 
 
 def _read_saved(folder: Path, name: str, problems: list[Problem]) -> list[FileRows]:
@@ -359,7 +369,7 @@ def _elements(document: list[Any] | dict[str, Any]) -> list[Any]:
     """Rows of a JSON document: a list; an object that holds one list of rows, or rows by their ids; one row."""
     if isinstance(document, list):
         return document
-    tables: list[list[Any]] = [value for value in document.values() if _is_table(value)]
+    tables: list[list[Any]] = [value for name, value in document.items() if name not in ROW_LISTS and _is_table(value)]
     if len(tables) == 1:
         return tables[0]
     if len(document) > 0 and all(isinstance(value, dict) for value in document.values()):
