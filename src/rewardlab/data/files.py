@@ -19,7 +19,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,13 @@ class FileRows:
         name: the file as the user would call it, or hub id and split.
         sha256: of the file's bytes; None for rows from the hub.
         rows: position and values of each.
+        commit: what was read of a hub id; None for files, and where the hub was out of reach.
     """
 
     name: str
     sha256: str | None
     rows: tuple[tuple[Source, Values], ...]
+    commit: str | None = None
 
 
 def unreadable(problems: Sequence[Problem]) -> DataError:
@@ -153,7 +155,9 @@ def read_hub(
     subset: str | None = None,
     folder: str | None = None,
 ) -> list[FileRows]:
-    """Rows of a dataset on the hub, through the `datasets` library.
+    """Rows of a dataset on the hub, through the `datasets` library: those of the commit that the revision stands for.
+
+    Where the hub is out of reach, the version is read that the library had from it last.
 
     Args:
         hub_id: `owner/name`.
@@ -170,16 +174,39 @@ def read_hub(
         import datasets
     except ImportError as error:
         raise MissingExtraError("datasets", "hub", "reading a dataset from the hub") from error
+    from rewardlab.store.hub import UNKNOWN, commit_of
+
+    expected = "a local path (there is none of this name) or a dataset on the hub that can be fetched"
+    commit: str | None = None
+    silence: Exception | None = None
     try:
-        loaded = datasets.load_dataset(hub_id, name=subset, data_dir=folder, revision=revision)
+        commit = commit_of(hub_id, revision, "dataset")
+    except UNKNOWN as error:
+        problems.append(Problem(hub_id, _in_a_line(error), expected))
+        return []
+    except Exception as error:  # noqa: BLE001  no network, in the words of whichever HTTP library is below
+        silence = error
+    try:
+        with nullcontext() if silence is None else _offline(datasets.config):
+            loaded = datasets.load_dataset(hub_id, name=subset, data_dir=folder, revision=commit or revision)
     except Exception as error:  # noqa: BLE001  the library raises dozens of types, most of them not its own
-        words = " ".join(str(error).split())[:300]
-        expected = "a local path (there is none of this name) or a dataset on the hub that can be fetched"
-        problems.append(Problem(hub_id, f"{type(error).__name__}: {words}", expected))
+        found = _in_a_line(error) if silence is None else f"the hub is out of reach ({_in_a_line(silence)})"
+        problems.append(Problem(hub_id, found, expected))
         return []
     name = "/".join(part for part in (hub_id, subset, folder) if part)
     chosen = _choose_split(name, list(loaded), split, problems)
-    return [_hub_rows(f"{name}:{part}", loaded[part]) for part in chosen]
+    return [_hub_rows(f"{name}:{part}", loaded[part], commit) for part in chosen]
+
+
+@contextmanager
+def _offline(config: Any) -> Iterator[None]:
+    """The `datasets` library reads its cache only: it would ask the hub again, and again, for half a minute."""
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def split_in_name(name: str) -> str | None:
@@ -193,8 +220,8 @@ def subsets_in_name(name: str) -> set[str]:
     return set(re.split(r"[/.]", name))
 
 
-def _hub_rows(name: str, rows: Any) -> FileRows:
-    return FileRows(name, None, tuple((Source(name, i), json_safe(row)) for i, row in enumerate(rows, 1)))
+def _hub_rows(name: str, rows: Any, commit: str | None) -> FileRows:
+    return FileRows(name, None, tuple((Source(name, i), json_safe(row)) for i, row in enumerate(rows, 1)), commit)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------
@@ -460,6 +487,10 @@ def _arrow_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[
         return
     for number, value in enumerate(values, 1):
         yield Source(name, number), json_safe(value)
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _words(error: Exception) -> str:

@@ -24,11 +24,12 @@ ROWS_LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A file that was read: its name, the sha256 of its bytes (None on the hub) and its number of rows."""
+    """A file that was read: name, sha256 of its bytes and number of rows; on the hub a commit stands for the sha256."""
 
     name: str
     sha256: str | None
     rows: int
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def load(source: DataSource) -> Loaded:
     records, aside = _parsed(adapter, files, source, problems)
     if problems:
         raise unreadable(problems)
-    read = tuple(LoadedFile(file.name, file.sha256, len(file.rows)) for file in files)
+    read = tuple(LoadedFile(file.name, file.sha256, len(file.rows), file.commit) for file in files)
     return Loaded(tuple(records), tuple(aside), adapter.name, read)
 
 
