@@ -56,6 +56,50 @@ def test_conversations_that_begin_alike_share_their_root() -> None:
     assert no_user.root_id == no_user.id
 
 
+TRANSCRIPT = "\n\nHuman: Hello \n\nAssistant: Hi\n\nHuman: Bye\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n\nHuman: Hello\n\nAssistant:",
+        TRANSCRIPT,
+        TRANSCRIPT.lstrip(),
+        f" \n{TRANSCRIPT}",
+        f"\n\nAssistant: What is it?{TRANSCRIPT}",
+        "Human: Hello",
+    ],
+)
+def test_a_transcript_has_the_root_of_the_same_conversation_in_messages(text: str) -> None:
+    """Else the turns of one conversation could fall into train and test."""
+    assert Prompt.of_text(text).root_id == HELLO.root_id
+    assert Prompt.of_text(text).id != HELLO.id
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello, see\n\nHuman: Hello\n\nAssistant:", "Humans: Hello", "\n\nAssistant: Hi", "\n\nHuman Hello", ""]
+)
+def test_any_other_text_is_its_own_root(text: str) -> None:
+    assert Prompt.of_text(text).root_id == content_id(text)
+
+
+def test_options_of_the_template_are_part_of_a_prompt() -> None:
+    """They change the text that is scored; without any, ids are as they were before options counted."""
+    plain, tools = HELLO.messages, {"tools": [{"name": "f"}]}
+    prompts = [Prompt(plain, options) for options in ({}, tools, {"tools": [{"name": "g"}]}, {"think": True})]
+    assert len({prompt.id for prompt in prompts}) == len({completion_id(prompt, "Hi") for prompt in prompts}) == 4
+    assert prompts[0].id == HELLO.id
+    turns = '[{"content":"Hello","role":"user"}]'
+    assert prompts[1].id == sha16(f'[{turns},{{"tools":[{{"name":"f"}}]}}]')
+    assert {prompt.root_id for prompt in prompts} == {HELLO.root_id}
+    assert len(set(prompts)) == 4
+    again = Prompt(plain, {"tools": [{"name": "f"}]})
+    assert again == prompts[1] != prompts[2]
+    assert hash(again) == hash(prompts[1])
+    no_user = Prompt((Message("assistant", "Hi"),), tools)
+    assert no_user.root_id == Prompt(no_user.messages).root_id
+
+
 def test_a_lone_surrogate_has_an_id_of_its_own() -> None:
     assert content_id("\ud800") not in {content_id("\ud801"), content_id("?"), content_id("")}
 

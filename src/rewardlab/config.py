@@ -124,6 +124,11 @@ class Config(BaseModel):
         """The resolved configuration, every field, as YAML that `build` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
+    def pinned(self) -> Self:
+        """The configuration with every name whose content can change elsewhere (on the hub) tied to what it is now."""
+        changes = {name: _pinned(value) for name, value in self}
+        return self.model_copy(update={name: value for name, value in changes.items() if value != getattr(self, name)})
+
     @classmethod
     def _validated(cls, merged: dict[str, Any], problems: list[Problem], origins: Mapping[Key, str]) -> Self:
         try:
@@ -137,6 +142,14 @@ class Config(BaseModel):
                 return built
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise ConfigError(f"{cls.__name__}: {count} in the configuration", problems)
+
+
+def _pinned(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.pinned()
+    if isinstance(value, dict):
+        return {key: _pinned(inner) for key, inner in value.items()}
+    return [_pinned(inner) for inner in value] if isinstance(value, list) else value
 
 
 def nested_config(field: FieldInfo) -> type[Config] | None:

@@ -2,10 +2,11 @@
 
 Ids depend on content alone, so they stay the same in every file, split, machine and version:
 
-    prompt_id      first 16 hex digits of sha256 over the canonical JSON of the messages
+    prompt_id      first 16 hex digits of sha256 over the canonical JSON of the messages, or of
+                   [messages, template options] where there are options
     completion_id  likewise over [prompt_id, completion]
     pair_id        likewise over [prompt_id, chosen, rejected]
-    root_id        likewise over the first user turn: what splits go by
+    root_id        likewise over the first user turn, also of a transcript: what splits go by
 
 Canonical JSON: keys sorted, no spaces, UTF-8, strings in Unicode normal form C. Exact duplicates share an
 id; tables tell them apart by `occurrence` (0, 1, ...).
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,9 @@ from typing import Any
 
 TEXT_ROLE = "text"
 """Role of a prompt that is plain text and is rendered as it stands."""
+
+TRANSCRIPT_MARK = re.compile(r"\n\n(Human|Assistant):")
+"""Where a turn begins in a conversation that is written as one text."""
 
 
 def _normal_form(value: Any) -> Any:
@@ -64,11 +69,11 @@ class Prompt:
 
     Attributes:
         messages: the turns, oldest first; a plain text is one message of role "text".
-        template_options: extra arguments of the chat template (`chat_template_kwargs`, `tools`).
+        template_options: extra arguments of the chat template by name (`tools`, ...); JSON values.
     """
 
     messages: tuple[Message, ...]
-    template_options: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    template_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of_text(cls, text: str) -> Prompt:
@@ -82,16 +87,26 @@ class Prompt:
 
     @cached_property
     def id(self) -> str:
-        """The prompt_id: content alone, without template options."""
-        return content_id([message.as_dict() for message in self.messages])
+        """The prompt_id: the messages, and the template options where there are any, since they change the text."""
+        turns = [message.as_dict() for message in self.messages]
+        return content_id([turns, self.template_options] if self.template_options else turns)
 
     @cached_property
     def root_id(self) -> str:
-        """Id of the first user turn; conversations that begin alike share it."""
+        """Id of the first user turn; conversations that begin alike share it, written as messages or as one text."""
         for message in self.messages:
             if message.role in ("user", TEXT_ROLE):
-                return content_id(message.content)
-        return self.id
+                return content_id(_opening(message.content) if message.role == TEXT_ROLE else message.content)
+        return content_id([message.as_dict() for message in self.messages])
+
+
+def _opening(text: str) -> str:
+    """The first Human turn of a transcript, stripped; all of any other text."""
+    before, *parts = TRANSCRIPT_MARK.split(f"\n\n{text.lstrip()}")
+    if before:
+        return text
+    turns = zip(parts[::2], parts[1::2], strict=True)
+    return next((turn.strip() for mark, turn in turns if mark == "Human"), text)
 
 
 def completion_id(prompt: Prompt, completion: str) -> str:

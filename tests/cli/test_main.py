@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import fake_verbs
 import pyarrow as pa
 import pytest
+from fake_hub import COMMIT, FakeHub
 from fake_verbs import VERBS
 
 from rewardlab.cli import environment, main, runs
@@ -46,6 +48,15 @@ def test_a_verb_runs_and_prints_its_findings(home: Path, capsys: pytest.CaptureF
     record = RunRecord.read(home / "first")
     assert record.command == ("rewardlab make --config make.yaml --times 2 --shout --run first --columns.a b")
     assert record.config()["columns"] == {"a": "b"}
+
+
+def test_a_run_records_the_commit_of_what_it_reads_from_the_hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"prompt": f"q{number}", "chosen": "a", "rejected": "b"} for number in range(200)]
+    there = datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)})
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", FakeHub())
+    monkeypatch.setattr(datasets, "load_dataset", lambda *words, **options: there)
+    assert main.main(["data", "prepare", "--sources.pairs", "owner/pairs", "--run", "prepared"], REAL_VERBS) == 0
+    assert RunRecord.read(home / "prepared").config()["sources"]["pairs"]["revision"] == COMMIT
 
 
 def test_bad_input_is_one_message_and_code_2(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

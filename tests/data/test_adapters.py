@@ -83,10 +83,33 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
         {"chosen": "Q: what?\nA: yes it is", "rejected": "Q: what?\nA: you wish"},
         Pair(Prompt.of_text("Q: what?\nA:"), " yes it is", " you wish", None, HERE),
     ),
+    (
+        "preference",  # names of models alone make no RewardBench
+        {"prompt": [user("q")], "chosen": [assistant("a")], "rejected": [assistant("b")], "chosen_model": "m"},
+        Pair(Q, "a", "b", None, HERE),
+    ),
+    (
+        "preference",
+        {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 2, "chosen_model": "m", "subset": "s"},
+        Pair(TEXT, "a", "b", 2.0, HERE),
+    ),
+    (
+        "preference",
+        {"prompt": [user("q")], "chosen": [assistant("a")], "rejected": [assistant("b")], "num_correct": 1},
+        Pair(Q, "a", "b", None, HERE),
+    ),
     # --- RewardBench
     (
         "reward-bench",
-        {"prompt": "q", "chosen": "a", "rejected": "b", "chosen_model": "m", "rejected_model": "n", "id": 3},
+        {
+            "prompt": "q",
+            "chosen": "a",
+            "rejected": "b",
+            "chosen_model": "m",
+            "rejected_model": "n",
+            "subset": "s",
+            "id": 3,
+        },
         Pair(Q, "a", "b", None, HERE),
     ),
     (
@@ -334,6 +357,22 @@ def test_what_else_a_row_carries_goes_to_meta() -> None:
     assert pair.meta == {"source": "web", "n": {"x": None}}
 
 
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("preference", {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}),
+        ("preference", {"prompt": "q", "chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}),
+        ("hh-rlhf", {"chosen": HH + "a", "rejected": HH + "b"}),
+    ],
+)
+def test_what_a_dialogue_pair_uses_is_not_in_meta_as_well(name: str, sides: dict[str, Any]) -> None:
+    tools = [{"type": "function"}]
+    more = {"margin": 1, "tools": tools, "chat_template_kwargs": {"think": True}, "who": 3}
+    pair = parsed(name, {**sides, **more})
+    assert (pair.margin, pair.prompt.template_options) == (1.0, {"think": True, "tools": tools})
+    assert pair.meta == {"who": 3}
+
+
 def test_dropped_turns_are_counted_in_meta() -> None:
     pair = parsed("hh-rlhf", {"chosen": HH + "a\n\nHuman: x\n\nAssistant: y", "rejected": HH + "b"})
     assert pair.meta == {"dropped_turns": 2}
@@ -343,6 +382,12 @@ def test_tools_and_template_arguments_become_options_of_the_template() -> None:
     tools = [{"type": "function"}]
     values = {"prompt": [user("q")], **SIDES, "tools": tools, "chat_template_kwargs": {"enable_thinking": False}}
     assert parsed("preference", values).prompt.template_options == {"enable_thinking": False, "tools": tools}
+
+
+def test_options_that_json_cannot_hold_become_null() -> None:
+    pair = parsed("preference", {"prompt": [user("q")], **SIDES, "chat_template_kwargs": {"heat": float("nan")}})
+    assert pair.prompt.template_options == {"heat": None}
+    assert pair.id
 
 
 def test_a_column_map_renames_and_reaches_into_objects() -> None:

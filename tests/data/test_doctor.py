@@ -49,6 +49,8 @@ def test_clean_data_have_no_findings() -> None:
     assert {name for name, (_, severity) in found.items() if severity == "skipped"} == {
         "leakage_ids",
         "leakage_roots",
+        "doubled_bos",
+        "missing_eos",
         "overlap",
     }
 
@@ -144,9 +146,38 @@ def test_whitespace_that_is_on_both_sides_or_at_random_is_no_problem() -> None:
 def test_special_tokens_in_the_text() -> None:
     marked = [pair(question="<s>[INST] q"), pair("good.</s>", question="x"), pair("a <b> c.", question="y")]
     found = check("special_tokens", [*CLEAN, *marked])
-    assert (found.count, found.severity) == (2, "problem")
-    assert found.numbers == {"by_mark": {"<s>": 1, "</s>": 1}, "doubled_bos": 1}
-    assert check("special_tokens", [*CLEAN, marked[1]]).severity == "note"
+    assert (found.count, found.severity) == (2, "note")
+    assert found.numbers == {"by_mark": {"<s>": 1, "</s>": 1}}
+    assert "other tools" in found.reading
+    assert check("special_tokens", [*CLEAN, *marked[:1] * 3]).severity == "warning"
+    assert check("special_tokens", [pair(question="<|im_start|>user")]).count == 1
+
+
+BEGINNINGS = [Pair(Prompt.of_text(text), " w2", " w3") for text in ("w1", "<s> w1", "<s> <s> w1", "w1 <s> <s>")]
+
+
+def test_a_bos_in_the_text_stays_the_only_one_and_two_are_counted() -> None:
+    encoder = Encoder(word_tokenizer(), Encoding(max_tokens=32))
+    found = check("doubled_bos", BEGINNINGS, encoder=encoder)
+    assert (found.count, found.total, found.severity) == (2, 8, "warning")
+    assert [item["prompt"] for item in found.examples] == ["<s> <s> w1"]
+    assert check("doubled_bos", BEGINNINGS[:2], encoder=encoder).severity == "ok"
+
+
+def test_sequences_without_eos_are_counted() -> None:
+    records = [Pair(Prompt.of_text("w1"), " w2 </s>", " w3"), Candidates(Prompt.of_text("w1"), (" w4",))]
+    appended, bare = (Encoder(word_tokenizer(), Encoding(max_tokens=32, append_eos=eos)) for eos in (True, False))
+    assert check("missing_eos", records, encoder=appended).count == 0
+    found = check("missing_eos", records, encoder=bare)
+    assert (found.count, found.total, found.severity) == (2, 3, "warning")
+
+
+def test_without_the_token_there_is_nothing_to_count() -> None:
+    encoder = Encoder(word_tokenizer("$A", bos_token=None, eos_token=None), Encoding(max_tokens=32))
+    for name in ("doubled_bos", "missing_eos"):
+        found = [check(name, BEGINNINGS), check(name, BEGINNINGS, encoder=encoder)]
+        assert [(item.count, item.severity) for item in found] == [(None, "skipped")] * 2
+        assert [item.reading for item in found] == ["Needs a tokenizer.", "The tokenizer has no such token."]
 
 
 @pytest.mark.parametrize(
@@ -235,11 +266,13 @@ def test_tokens_are_those_of_each_record_however_many_are_encoded_at_once(
 
 
 def test_overlap_with_evaluation_sets() -> None:
-    passage = " ".join(f"word{i}" for i in range(30))
+    passage = " ".join(f"word{i}" for i in range(30, 0, -1))
     records = [pair(f"He said: {passage.upper()}!", question="x"), pair(" ".join(passage.split()[:12]), question="y")]
     evaluation = {"exam": [pair(passage)], "other": [pair("short")]}
     found = check("overlap", [*CLEAN, *records], evaluation=evaluation)
     assert (found.count, found.numbers["by_evaluation_set"]) == (1, {"exam": 1, "other": 0})
+    beginning = " ".join(passage.split()[:13])
+    assert found.examples[0]["note"] == f"exam: {beginning!r}"
     assert list(ngrams(" ".join("abcdefghijklm"))) == ["a b c d e f g h i j k l m"]
     assert list(ngrams("a b c")) == []
 
@@ -256,7 +289,8 @@ def test_overlap_is_that_of_sets_of_words() -> None:
     assert 10 < len(telling) < 70
     found = check("overlap", records, evaluation={"exam": exam, "none": []}, shown=80)
     assert (found.count, found.numbers["by_evaluation_set"]) == (len(telling), {"exam": len(telling), "none": 0})
-    assert [item["note"] for item in found.examples] == [f"exam: {min(shared[i])!r}" for i in telling]
+    first = [next(gram for gram in ngrams(texts[i]) if gram in known) for i in telling]
+    assert [item["note"] for item in found.examples] == [f"exam: {gram!r}" for gram in first]
 
 
 def test_lengths_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,6 +392,9 @@ def test_problems_of_all_sources_and_of_the_tokenizer(sources: dict[str, Any], r
     empty = tmp_path / "no-tokenizer"
     empty.mkdir()
     config = DataDoctor.build({"sources": sources, "tokenizer": str(empty)})
+    with pytest.raises(ModelError, match="tokenizer"):
+        doctor(config, run)
+    (empty / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="tokenizer"):
         doctor(config, run)
     assert not (tmp_path / "out").exists()

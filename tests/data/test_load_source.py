@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from fake_hub import COMMIT, FakeHub
+from huggingface_hub.errors import HFValidationError
 from pydantic import Field
 
 from rewardlab.config import Config
@@ -29,6 +32,14 @@ def write(path: Path, *rows: Any) -> str:
 
 def rows(count: int) -> list[dict[str, str]]:
     return [{"prompt": f"q{i}", "chosen": f"a{i}", "rejected": f"b{i}"} for i in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """No test asks the real one."""
+    hub = FakeHub()
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", hub)
+    return hub
 
 
 def test_a_path_stands_for_a_source_and_one_source_for_a_list() -> None:
@@ -200,6 +211,7 @@ def test_hh_from_the_hub_reads_a_folder_a_subset(monkeypatch: pytest.MonkeyPatch
     assert folders == ["harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled"]
     assert Counter(record.meta["subset"] for record in loaded.records) == dict.fromkeys(folders, 1)
     assert loaded.files[0].name == "Anthropic/hh-rlhf/harmless-base:test"
+    assert {file.commit for file in loaded.files} == {COMMIT}
 
 
 def test_a_generic_hub_id_reads_each_subset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +230,31 @@ def test_a_hub_split_without_rows_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     for adapter in ("auto", "preference"):
         with pytest.raises(DataError, match="owner/none: found no rows"):
             load(DataSource(path="owner/none", adapter=adapter))
+
+
+def test_names_on_the_hub_are_tied_to_a_commit_and_files_are_left_alone(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reading(Config):
+        data: Sources = Field(min_length=1)
+        named: dict[str, DataSource] = Field(default_factory=dict)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    local = DataSource(path=write(tmp_path / "p.jsonl", *rows(1)))
+    reading = Reading(data=[local, DataSource(path="owner/pairs", limit=3)], named={"a": DataSource(path="owner/a")})
+    tied = DataSource(path="owner/pairs", limit=3, revision=COMMIT)
+    assert reading.pinned() == Reading(data=[local, tied], named={"a": DataSource(path="owner/a", revision=COMMIT)})
+    for silence in (ConnectionError("no route to host"), HFValidationError("no such name")):
+        hub.answer = silence
+        assert reading.pinned() == reading
+    # What was read here last is what would be read again.
+    hub.answer = ConnectionError("no route to host")
+    for age, commit in enumerate(("new", "old")):
+        folder = tmp_path / "cache/datasets--owner--pairs/snapshots" / commit
+        folder.mkdir(parents=True)
+        os.utime(folder, (1000 - age, 1000 - age))
+    assert [source.revision for source in reading.pinned().data] == [None, "new"]
+    assert DataSource(path="owner/pairs", revision="v1").pinned().revision == "v1"
 
 
 def test_the_smaller_limit_holds() -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from fake_hub import COMMIT, FakeHub
+from huggingface_hub.errors import HFValidationError
 
 from rewardlab.data import files as data_files
 from rewardlab.data.files import ALL_SPLITS, is_hub_id, read_file, read_hub, read_path, split_in_name
@@ -148,8 +151,12 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
             [{"context": "c", "completions": [{"rank": 1, "completion": "a"}]}],
         ),
         ({"prompt": "q", "chosen": "a"}, [{"prompt": "q", "chosen": "a"}]),
+        (
+            {"prompt": "q", "chosen": "a", "tools": [{"name": "f"}]},
+            [{"prompt": "q", "chosen": "a", "tools": [{"name": "f"}]}],
+        ),
     ],
-    ids=["object with a list", "object by ids", "messages", "ranking", "one row"],
+    ids=["object with a list", "object by ids", "messages", "ranking", "one row", "one row with tools"],
 )
 def test_json_objects(document: Any, expected: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "a.json"
@@ -202,6 +209,25 @@ def test_folders_by_split_and_subset(folder: Path, options: Any, expected: list[
     rows, problems = read(folder, **options)
     assert problems == []
     assert [row["name"] for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "read_as"),
+    [
+        (["train.jsonl", "notes.jsonl"], ["train.jsonl"]),
+        (["train.jsonl", "test.jsonl", "notes.jsonl"], ["test.jsonl", "train.jsonl"]),
+        (["a.jsonl", "b.jsonl"], ["a.jsonl", "b.jsonl"]),
+        (["a.jsonl", "dataset_infos.json", "run.json", "deep/set_aside.jsonl"], ["a.jsonl"]),
+    ],
+)
+def test_what_lies_beside_the_data_is_not_read_with_them(names: list[str], read_as: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(as_jsonl([{"name": name}]))
+    for split in ([None] if "test.jsonl" not in names else []) + [ALL_SPLITS]:
+        rows, problems = read(tmp_path, split=split)
+        assert problems == []
+        assert [row["name"] for row in rows] == read_as
 
 
 def test_positions_name_files_as_the_user_would(folder: Path) -> None:
@@ -369,6 +395,7 @@ def test_a_path_into_an_existing_folder_is_no_hub_id(tmp_path: Path, monkeypatch
 def hub(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """A hub of one dataset with two splits; gives the list of calls."""
     calls: list[dict[str, Any]] = []
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", FakeHub())
 
     def load_dataset(hub_id: str, **options: Any) -> datasets.DatasetDict:
         calls.append({"hub_id": hub_id, **options})
@@ -385,8 +412,8 @@ def test_a_hub_id_is_read_with_split_revision_and_subset(hub: list[dict[str, Any
     problems: list[Problem] = []
     (file,) = read_hub("owner/pairs", problems, split="train", revision="v1", subset="small")
     assert problems == []
-    assert hub == [{"hub_id": "owner/pairs", "name": "small", "data_dir": None, "revision": "v1"}]
-    assert file.name == "owner/pairs/small:train"
+    assert hub == [{"hub_id": "owner/pairs", "name": "small", "data_dir": None, "revision": COMMIT}]
+    assert (file.name, file.commit) == ("owner/pairs/small:train", COMMIT)
     assert [(position.row, values) for position, values in file.rows] == [
         (1, {"chosen": "a", "score": None}),
         (2, {"chosen": "b", "score": 1.0}),
@@ -401,9 +428,54 @@ def test_a_hub_id_without_its_split_or_out_of_reach(hub: list[dict[str, Any]]) -
     assert problems[1].found == "ConnectionError: Couldn't reach 'owner/gone' on the hub"
 
 
+def test_an_unreachable_hub_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real libraries without a network: their retries sleep in between, and nothing here may."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("slept")
+
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(time, "sleep", refuse)
+    problems: list[Problem] = []
+    assert read_hub("owner/pairs", problems, split="train", revision=None) == []
+    (problem,) = problems
+    assert problem.found.startswith("the hub is out of reach (")
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
+def test_an_unreachable_hub_leaves_what_was_read_before(
+    hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", FakeHub(ConnectionError("no route to host")))
+    load_dataset, offline = datasets.load_dataset, []
+
+    def watched(*words: Any, **options: Any) -> Any:
+        offline.append(datasets.config.HF_HUB_OFFLINE)
+        return load_dataset(*words, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", watched)
+    (file,) = read_hub("owner/pairs", [], split="test", revision="v1")
+    assert (len(file.rows), file.commit) == (1, None)
+    assert hub[-1]["revision"] == "v1"
+    assert (offline, datasets.config.HF_HUB_OFFLINE) == ([True], False)
+
+
+def test_a_name_that_the_hub_does_not_know_is_not_looked_for_again(
+    hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", FakeHub(HFValidationError("no such name")))
+    problems: list[Problem] = []
+    assert read_hub("owner/gone", problems, split=None, revision=None) == []
+    assert problems[0].found == "HFValidationError: no such name"
+    assert hub == []
+
+
 def test_the_library_understands_how_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real `datasets` library on a repository laid out as Anthropic/hh-rlhf; it takes folders for hub ids."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", FakeHub())
     for folder in ("helpful-base", "harmless-base"):
         for split in ("train", "test"):
             path = tmp_path / f"repository/{folder}/{split}.jsonl.gz"

@@ -138,12 +138,17 @@ def test_alpaca_eval_through_a_column_map(shared: Path) -> None:
     path = str(shared / "data/alpaca-eval/alpaca-7b.jsonl.gz")
     loaded = load(DataSource(path=path, columns={"prompt": "instruction"}))
     assert loaded.files[0].rows == 805
-    wins = sum(record.meta["preference"] > 1.5 for record in loaded.records)
-    assert wins + sum(record.meta["preference"] < 1.5 for record in loaded.records) == len(loaded.records)
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        raw = {number: json.loads(line) for number, line in enumerate(lines, start=1)}
+    second_is_better = 0
     for record in loaded.records:
         assert isinstance(record, Pair)
-        model_is_better = record.meta["preference"] > 1.5
-        assert record.meta["generator_2"] == "alpaca-7b" or not model_is_better
+        assert record.source is not None
+        row = raw[record.source.row]
+        second_is_better += row["preference"] > 1.5
+        better, worse = ("output_2", "output_1") if row["preference"] > 1.5 else ("output_1", "output_2")
+        assert (record.chosen, record.rejected) == (row[better], row[worse])
+    assert 0 < second_is_better < len(loaded.records)
 
 
 def test_qa_feedback_is_k_way(shared: Path) -> None:

@@ -58,9 +58,8 @@ def test_fields_inside_the_texts_are_text() -> None:
     assert render(Prompt.of_text("{completion}"), "{prompt}{", template=template).text == "{completion}-{prompt}{"
 
 
-@pytest.mark.parametrize("options", [{"mood": "calm"}, {"chat_template_kwargs": {"mood": "calm"}}])
-def test_template_options_reach_the_template(options: dict[str, object]) -> None:
-    prompt = Prompt((Message("user", "Hi"),), options)
+def test_template_options_reach_the_template() -> None:
+    prompt = Prompt((Message("user", "Hi"),), {"mood": "calm"})
     assert render(prompt, "x", tokenizer=word_tokenizer(chat_template=LISTING)).text.endswith("calm")
 
 

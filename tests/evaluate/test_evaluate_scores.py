@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from scored_data import Workshop, conversation, score_rows
 
 from rewardlab.errors import DataError
 from rewardlab.evaluate.accuracy import AccuracyEvaluation, evaluate_accuracy
 from rewardlab.evaluate.scores import read_scores
-from rewardlab.records import Pair, Source
+from rewardlab.records import Pair, Prompt, Source
 
 PAIRS = [Pair(conversation(f"p{n}"), f"good {n}", f"bad {n}", source=Source("pairs.jsonl", n + 1)) for n in range(4)]
 
@@ -98,8 +99,6 @@ def test_a_file_that_is_no_parquet_is_refused(workshop: Workshop) -> None:
 
 
 def test_a_table_without_rows_is_refused(workshop: Workshop) -> None:
-    import pyarrow.parquet as pq
-
     folder = workshop.table("scored", rows())
     pq.write_table(pq.ParquetFile(folder / "scores.parquet").read().slice(0, 0), folder / "scores.parquet")
     assert "no rows" in refusal(folder)
@@ -136,6 +135,18 @@ def test_occurrences_of_a_probe_keep_their_own_scores(workshop: Workshop) -> Non
     data = workshop.records("data.jsonl", records)
     result = evaluate_accuracy(AccuracyEvaluation(data=(data,), scores=(folder,)), workshop)
     assert result["ignorance.shuffled_prompt.accuracy"].value == pytest.approx((1 + 0 + 0.5 + 0.5 + 0.5) / 5)
+
+
+def test_rows_that_differ_in_template_options_keep_their_own_scores(workshop: Workshop) -> None:
+    """The same messages with other tools are another text, so nothing hangs on which of the two comes first."""
+    turns = PAIRS[0].prompt.messages
+    records = [Pair(Prompt(turns, {"tools": [{"name": name}]}), "a", "b") for name in ("right", "wrong")]
+    scores = {("right", "a"): 1.0, ("right", "b"): 0.0, ("wrong", "a"): 0.0, ("wrong", "b"): 1.0}
+    folder = workshop.scores("scored", records, lambda p, text: scores[p.template_options["tools"][0]["name"], text])
+    data = workshop.records("data.jsonl", records[::-1])
+    result = evaluate_accuracy(AccuracyEvaluation(data=(data,), scores=(folder,)), workshop)
+    assert result.counts["prompts"] == 2
+    assert pq.read_table(workshop.path("pairs.parquet"))["margin"].to_pylist() == [-1.0, 1.0]
 
 
 def test_a_probe_must_stand_beside_every_table(workshop: Workshop) -> None:

@@ -95,6 +95,12 @@ FOLDERS = [
         configured(id2label={"0": "A", "1": "B"}, label2id={"A": 0, "B": 1}),
     ),
     Fault("no tokenizer", SCORE, ("model: found", "tokenizer"), removed("model/tokenizer.json")),
+    Fault(
+        "a tokenizer of the doctor that is none",
+        "data doctor --sources.mine pairs.jsonl --tokenizer model",
+        ("tokenizer: found 'model'", "expected a folder or hub id with a tokenizer"),
+        text("model/tokenizer.json", "{}"),
+    ),
     Fault("rules of a later version", SCORE, ("model/rewardlab.json: found",), text("model/rewardlab.json", "[]")),
     Fault(
         "sequences of hardly a word",

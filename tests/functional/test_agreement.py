@@ -16,7 +16,10 @@ RNG = np.random.default_rng
 SCALARS = {
     "pearson": (agreement.pearson, lambda x, y: stats.pearsonr(x, y).statistic),
     "spearman": (agreement.spearman, lambda x, y: stats.spearmanr(x, y).statistic),
-    "kendall": (agreement.kendall, lambda x, y: stats.kendalltau(x, y, variant="b").statistic),
+    "kendall": (
+        lambda x, y: float(agreement.kendall_along(x, y)),
+        lambda x, y: stats.kendalltau(x, y, variant="b").statistic,
+    ),
 }
 
 
@@ -34,7 +37,7 @@ def test_a_correlation_is_scipys(name: str, ties: bool) -> None:
     assert ours(x, y) == pytest.approx(theirs(x, y), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", SCALARS)
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
 @pytest.mark.parametrize(("x", "y"), [([0.1, 0.1, 0.1], [1.0, 2.0, 3.0]), ([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]), ([], [])])
 def test_a_constant_has_no_correlation(name: str, x: list[float], y: list[float]) -> None:
     assert SCALARS[name][0](np.array(x, dtype=float), np.array(y, dtype=float)) is None
@@ -42,7 +45,9 @@ def test_a_constant_has_no_correlation(name: str, x: list[float], y: list[float]
 
 def test_tau_b_by_hand() -> None:
     # Pairs of (1, 2, 2) and (1, 2, 3): two concordant, one tied in x: 2 / sqrt(2 * 3).
-    assert agreement.kendall(np.array([1.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(2 / math.sqrt(6))
+    rows = np.array([[1.0, 2.0, 2.0], [0.1, 0.1, 0.1]])
+    found = agreement.kendall_along(rows, np.tile([1.0, 2.0, 3.0], (2, 1)))
+    assert found.tolist() == pytest.approx([2 / math.sqrt(6), math.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize("along", [agreement.pearson_along, agreement.spearman_along, agreement.kendall_along])

@@ -50,7 +50,7 @@ METRICS: dict[str, Callable[[Pairs], float]] = {
     "longer scores higher": lambda p: float(length.longer_scores_higher(p.difference, p.delta).mean()),
     "delta pearson": lambda p: _value(agreement.pearson_statistic(p.difference, p.delta)),
     "delta spearman": lambda p: _value(agreement.spearman_statistic(p.difference, p.delta)),
-    "delta kendall": lambda p: agreement.kendall(p.difference, p.delta) or 0.0,
+    "delta kendall": lambda p: float(np.nan_to_num(agreement.kendall_along(p.difference, p.delta))),
 }
 
 # What happens to a metric f when the two sides of every pair are swapped.

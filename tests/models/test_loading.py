@@ -279,7 +279,7 @@ def test_the_real_language_model_as_a_backbone(shared: Path) -> None:
 
 @pytest.mark.parametrize("path", ["", "/no/such/folder", "./model", "../model", "a/b/c"])
 def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "HfApi", None)
+    monkeypatch.setattr(loading, "commit_of", None)
     with pytest.raises(ModelError, match="no such folder"):
         load_tokenizer(path, ModelSource(path=path))
 
@@ -321,7 +321,8 @@ class Hub:
     def __call__(self) -> Hub:
         return self
 
-    def model_info(self, name: str, *, revision: str | None, timeout: float) -> Any:
+    def repo_info(self, name: str, *, revision: str | None, repo_type: str, timeout: float) -> Any:
+        assert repo_type == "model"
         self.asked.append((name, revision))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -331,7 +332,7 @@ class Hub:
 def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """transformers would repeat each request five times; there is one question, and no download after it."""
     hub = Hub(ConnectionError("no route to host"))
-    monkeypatch.setattr(loading, "HfApi", hub)
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", hub)
     monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", None)
     with pytest.raises(ModelError, match=r"out of reach.*no route to host"):
         load_reward_model("some-owner/some-model", revision="v1")
@@ -360,7 +361,7 @@ def cached(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str
     (repository / "snapshots").mkdir()
     folder.rename(repository / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loading, "HfApi", Hub(ConnectionError("no route")))
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", Hub(ConnectionError("no route")))
     return "some-owner/some-model"
 
 
@@ -377,7 +378,7 @@ def test_everything_is_read_from_one_commit(cached: str, monkeypatch: pytest.Mon
     """What `main` was when it was asked for, even if it moves before the last file is there."""
     commit = "c0ffee" + "0" * 34
     hub = Hub(commit)
-    monkeypatch.setattr(loading, "HfApi", hub)
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", hub)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = load_reward_model(cached, revision="main")
     assert hub.asked[0] == (cached, "main")

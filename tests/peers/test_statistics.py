@@ -86,7 +86,7 @@ def test_all_right_gives_the_exact_binomial_bound():
     [
         (agreement.pearson, stats.pearsonr),
         (agreement.spearman, stats.spearmanr),
-        (agreement.kendall, stats.kendalltau),
+        (agreement.kendall_along, stats.kendalltau),
     ],
 )
 def test_correlations(generator, ours, theirs, ties):

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import fake_verbs
 import pytest
+from fake_hub import COMMIT, FakeHub
 from fake_verbs import VERBS
 
 from rewardlab.errors import ConfigError, DataError, RunError
@@ -89,6 +91,36 @@ def test_a_changed_input_file_runs_anew(source: StudyFile, tmp_path: Path) -> No
     run(source, tmp_path)
     (tmp_path / "input.txt").write_text("2")
     assert actions(run(source, tmp_path)) == ["run", "unchanged", "unchanged"]
+
+
+def test_a_dataset_that_changes_on_the_hub_runs_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = FakeHub()
+    rows = [{"prompt": f"q{number}", "chosen": "a", "rejected": "b"} for number in range(200)]
+    read: list[str] = []
+
+    def load_dataset(*_: Any, revision: str, **options: Any) -> datasets.DatasetDict:
+        read.append(revision)
+        return datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)})
+
+    monkeypatch.setattr("rewardlab.store.hub.HfApi", hub)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    file = tmp_path / "hub.yaml"
+    file.write_text("name: hub\nstages: [{id: data, verb: data prepare, config: {sources: {pairs: owner/pairs}}}]\n")
+    source, options = StudyFile.read(file), Options(root=tmp_path / "runs")
+    found = [actions(run_study(source, options)) for _ in range(2)]
+    data = tmp_path / "runs/hub/data"
+    assert RunRecord.read(data).config()["sources"]["pairs"]["revision"] == COMMIT
+    assert read_json(data / "summary.json")["sources"]["pairs"]["files"][0]["commit"] == COMMIT
+    hub.answer = "beef" * 10
+    assert [action for _, action in plan_study(source, options)] == ["run"]
+    found += [actions(run_study(source, options)) for _ in range(2)]
+    assert found == [["run"], ["unchanged"], ["run"], ["unchanged"]]
+    assert read == [COMMIT, "beef" * 10]
+    # Without a network, what was done with the commit that was read last stays done.
+    (tmp_path / "cache/datasets--owner--pairs/snapshots" / ("beef" * 10)).mkdir(parents=True)
+    hub.answer = ConnectionError("no route to host")
+    assert actions(run_study(source, options)) == ["unchanged"]
 
 
 def test_changed_code_runs_anew(source: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def run_verb(name: str, verb: Verb, words: Sequence[str]) -> None:
     """
     kind = verb.config_class()
     given = parse(words, grammar_of(kind))
-    config = kind.build(files=_files(given), flags=given.flags)
+    config = kind.build(files=_files(given), flags=given.flags).pinned()
     run = Run.create(
         config,
         verb=name,

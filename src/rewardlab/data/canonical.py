@@ -121,7 +121,7 @@ def parse(row: Row) -> Record:
 def _prompt(row: Row) -> Prompt:
     # Two dialogues that differ from their first answer on share no turn: their prompt is empty.
     messages = () if row.raw("prompt") == [] else row.messages("prompt")
-    return Prompt(messages, row.mapping("template_options"))
+    return Prompt(messages, json_safe(row.mapping("template_options")))
 
 
 def _candidates(row: Row, prompt: Prompt, origin: Source | None, meta: Mapping[str, Any]) -> Candidates:

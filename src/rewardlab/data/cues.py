@@ -26,11 +26,14 @@ WHITESPACE_CUES: dict[str, Callable[[str], bool]] = {
     "carriage_return": lambda text: "\r" in text,
 }
 
-BOS_MARKS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>", "<|im_start|>", "[CLS]")
+BOS_MARKS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>", "[CLS]")
 """Beginnings that tokenizers write themselves."""
 
 EOS_MARKS = ("</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "<|endoftext|>", "<|im_end|>", "[SEP]")
 """Ends that tokenizers and chat templates write themselves."""
+
+TURN_MARKS = ("<|im_start|>",)
+"""Beginnings of turns that chat templates write themselves."""
 
 FINISHED = re.compile(r"[.!?…。！？:;)\]}>\"'”’»`*_~|/\-=\d]\s*$|[^\w\s,(\[{]\s*$")
 """A text that ends like a finished one: on punctuation, a closing mark, a digit, a symbol or an emoji."""
@@ -95,33 +98,69 @@ def _cue_example(pair: Pair, note: str) -> dict[str, Any]:
 
 
 def special_tokens(examined: Examined, marks: Iterable[str] = ()) -> Check:
-    """Texts with special tokens written out: tokenizers add theirs, so a BOS in the text comes twice.
+    """Texts with special tokens written out, which tokenizers read as real ones and other tools write once more.
 
     Args:
         examined: the data.
         marks: the tokenizer's own BOS, EOS and the like, beside the well-known ones.
     """
-    known = tuple(dict.fromkeys([*BOS_MARKS, *EOS_MARKS, *marks]))
-    pattern = re.compile("|".join(re.escape(mark) for mark in sorted(known, key=len, reverse=True)))
-    begins = (*BOS_MARKS, *marks)
-    found, counts, doubled = [], Counter[str](), 0
+    known = {*BOS_MARKS, *EOS_MARKS, *TURN_MARKS, *marks}
+    pattern = re.compile("|".join(re.escape(mark) for mark in sorted(known, key=lambda mark: (-len(mark), mark))))
+    found, counts = [], Counter[str]()
     for member in examined.members:
         prompt = plain_text(member.prompt)
         marked = {mark for text in (prompt, *member.completions) for mark in pattern.findall(text)}
         if marked:
             counts.update(marked)
-            doubled += any(turn.content.startswith(begins) for turn in member.prompt.messages[:1])
             found.append((member.record, marked))
     total = len(examined.members)
     examples = tuple(example(record, ", ".join(sorted(marked))) for record, marked in found[: examined.shown])
     reading = (
-        "Special tokens written out in the text: a tokenizer reads them as real ones and adds its own, so a prompt "
-        "that begins with one gets it twice. Take them out of the data."
+        "A tokenizer reads special tokens that are written out as real ones. rewardlab keeps a BOS before and an EOS "
+        "behind a text as the only ones; other tools add theirs all the same. Take them out of the data."
     )
-    severity: Severity = "problem" if doubled else graded(len(found), total)
-    numbers = {"by_mark": dict(counts.most_common()), "doubled_bos": doubled}
+    numbers = {"by_mark": dict(counts.most_common())}
     title = "Records with special tokens written in the text"
-    return Check("special_tokens", title, len(found), total, severity, reading, examples, numbers)
+    return Check("special_tokens", title, len(found), total, graded(len(found), total), reading, examples, numbers)
+
+
+def doubled_bos(examined: Examined, bos: int | None) -> Check:
+    """Sequences that begin with BOS twice; `bos` is the id with which the tokenizer begins, None where it has none."""
+    reading = (
+        "Models are pre-trained with one BOS. The text or a template writes one more than the tokenizer does: take it "
+        "out there."
+    )
+    title = "Sequences that begin with BOS twice"
+    return _ids_check(examined, "doubled_bos", title, bos, lambda ids: ids[:2] == (bos, bos), reading)
+
+
+def missing_eos(examined: Examined, eos: int | None) -> Check:
+    """Sequences that do not end in EOS; `eos` is its id, None where the tokenizer has none."""
+    reading = (
+        "Nothing marks the end of the answer, so an answer that was cut off reads like a whole one. "
+        "`encoding.append_eos` ends every sequence in EOS."
+    )
+    title = "Sequences that do not end in EOS"
+    return _ids_check(examined, "missing_eos", title, eos, lambda ids: ids[-1:] != (eos,), reading)
+
+
+def _ids_check(
+    examined: Examined,
+    name: str,
+    title: str,
+    token: int | None,
+    is_odd: Callable[[tuple[int, ...]], bool],
+    reading: str,
+) -> Check:
+    """How many sequences are odd; skipped without a tokenizer and where it lacks the token that the check is about."""
+    if examined.encoded is None or token is None:
+        lacking = "Needs a tokenizer." if examined.encoded is None else "The tokenizer has no such token."
+        return Check(name, title, None, None, "skipped", lacking)
+    odd = [sum(is_odd(sequence.ids) for sequence in sequences) for sequences in examined.encoded]
+    found = [member.record for member, count in zip(examined.members, odd, strict=True) if count]
+    total = sum(map(len, examined.encoded))
+    examples = tuple(example(record) for record in found[: examined.shown])
+    return Check(name, title, sum(odd), total, graded(sum(odd), total), reading, examples)
 
 
 def cut_off(examined: Examined) -> Check:

@@ -29,9 +29,11 @@ from rewardlab.data.checks import (
 )
 from rewardlab.data.cues import (
     cut_off,
+    doubled_bos,
     lengths,
     longer_chosen,
     measured_lengths,
+    missing_eos,
     odd_characters,
     special_tokens,
     truncated,
@@ -165,7 +167,7 @@ def examine(
     encoded = None if encoder is None else _encoded(members, encoder)
     examined = Examined(members, tuple(aside), tuple(sets), shown, encoded)
     rules = encoder.encoding if encoder is not None else encoding or Encoding.build()
-    marks = () if encoder is None else _own_marks(encoder.tokenizer)
+    marks, bos, eos = ((), None, None) if encoder is None else _own_marks(encoder.tokenizer)
     measured = measured_lengths(examined)
     return [
         *unusable(examined),
@@ -176,6 +178,8 @@ def examine(
         *leakage(examined),
         whitespace_cues(examined),
         special_tokens(examined, marks),
+        doubled_bos(examined, bos),
+        missing_eos(examined, eos),
         cut_off(examined),
         odd_characters(examined),
         lengths(examined, measured),
@@ -244,9 +248,10 @@ def _encoded(members: Sequence[Member], encoder: Encoder) -> tuple[tuple[Encoded
     return tuple(sequences)
 
 
-def _own_marks(tokenizer: Any) -> tuple[str, ...]:
+def _own_marks(tokenizer: Any) -> tuple[tuple[str, ...], int | None, int | None]:
+    """The tokenizer's marks of beginnings and ends, as text; the ids of its BOS and EOS, None where it has none."""
     marks = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token)
-    return tuple(dict.fromkeys(mark for mark in marks if mark))
+    return tuple(mark for mark in marks if mark), tokenizer.bos_token_id, tokenizer.eos_token_id
 
 
 def _tokenizer(name: str) -> Any:
@@ -254,7 +259,7 @@ def _tokenizer(name: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers and tokenizers raise many kinds for an unreadable folder
         words = " ".join(str(error).split())[:200]
         problem = Problem("tokenizer", f"{name!r}: {words}", "a folder or hub id with a tokenizer")
         raise ModelError("the tokenizer cannot be read", [problem]) from error

@@ -19,7 +19,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ SPLIT_WORDS = {
 ALL_SPLITS = "all"
 """The split that stands for every split."""
 
+RECORD_FILES = frozenset(
+    {"run.json", "summary.json", "doctor.json", "set_aside.jsonl", "latents.parquet", "dataset_infos.json"}
+)
+"""Files that lie beside data and speak of them: those of our own runs, and the hub's. A folder is read without them."""
+
+ROW_LISTS = frozenset({"tools"})
+"""Columns of one row that hold a list of objects, as a table does."""
+
 LARGEST_INFLATION = 100
 """How many times its size a gzipped file may inflate to, beyond `ALWAYS_INFLATED_BYTES`. Text does 3 to 20 times."""
 
@@ -70,11 +78,13 @@ class FileRows:
         name: the file as the user would call it, or hub id and split.
         sha256: of the file's bytes; None for rows from the hub.
         rows: position and values of each.
+        commit: what was read of a hub id; None for files, and where the hub was out of reach.
     """
 
     name: str
     sha256: str | None
     rows: tuple[tuple[Source, Values], ...]
+    commit: str | None = None
 
 
 def unreadable(problems: Sequence[Problem]) -> DataError:
@@ -104,7 +114,8 @@ def read_path(
         path: a file or folder.
         problems: what is wrong is added here.
         split: which files of a folder: those with this word in their names; `all` for every split. A folder
-            that holds several splits must be asked for one of them.
+            that holds several splits must be asked for one of them. Where any file names a split, those that name
+            none are left out.
         subsets: which files of a folder: those with one of these as a folder or as a part of the file name
             between dots (`harmless-base/test.jsonl`, `harmless-base.test.jsonl`).
     """
@@ -144,7 +155,9 @@ def read_hub(
     subset: str | None = None,
     folder: str | None = None,
 ) -> list[FileRows]:
-    """Rows of a dataset on the hub, through the `datasets` library.
+    """Rows of a dataset on the hub, through the `datasets` library: those of the commit that the revision stands for.
+
+    Where the hub is out of reach, the version is read that the library had from it last.
 
     Args:
         hub_id: `owner/name`.
@@ -161,16 +174,39 @@ def read_hub(
         import datasets
     except ImportError as error:
         raise MissingExtraError("datasets", "hub", "reading a dataset from the hub") from error
+    from rewardlab.store.hub import UNKNOWN, commit_of
+
+    expected = "a local path (there is none of this name) or a dataset on the hub that can be fetched"
+    commit: str | None = None
+    silence: Exception | None = None
     try:
-        loaded = datasets.load_dataset(hub_id, name=subset, data_dir=folder, revision=revision)
+        commit = commit_of(hub_id, revision, "dataset")
+    except UNKNOWN as error:
+        problems.append(Problem(hub_id, _in_a_line(error), expected))
+        return []
+    except Exception as error:  # noqa: BLE001  no network, in the words of whichever HTTP library is below
+        silence = error
+    try:
+        with nullcontext() if silence is None else _offline(datasets.config):
+            loaded = datasets.load_dataset(hub_id, name=subset, data_dir=folder, revision=commit or revision)
     except Exception as error:  # noqa: BLE001  the library raises dozens of types, most of them not its own
-        words = " ".join(str(error).split())[:300]
-        expected = "a local path (there is none of this name) or a dataset on the hub that can be fetched"
-        problems.append(Problem(hub_id, f"{type(error).__name__}: {words}", expected))
+        found = _in_a_line(error) if silence is None else f"the hub is out of reach ({_in_a_line(silence)})"
+        problems.append(Problem(hub_id, found, expected))
         return []
     name = "/".join(part for part in (hub_id, subset, folder) if part)
     chosen = _choose_split(name, list(loaded), split, problems)
-    return [_hub_rows(f"{name}:{part}", loaded[part]) for part in chosen]
+    return [_hub_rows(f"{name}:{part}", loaded[part], commit) for part in chosen]
+
+
+@contextmanager
+def _offline(config: Any) -> Iterator[None]:
+    """The `datasets` library reads its cache only: it would ask the hub again, and again, for half a minute."""
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def split_in_name(name: str) -> str | None:
@@ -184,8 +220,8 @@ def subsets_in_name(name: str) -> set[str]:
     return set(re.split(r"[/.]", name))
 
 
-def _hub_rows(name: str, rows: Any) -> FileRows:
-    return FileRows(name, None, tuple((Source(name, i), json_safe(row)) for i, row in enumerate(rows, 1)))
+def _hub_rows(name: str, rows: Any, commit: str | None) -> FileRows:
+    return FileRows(name, None, tuple((Source(name, i), json_safe(row)) for i, row in enumerate(rows, 1)), commit)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------
@@ -220,7 +256,7 @@ def _read_folder(
 def _files_of_split(files: list[str], name: str, split: str | None, problems: list[Problem]) -> list[str]:
     spoken = {file: split_in_name(file) for file in files}
     known = sorted({word for word in spoken.values() if word is not None})
-    if not files or split == ALL_SPLITS or (split is None and len(known) < 2):
+    if not files or (not known and split in (None, ALL_SPLITS)):
         return files
     wanted = None if split is None else SPLIT_WORDS.get(split, split)
     chosen = _choose_split(name, known, wanted, problems, asked=split)
@@ -228,9 +264,10 @@ def _files_of_split(files: list[str], name: str, split: str | None, problems: li
 
 
 def data_files(folder: Path) -> list[str]:
-    """Data files in a folder and below, as sorted paths relative to it; hidden ones are left out."""
+    """Data files in a folder and below, as sorted paths relative to it, without hidden ones and `RECORD_FILES`."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and has_data_suffix(path.name))
-    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    named = (path for path in found if path.name not in RECORD_FILES)
+    return sorted(path.as_posix() for path in named if not any(part.startswith(".") for part in path.parts))
 
 
 def _read_saved(folder: Path, name: str, problems: list[Problem]) -> list[FileRows]:
@@ -359,7 +396,7 @@ def _elements(document: list[Any] | dict[str, Any]) -> list[Any]:
     """Rows of a JSON document: a list; an object that holds one list of rows, or rows by their ids; one row."""
     if isinstance(document, list):
         return document
-    tables: list[list[Any]] = [value for value in document.values() if _is_table(value)]
+    tables: list[list[Any]] = [value for name, value in document.items() if name not in ROW_LISTS and _is_table(value)]
     if len(tables) == 1:
         return tables[0]
     if len(document) > 0 and all(isinstance(value, dict) for value in document.values()):
@@ -450,6 +487,10 @@ def _arrow_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[
         return
     for number, value in enumerate(values, 1):
         yield Source(name, number), json_safe(value)
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _words(error: Exception) -> str:

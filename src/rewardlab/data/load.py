@@ -24,11 +24,12 @@ ROWS_LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A file that was read: its name, the sha256 of its bytes (None on the hub) and its number of rows."""
+    """A file that was read: name, sha256 of its bytes and number of rows; on the hub a commit stands for the sha256."""
 
     name: str
     sha256: str | None
     rows: int
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def load(source: DataSource) -> Loaded:
     records, aside = _parsed(adapter, files, source, problems)
     if problems:
         raise unreadable(problems)
-    read = tuple(LoadedFile(file.name, file.sha256, len(file.rows)) for file in files)
+    read = tuple(LoadedFile(file.name, file.sha256, len(file.rows), file.commit) for file in files)
     return Loaded(tuple(records), tuple(aside), adapter.name, read)
 
 
@@ -135,14 +136,19 @@ def _absent_columns(files: Sequence[FileRows], source: DataSource) -> list[Probl
     """Mapped columns that a file does not have: a format that does without would be taken for it silently."""
     problems = []
     for file in files:
-        rows = [Row(position, values, source.columns) for position, values in file.rows]
         for name, theirs in source.columns.items():
-            if rows and not any(row.knows(name) for row in rows):
-                columns = list(rows[0].values)
+            if _lacks(file, name, source):
+                columns = list(file.rows[0][1])
                 found = f"columns {', '.join(map(repr, columns))}"
                 expected = f"the column that `columns` names for {name}"
                 problems.append(Problem(f'{file.name}, column "{theirs}"', found, expected, nearest(theirs, columns)))
     return problems
+
+
+def _lacks(file: FileRows, name: str, source: DataSource) -> bool:
+    """Whether a file has rows, and none of them the column; mostly the first one has it."""
+    known = (Row(position, values, source.columns).knows(name) for position, values in file.rows)
+    return bool(file.rows) and not any(known)
 
 
 def _detected(files: Sequence[FileRows], source: DataSource, problems: list[Problem]) -> Adapter | None:
@@ -180,11 +186,10 @@ def _parsed(
 
 def _lacks_columns(adapter: Adapter, file: FileRows, source: DataSource, problems: list[Problem]) -> bool:
     """Whether no row of a file has a column that it needs: one problem, rather than one a row."""
-    rows = [Row(position, values, source.columns) for position, values in file.rows]
-    lacking = [name for name in adapter.required if rows and not any(row.knows(name) for row in rows)]
+    lacking = [name for name in adapter.required if _lacks(file, name, source)]
     for name in lacking:
-        theirs = rows[0].theirs(name)
-        columns = list(rows[0].values)
+        theirs = source.columns.get(name, name)
+        columns = list(file.rows[0][1])
         where = f'{file.name}, column "{theirs}"'
         remedy = f"{nearest(theirs, columns)} Map it with `columns: {{{name}: their name}}`."
         expected = f"a column {theirs!r}, which the format {adapter.name} needs"

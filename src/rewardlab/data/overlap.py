@@ -45,11 +45,11 @@ def index(records: Iterable[Record]) -> np.ndarray:
 
 
 def _shared(grams: Sequence[str], hashes: np.ndarray, known: np.ndarray) -> str | None:
-    """The first n-gram in the order of words whose hash is among the `known`; None where none is."""
+    """The first of the n-grams whose hash is among the `known`; None where none is."""
     places = np.searchsorted(known, hashes)
     inside = places < len(known)
     inside[inside] = known[places[inside]] == hashes[inside]
-    return min((grams[place] for place in np.flatnonzero(inside).tolist()), default=None)
+    return next((grams[place] for place in np.flatnonzero(inside).tolist()), None)
 
 
 def overlap(examined: Examined, evaluation: Mapping[str, Sequence[Record]]) -> Check:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from rewardlab.config import Config
 from rewardlab.data.canonical import write_records, write_set_aside
-from rewardlab.data.load import Loaded, load_all
+from rewardlab.data.load import Loaded, LoadedFile, load_all
 from rewardlab.data.pairs import as_pairs
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.splits import Fractions, Side, cross_fit, split
@@ -153,10 +153,15 @@ def _summary(
 
 
 def source_summary(loaded: Loaded) -> dict[str, Any]:
-    """One source in a summary: format, counts, reasons and files with hashes."""
+    """One source in a summary: format, counts, reasons and files with hashes, or with the commit on the hub."""
     return {
         "adapter": loaded.adapter,
         "records": len(loaded.records),
         "set_aside": dict(sorted(Counter(item.reason for item in loaded.set_aside).items())),
-        "files": [{"name": file.name, "sha256": file.sha256, "rows": file.rows} for file in loaded.files],
+        "files": [_file_summary(file) for file in loaded.files],
     }
+
+
+def _file_summary(file: LoadedFile) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": file.name, "sha256": file.sha256, "rows": file.rows}
+    return values if file.commit is None else values | {"commit": file.commit}

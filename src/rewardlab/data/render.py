@@ -72,10 +72,8 @@ def _filled(template: str, prompt: str, completion: str) -> str:
 
 def _chat(tokenizer: Any, prompt: Prompt, completion: str) -> str:
     messages = [*(message.as_dict() for message in prompt.messages), {"role": "assistant", "content": completion}]
-    options = dict(prompt.template_options)
-    options.update(options.pop("chat_template_kwargs", None) or {})
     try:
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, **prompt.template_options)
     except Exception as error:  # a template is a program of its own: it can raise anything
         roles = [message.role for message in prompt.messages]
         problem = Problem(

@@ -16,7 +16,7 @@ from rewardlab.errors import Problem
 from rewardlab.records import Message, Source
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "text")
-"""Roles that a message may have; "text" only in canonical files."""
+"""Roles that a message may have; "text" stands for plain text, as canonical files write it."""
 
 SHOWN_CHARACTERS = 60
 """How much of an offending value an error shows."""

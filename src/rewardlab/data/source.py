@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -29,15 +29,24 @@ class DataSource(Config):
     split: str | None = None
     """Which split of a folder or hub id; all for every one. Needed where there are several."""
     revision: str | None = None
-    """Commit, tag or branch of a hub id."""
+    """Commit, tag or branch of a hub id; a run records the commit."""
     subsets: tuple[str, ...] = ()
-    """Configurations of a hub id, or folders or beginnings of file names in a local folder."""
+    """Configurations of a hub id, or folders or dotted parts of file names in a local folder."""
     prompt_role: Literal["text", "user"] | None = None
     """Read a prompt that is a string as plain text or as a user turn; left out, as the format has it."""
     strip: bool = False
     """Cut white space off both ends of every completion, so that it cannot tell the sides apart."""
     limit: int | None = Field(default=None, ge=1)
     """Read only the first so many rows."""
+
+    def pinned(self) -> Self:
+        """The source at the commit that its revision on the hub stands for now, as far as that can be found out."""
+        if not is_hub_id(self.path):
+            return self
+        from rewardlab.store.hub import dataset_commit
+
+        commit = dataset_commit(self.path, self.revision)
+        return self if commit is None else self.model_copy(update={"revision": commit})
 
 
 def _in_list(value: Any) -> Any:

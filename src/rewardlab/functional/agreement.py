@@ -56,11 +56,6 @@ def spearman(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float | 
     return _alone(spearman_along, x, y)
 
 
-def kendall(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float | None:
-    """Tau-b, None where x or y is constant. Takes memory n^2: meant for the members of a group. Source: [3]."""
-    return _alone(kendall_along, x, y)
-
-
 def pearson_along(x: Values, y: Values) -> Float[np.ndarray, "*batch"]:
     """Pearson correlation along the last axis; NaN where x or y is constant. Source: [1]."""
     varies = _varies(x) & _varies(y)
@@ -76,7 +71,7 @@ def spearman_along(x: Values, y: Values) -> Float[np.ndarray, "*batch"]:
 
 
 def kendall_along(x: Values, y: Values) -> Float[np.ndarray, "*batch"]:
-    """Tau-b along the last axis; NaN where x or y is constant.
+    """Tau-b along the last axis; NaN where x or y is constant. Takes memory n^2: meant for the members of a group.
 
         tau_b = sum sign(x_i - x_j) sign(y_i - y_j) / sqrt(sum sign(x_i - x_j)^2 * sum sign(y_i - y_j)^2)
 

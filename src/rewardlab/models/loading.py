@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import try_to_load_from_cache
 from pydantic import Field, model_validator
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
@@ -30,14 +29,13 @@ from rewardlab.models.attention import IMPLEMENTATION
 from rewardlab.models.reward import Layout, RewardModel
 from rewardlab.models.selftest import shared_layout_problem
 from rewardlab.store.files import atomic_folder, read_json, write_json, write_text
+from rewardlab.store.hub import UNKNOWN, commit_of
 
 log = logging.getLogger("rewardlab")
 
 SIDECAR = "rewardlab.json"
 SIDECAR_FORMAT = 1
 _TOKENIZER_REMEDY = "Save the tokenizer beside the weights, or name one for training: model.tokenizer."
-HUB_SECONDS = 10
-"""How long the hub may take to say whether it knows a model."""
 POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
 PAD_TOKEN = "<|pad|>"  # noqa: S105  # a vocabulary entry, not a secret
 HEADS = ("score", "classifier", "classification_head", "v_head", "value_head")
@@ -309,8 +307,8 @@ def _located(path: str, revision: str | None) -> _Located:
         )
         raise ModelError("The model cannot be loaded", [problem])
     try:
-        return _Located(path, HfApi().model_info(path, revision=revision, timeout=HUB_SECONDS).sha)
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        return _Located(path, commit_of(path, revision, "model"))
+    except UNKNOWN as error:
         problem = Problem(path, _first_line(error), "a folder here, or a model on the hub", "Check the name.")
         raise ModelError("The model cannot be loaded", [problem]) from error
     except Exception as error:  # no network, in the words of whichever HTTP library is below

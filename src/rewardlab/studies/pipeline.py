@@ -15,7 +15,7 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -122,7 +122,7 @@ def plan_study(source: StudyFile, options: Options, verbs: Mapping[str, Verb] = 
     for step in source.steps(folder, options.flags, verbs):
         to_run = {earlier.name for earlier, action in planned if action != "unchanged"}
         # What reads results that are still to come has a key that is still to come.
-        planned.append((step, "run" if step.needs & to_run else _action(step, folder, step_key(step))))
+        planned.append((step, "run" if step.needs & to_run else _action(step, folder, step_key(_pinned(step)))))
     return planned
 
 
@@ -135,6 +135,11 @@ def study_folder(source: StudyFile, options: Options) -> Path:
 def step_key(step: Step) -> str:
     """Key of a step's configuration, the content of the files it names and the source it can run."""
     return content_key({"verb": step.verb_name, "config": step.config.model_dump(), "code": code_key(step.verb.module)})
+
+
+def _pinned(step: Step) -> Step:
+    """The step with what it reads from the hub tied to a commit, so that its key changes when that does."""
+    return replace(step, config=step.config.pinned())
 
 
 def _tell(tell: Callable[[str], None], label: str, line: str) -> None:
@@ -154,6 +159,7 @@ def _action(step: Step, folder: Path, key: str) -> Action:
 
 
 def _run_step(step: Step, folder: Path, options: Options, tell: Callable[[str], None]) -> Action:
+    step = _pinned(step)
     key = step_key(step)
     action = _action(step, folder, key)
     if action == "unchanged":

@@ -89,7 +89,9 @@ def template_options(row: Row) -> dict[str, Any]:
     options = row.mapping("chat_template_kwargs")
     if row.has("tools"):
         options["tools"] = row.items("tools")
-    return options
+    # Options are part of the id of a prompt, which is taken over strict JSON.
+    safe: dict[str, Any] = json_safe(options)
+    return safe
 
 
 def answer(row: Row, name: str, value: str | Turns) -> str | None:
@@ -137,15 +139,16 @@ def divergence(chosen: Turns, rejected: Turns) -> Divergence | str:
     return Divergence(chosen[:at], chosen[at].content, rejected[at].content, dropped)
 
 
-def dialogue_pair(row: Row, chosen: Turns, rejected: Turns, meta: Mapping[str, Any]) -> Parsed:
+def dialogue_pair(row: Row, chosen: Turns, rejected: Turns, origin: Mapping[str, Any] | None = None) -> Parsed:
     """The pair of two whole dialogues; answers are the first assistant turns in which they differ.
 
-    Later turns are left out and counted in `meta["dropped_turns"]`.
+    Later turns are left out and counted in `meta["dropped_turns"]`; `origin` goes to `meta` too.
     """
     parting = divergence(chosen, rejected)
     if isinstance(parting, str):
         return set_aside(row, "prefix_mismatch", parting)
     extra = {"dropped_turns": parting.dropped} if parting.dropped else {}
-    prompt = Prompt(parting.shared, template_options(row))
-    pair = Pair(prompt, parting.chosen, parting.rejected, row.number("margin"), row.source, {**meta, **extra})
-    return usable(row, pair)
+    prompt, margin = Prompt(parting.shared, template_options(row)), row.number("margin")
+    # What is left of the row is known once everything else has been read.
+    meta = {**(origin or {}), **row.rest(), **extra}
+    return usable(row, Pair(prompt, parting.chosen, parting.rejected, margin, row.source, meta))

@@ -21,16 +21,15 @@ from rewardlab.data.files import FileRows, data_files, is_hub_id, read_hub, spli
 from rewardlab.data.rows import Row
 from rewardlab.data.source import DataSource, read_source
 from rewardlab.errors import Problem
-from rewardlab.records import Message
+from rewardlab.records import TRANSCRIPT_MARK, Message
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
-MARK = re.compile(r"\n\n(Human|Assistant):")
 ROLE_OF = {"Human": "user", "Assistant": "assistant"}
 
 
 def dialogue(transcript: str) -> Turns | None:
     """The turns of a transcript, white space at their ends cut off; None where it does not begin with a mark."""
-    before, *parts = MARK.split(transcript)
+    before, *parts = TRANSCRIPT_MARK.split(transcript)
     if before.strip() or not parts:
         return None
     return tuple(Message(ROLE_OF[mark], text.strip()) for mark, text in zip(parts[::2], parts[1::2], strict=True))
@@ -44,7 +43,7 @@ def parse(row: Row) -> Parsed:
     if chosen is None or rejected is None:
         side = "chosen" if chosen is None else "rejected"
         return set_aside(row, "no_dialogue", f"{side} does not begin with 'Human:' or 'Assistant:'")
-    return dialogue_pair(row, chosen, rejected, {**_origin(row.source.file), **row.rest()})
+    return dialogue_pair(row, chosen, rejected, _origin(row.source.file))
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +77,7 @@ def load(source: DataSource, problems: list[Problem]) -> list[FileRows]:
 def fits(row: Row) -> bool:
     """Whether both sides are transcripts."""
     sides = (row.raw("chosen"), row.raw("rejected"))
-    return not row.has("prompt") and all(isinstance(side, str) and MARK.match(side) for side in sides)
+    return not row.has("prompt") and all(isinstance(side, str) and TRANSCRIPT_MARK.match(side) for side in sides)
 
 
 ADAPTER = Adapter(

@@ -42,7 +42,7 @@ def parse(row: Row) -> Parsed:
         return broken(row)
     if isinstance(chosen, tuple) and isinstance(rejected, tuple):
         if prompt is None:
-            return dialogue_pair(row, chosen, rejected, row.rest())
+            return dialogue_pair(row, chosen, rejected)
         if isinstance(prompt, str) and len(chosen) > 1:
             return _whole_dialogues(row, prompt, chosen, rejected)
     if prompt is None:
@@ -55,7 +55,7 @@ def _whole_dialogues(row: Row, prompt: str, chosen: Turns, rejected: Turns) -> P
     """Dialogues beside a prompt column that repeats what the user said in them (UltraFeedback)."""
     if not any(turn.role == "user" and turn.content == prompt for turn in chosen):
         return set_aside(row, "prefix_mismatch", "the prompt is no user turn of the chosen dialogue")
-    return dialogue_pair(row, chosen, rejected, row.rest())
+    return dialogue_pair(row, chosen, rejected)
 
 
 def _pair(row: Row, prompt: str | Turns, chosen: str | Turns, rejected: str | Turns) -> Parsed:

@@ -10,9 +10,6 @@ from rewardlab.data.adapters.base import Adapter, Parsed, broken, set_aside, usa
 from rewardlab.data.rows import Row
 from rewardlab.records import Candidates, Pair
 
-MARKS = ("chosen_model", "num_correct", "num_incorrect")
-"""Columns by one of which a RewardBench row is known."""
-
 
 def parse(row: Row) -> Parsed:
     """A pair from v1, candidates from v2."""
@@ -32,8 +29,14 @@ def parse(row: Row) -> Parsed:
 
 
 def fits(row: Row) -> bool:
-    """Whether a row carries a column that only RewardBench has."""
-    return any(row.has(name) for name in MARKS)
+    """Whether a row has what RewardBench has beside its texts, and no margin, which would be lost."""
+    is_marked = row.has("num_correct") or (row.has("subset") and row.has("chosen_model"))
+    return is_marked and not row.has("margin") and all(_is_text(row.raw(side)) for side in ("chosen", "rejected"))
+
+
+def _is_text(side: object) -> bool:
+    """Whether a side is a text or a list of texts; null is an answer that is not there."""
+    return all(text is None or isinstance(text, str) for text in (side if isinstance(side, list) else [side]))
 
 
 ADAPTER = Adapter(
