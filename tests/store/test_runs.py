@@ -406,6 +406,30 @@ def test_an_installed_package_is_recorded_by_hashes(checkout: Path) -> None:
     assert code.files == {"__init__.py": path_digest(installed / "__init__.py")}
 
 
+def test_where_git_does_not_answer_nothing_is_taken_for_an_installed_package(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "__init__.py").write_text("a = 1\n")
+    with monkeypatch.context() as patch:
+        # As in a container whose user does not own the checkout that is mounted into it.
+        patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        with pytest.raises(RunError, match="dubious ownership.*safe.directory"):
+            provenance.code_of(checkout, allow_untracked=True)
+        assert provenance.code_of(outside, allow_untracked=False).files
+    git(checkout, "update-ref", "-d", "HEAD")
+    with pytest.raises(RunError, match="git rev-parse: fatal"):
+        provenance.code_of(checkout, allow_untracked=True)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        with pytest.raises(RunError, match="git ls-files: .*No such file"):
+            provenance.code_of(checkout, allow_untracked=True)
+        assert provenance.code_of(outside, allow_untracked=False).files
+
+
 def test_a_difference_that_is_too_large_is_said_to_be(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "LARGEST_DIFF_BYTES", 10)
     (checkout / "__init__.py").write_text("a = 2\n")
