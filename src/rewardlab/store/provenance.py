@@ -51,8 +51,8 @@ def code_of(package: Path = PACKAGE, *, allow_untracked: bool) -> Code:
     """The source in `package`: a commit and its difference, or version and hashes when it is installed.
 
     Raises:
-        RunError: untracked files in the package's source and not `allow_untracked`: the record could not
-            restore them. Or it lies in a repository of which git says nothing.
+        RunError: the record could not restore the source: it has untracked files and not `allow_untracked`, or it
+            lies in a repository and git does not answer.
     """
     version = _version()
     in_repository = any((folder / ".git").exists() for folder in (package, *package.parents))
