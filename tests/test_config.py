@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
@@ -24,6 +24,15 @@ class Stage(Config):
     """What runs."""
 
 
+class Place(Config):
+    text_field: ClassVar[str] = "path"
+
+    path: str
+    """Where."""
+    row_limit: int = 0
+    """How many."""
+
+
 class Training(Config):
     data: Path
     """Pairs."""
@@ -41,6 +50,12 @@ class Training(Config):
     """Whether to."""
     stages: tuple[Stage, ...] = ()
     """What else."""
+    files: tuple[Path, ...] = ()
+    """More pairs."""
+    places: list[Place] = Field(default_factory=list)
+    """Where they are."""
+    sources: dict[str, Place] = Field(default_factory=dict)
+    """The same by name."""
 
     @model_validator(mode="after")
     def _steps_and_kind(self) -> Training:
@@ -81,6 +96,12 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("names", "a", ("a",)),
         ("shuffle", "false", False),
         ("stages", "[{verb: score}]", (Stage(verb="score"),)),
+        ("names", "a: b", ("a: b",)),
+        ("names", "no", ("no",)),
+        ("files", "runs/exp #3/a.jsonl", (Path("runs/exp #3/a.jsonl"),)),
+        ("files", " [a, 'b #1']", (Path("a"), Path("b #1"))),
+        ("places", "a: b.jsonl", [Place(path="a: b.jsonl")]),
+        ("places", "{path: a, row_limit: 2}", [Place(path="a", row_limit=2)]),
     ],
 )
 def test_flags_are_read_as_their_fields_mean_them(flag: str, text: str, expected: object) -> None:
@@ -88,6 +109,13 @@ def test_flags_are_read_as_their_fields_mean_them(flag: str, text: str, expected
     for part in flag.split("."):
         value = getattr(value, part)
     assert value == expected
+
+
+def test_a_hyphen_is_an_underscore_in_names_of_fields_alone() -> None:
+    flags = [("sources.hh-rlhf", "a #1"), ("sources.hh-rlhf.row-limit", "3"), ("optimiser.learning-rate", "2")]
+    built = Training.build({"data": "x"}, flags=flags)
+    assert built.sources == {"hh-rlhf": Place(path="a #1", row_limit=3)}
+    assert built.optimiser.learning_rate == 2
 
 
 def test_all_problems_come_at_once_with_their_places(tmp_path: Path) -> None:
@@ -181,6 +209,9 @@ def test_flag_names_reach_into_nested_configurations_only() -> None:
         "names",
         "shuffle",
         "stages",
+        "files",
+        "places",
+        "sources",
     ]
 
 

@@ -87,8 +87,9 @@ class Config(BaseModel):
         Args:
             values: a plain dictionary, e.g. a stage of a study.
             files: YAML files whose top level is a mapping.
-            flags: (dotted name, text) as on the command line; the text is taken as it stands where the field
-                is text, and read as YAML elsewhere. A list that comes again goes on; of other values the last holds.
+            flags: (dotted name, text) as on the command line; a hyphen in a field's name is an underscore. Where a
+                field or an element of its list takes text, the text is taken as it stands, unless it begins with
+                [ or {; elsewhere it is read as YAML. A list that comes again goes on; of other values the last holds.
             origins: where the keys of `values` come from (`study.yaml:12:7`), for messages.
 
         Raises:
@@ -101,13 +102,13 @@ class Config(BaseModel):
             merged = merge(merged, read_yaml(file, problems, places))
         given: dict[Key, Any] = {}
         for name, text in flags:
-            key = tuple(name.split("."))
+            key = _key_of(cls, name)
             value = _flag_value(text, _annotation(cls, key))
             if isinstance(value, list) and isinstance(given.get(key), list):
                 value = [*given[key], *value]
             given[key] = value
             _set(cls, merged, key, value, problems)
-            places[key] = f"--{name}"
+            places[key] = f"--{'.'.join(key)}"
         return cls._validated(merged, problems, places)
 
     @classmethod
@@ -254,6 +255,17 @@ def _locate(file: Path, node: yaml.Node, parents: Key, problems: list[Problem], 
             _locate(file, value, key, problems, origins)
 
 
+def _key_of(cls: type[Config], flag: str) -> Key:
+    """What a flag sets; keys of mappings may have hyphens of their own."""
+    key: Key = ()
+    for part in flag.split("."):
+        within = _annotation(cls, key)
+        in_mapping = any(get_origin(kind) in (dict, Mapping) for kind in _alternatives(within))
+        is_field = config_within(within) is not None and not in_mapping
+        key = (*key, part.replace("-", "_") if is_field else part)
+    return key
+
+
 def _annotation(within: Any, key: Key) -> Any:
     """The type that `key` has in a value of the type `within`, None when nothing is known of it."""
     if not key:
@@ -272,20 +284,31 @@ def _annotation(within: Any, key: Key) -> Any:
 
 def _flag_value(text: str, annotation: Any) -> Any:
     alternatives = _alternatives(annotation)
-    if type(None) in alternatives and text.lower() in ("null", "none", "~", ""):
+    kinds = [kind for kind in alternatives if kind is not type(None)]
+    if len(kinds) < len(alternatives) and text.lower() in ("null", "none", "~", ""):
         return None
-    if all(_is_text(kind) for kind in alternatives if kind is not type(None)):
+    if all(_is_text(kind) for kind in kinds):
         return text
+    wants_list = any(get_origin(kind) in (list, tuple) or kind in (list, tuple) for kind in kinds)
+    # YAML would cut a path off at " #" and take one with ": " for a mapping.
+    if text.strip()[:1] not in ("", "[", "{") and all(map(_takes_text, kinds)):
+        return [text] if wants_list else text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    wants_list = any(get_origin(kind) in (list, tuple) or kind in (list, tuple) for kind in alternatives)
     return [value] if wants_list and not isinstance(value, list | None) else value
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _takes_text(kind: Any) -> bool:
+    """Whether a text means a value of this type, or the one element of a list of this type."""
+    if get_origin(kind) in (list, tuple):
+        return all(_takes_text(inner) for inner in get_args(kind) if inner is not Ellipsis)
+    return _is_text(kind) or bool(isinstance(kind, type) and issubclass(kind, Config) and kind.text_field)
 
 
 def _is_text(kind: Any) -> bool:
@@ -319,7 +342,7 @@ def _opened(value: Any, annotation: Any) -> Any:
 def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Problem:
     location, known = _location(cls, detail["loc"])
     name = ".".join(location)
-    where = _where(location, origins)
+    where = place_of(location, origins)
     if detail["type"] == "extra_forbidden":
         return Problem(where, f'the unknown key "{location[-1]}"', "a known one", nearest(location[-1], known))
     if detail["type"] == "missing":
@@ -364,7 +387,7 @@ def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[
     return tuple(key), known
 
 
-def _where(key: Key, origins: Mapping[Key, str]) -> str:
+def place_of(key: Key, origins: Mapping[Key, str]) -> str:
     """The dotted name, behind the place it comes from where that is known."""
     name = ".".join(key) or "configuration"
     for length in range(len(key), 0, -1):

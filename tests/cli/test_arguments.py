@@ -23,6 +23,8 @@ GRAMMAR = Grammar(
         ("--learning_rate 1e-5", [("learning_rate", "1e-5")]),
         ("--learning-rate=1e-5", [("learning_rate", "1e-5")]),
         ("--learning_rate -1", [("learning_rate", "-1")]),
+        ("--columns.gold-label x-y", [("columns.gold-label", "x-y")]),
+        ("--stages.train-base.rate 3", [("stages.train-base.rate", "3")]),
         ("--model.path a=b", [("model.path", "a=b")]),
         ("--model.path=", [("model.path", "")]),
         ("--model.path=--x", [("model.path", "--x")]),

@@ -26,7 +26,7 @@ from rewardlab.records import Candidates, Message, Prompt, completion_id
 from rewardlab.score import score as score_module
 from rewardlab.score.local import LocalScorer, load_scorer
 from rewardlab.score.score import SCHEMA, Scoring
-from rewardlab.store.files import read_json
+from rewardlab.store.files import read_json, write_json
 from rewardlab.store.table import ShardedTable
 
 SHARDS = 5
@@ -271,6 +271,10 @@ def test_a_changed_input_is_not_mixed_into_the_table(
         with pytest.raises(KeyboardInterrupt):
             score()
     pairs.write_text(pairs.read_text().replace("w3", "w4", 1))
+    with pytest.raises(RunError, match="the inputs it began with"):
+        score(resume=True)
+    (record,) = (tmp_path / "runs").glob("*/run.json")
+    write_json(record, read_json(record) | {"inputs": []})
     with pytest.raises(RunError, match="different table"):
         score(resume=True)
 

@@ -67,6 +67,27 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, os.strerror(errno.EIO))])
+def test_stopped_between_the_two_renames_the_old_folder_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    target = tmp_path / "model"
+    with files.atomic_folder(target) as temporary:
+        (temporary / "old").touch()
+    rename = os.rename
+
+    def stopped_after_the_first(source: Path, place: Path) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        rename(source, place)
+        raise error
+
+    monkeypatch.setattr(os, "rename", stopped_after_the_first)
+    with pytest.raises(type(error)), files.atomic_folder(target) as temporary:
+        (temporary / "new").touch()
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["model"]
+
+
 @pytest.mark.parametrize("kill_at", ["os.fsync", "os.replace"])
 def test_killed_inside_a_write_the_old_file_stands(tmp_path: Path, kill_at: str) -> None:
     target = tmp_path / "value.json"

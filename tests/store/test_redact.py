@@ -10,7 +10,8 @@ from rewardlab.store.redact import Redactor, is_secret_name
 @pytest.mark.parametrize(
     "name",
     ["HF_TOKEN", "api_key", "--api-key", "OPENAI_API_KEY", "llm.judge.apiKey", "password", "DB_PASSWORD_FILE", "secret",
-     "aws_secret_access_key", "Authorization", "hub-token", "APIKEY"],
+     "aws_secret_access_key", "Authorization", "hub-token", "APIKEY", "REWARDLAB_JUDGE_KEY_2", "OPENAI_API_KEY_2",
+     "PGPASSWORD", "HFTOKEN", "token2", "MYSQL_ROOTPASSWORD_01", "clientsecret"],
 )  # fmt: skip
 def test_secret_names(name: str) -> None:
     assert is_secret_name(name)
@@ -18,7 +19,21 @@ def test_secret_names(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["max_tokens", "token_budget", "tokenizer", "pad_token", "sort_key", "keys", "monkey", "model.path", ""],
+    [
+        "max_tokens",
+        "token_budget",
+        "tokenizer",
+        "pad_token",
+        "sort_key",
+        "keys",
+        "monkey",
+        "model.path",
+        "",
+        "pad_token_2",
+        "tokens_2",
+        "seed_2",
+        "2",
+    ],
 )
 def test_harmless_names(name: str) -> None:
     assert not is_secret_name(name)

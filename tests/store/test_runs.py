@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -132,6 +133,25 @@ def test_resuming_takes_the_recorded_configuration(tmp_path: Path) -> None:
     ]
     # The same content under another name is the same run: the key vouches for it.
     begin(tmp_path, Work(data=tmp_path), name="first", resume=True, key="k").finish()
+
+
+def test_a_run_is_not_resumed_with_other_inputs(tmp_path: Path) -> None:
+    data, root = tmp_path / "pairs.jsonl", tmp_path / "runs"
+    data.write_text("one")
+    begin(root, Work(data=data), name="first").finish("failed")
+    before = read_json(root / "first/run.json")
+    data.write_text("two")
+    with pytest.raises(RunError, match="resumed with the inputs it began with") as caught:
+        begin(root, Work(data=data), name="first", resume=True)
+    one, two = (hashlib.sha256(text).hexdigest()[:16] for text in (b"one", b"two"))
+    remedy = "Bring the former content back, or start another run."
+    assert str(caught.value.problems[0]) == f"{data}: found sha256 {two}; expected sha256 {one}. {remedy}"
+    data.unlink()
+    with pytest.raises(RunError, match=r"pairs\.jsonl: found nothing"):
+        begin(root, Work(data=data), name="first", resume=True)
+    assert read_json(root / "first/run.json") == before
+    data.write_text("one")
+    begin(root, Work(data=data), name="first", resume=True).finish()
 
 
 def test_what_to_resume_is_named(tmp_path: Path) -> None:
@@ -404,6 +424,30 @@ def test_an_installed_package_is_recorded_by_hashes(checkout: Path) -> None:
     code = provenance.code_of(installed, allow_untracked=False)
     assert code.commit is None
     assert code.files == {"__init__.py": path_digest(installed / "__init__.py")}
+
+
+def test_where_git_does_not_answer_nothing_is_taken_for_an_installed_package(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "__init__.py").write_text("a = 1\n")
+    with monkeypatch.context() as patch:
+        # As in a container whose user does not own the checkout that is mounted into it.
+        patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        with pytest.raises(RunError, match=r"dubious ownership.*safe\.directory"):
+            provenance.code_of(checkout, allow_untracked=True)
+        assert provenance.code_of(outside, allow_untracked=False).files
+    git(checkout, "update-ref", "-d", "HEAD")
+    with pytest.raises(RunError, match="git rev-parse: fatal"):
+        provenance.code_of(checkout, allow_untracked=True)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        with pytest.raises(RunError, match=r"git ls-files: .*No such file"):
+            provenance.code_of(checkout, allow_untracked=True)
+        assert provenance.code_of(outside, allow_untracked=False).files
 
 
 def test_a_difference_that_is_too_large_is_said_to_be(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from rewardlab.store.record import RunRecord
 from rewardlab.studies import pipeline
 from rewardlab.studies.pipeline import Options, StudyResult, plan_study, run_study
 from rewardlab.studies.study import StudyFile
+from rewardlab.studies.verbs import Verb
 
 STUDY = """\
 name: small
@@ -43,9 +47,16 @@ def source(tmp_path: Path) -> StudyFile:
     return StudyFile.read(file)
 
 
-def run(source: StudyFile, tmp_path: Path, *flags: tuple[str, str], told: list[str] | None = None) -> StudyResult:
-    options = Options(root=tmp_path / "runs", flags=flags)
-    return run_study(source, options, tell=(told if told is not None else []).append, verbs=VERBS)
+def run(
+    source: StudyFile,
+    tmp_path: Path,
+    *flags: tuple[str, str],
+    told: list[str] | None = None,
+    name: str = "",
+    verbs: Mapping[str, Verb] = VERBS,
+) -> StudyResult:
+    options = Options(name=name, root=tmp_path / "runs", flags=flags)
+    return run_study(source, options, tell=(told if told is not None else []).append, verbs=verbs)
 
 
 def actions(result: StudyResult) -> list[str]:
@@ -58,7 +69,6 @@ def test_every_step_runs_once(source: StudyFile, tmp_path: Path) -> None:
     assert actions(result) == ["run", "run", "run"]
     assert read_json(result.folder / "last" / "joined.json") == JOINED
     assert result.lines() == ["5 lines were made"]
-    assert StudyFile.read(result.folder / "study.yaml").study == source.study
     assert told[0] == "[1/3] first (make): running"
     assert told[1].startswith("[1/3] first (make): done in ")
     again: list[str] = []
@@ -85,6 +95,63 @@ def test_a_changed_configuration_reaches_only_what_depends_on_it(source: StudyFi
         "unchanged",
         "unchanged",
     ]
+
+
+def test_what_is_set_aside_again_and_again_may_be_deleted_in_between(source: StudyFile, tmp_path: Path) -> None:
+    for word in "bcd":
+        kept = run(source, tmp_path, ("stages.second.word", word)).folder / "superseded"
+    (kept / "second-001").chmod(0o755)
+    shutil.rmtree(kept / "second-001")
+    assert actions(run(source, tmp_path, ("stages.second.word", "e"))) == ["unchanged", "run", "run"]
+    found = {path.name: RunRecord.read(path).config().get("word") for path in kept.glob("second-*")}
+    assert found == {"second-002": "c", "second-003": "d"}
+
+
+def test_the_records_have_the_flags_and_no_secret(tmp_path: Path) -> None:
+    secret = "-".join(("not", "to", "be", "read"))  # in pieces: the record has the changes of this file as well
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        f"name: a\nstages: [{{id: only, verb: make, config: {{word: a, columns: {{api_key: {secret}}}}}}}]\n"
+    )
+    flags = [("limit", "2"), ("stages.only.columns.hub_token", secret)]
+    folder = run(StudyFile.read(file), tmp_path, *flags).folder
+    assert not any(secret in path.read_text() for path in folder.rglob("*") if path.is_file())
+    config = RunRecord.read(folder / "only").config()
+    assert config["limit"] == 2
+    assert config["columns"] == dict.fromkeys(("api_key", "hub_token"), "[redacted]")
+
+
+SHARED = VERBS | {"make": replace(VERBS["make"], shared=True)}
+
+
+def test_what_a_shared_verb_has_made_is_copied_from_a_study_to_the_next(
+    source: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(source, tmp_path, verbs=SHARED)
+    assert actions(run(source, tmp_path, name="unshared")) == ["run", "run", "run"]
+    plan = plan_study(source, Options(name="other", root=tmp_path / "runs"), SHARED)
+    assert [action for _, action in plan] == ["copy", "copy", "run"]
+    told: list[str] = []
+    other = run(source, tmp_path, name="other", verbs=SHARED, told=told)
+    assert actions(other) == ["copy", "copy", "run"]
+    assert told[0] == f"[1/3] first (make): copied from {first.folder / 'first'}, not run again"
+    assert read_json(other.folder / "last" / "joined.json") == JOINED
+    assert not (other.folder / "first" / "lines.jsonl").stat().st_mode & 0o222
+    assert actions(run(source, tmp_path, name="other", verbs=SHARED)) == ["unchanged"] * 3
+    # Another configuration is made anew, the former one is there already.
+    changed = ("stages.first.word", "z")
+    assert actions(run(source, tmp_path, changed, name="other", verbs=SHARED)) == ["run", "unchanged", "run"]
+    assert actions(run(source, tmp_path, name="other", verbs=SHARED)) == ["copy", "unchanged", "run"]
+    # Damaged results are not copied, nor what other versions of the packages have made.
+    for made in (tmp_path / "runs").rglob("second/lines.jsonl"):
+        made.chmod(0o644)
+        made.write_text("")
+    assert [action for _, action in plan_study(source, Options(root=tmp_path / "runs", name="third"), SHARED)][:2] == [
+        "copy",
+        "run",
+    ]
+    monkeypatch.setattr(pipeline, "packages", lambda: {"torch": "0"})
+    assert actions(run(source, tmp_path, name="third", verbs=SHARED)) == ["run", "run", "run"]
 
 
 def test_a_changed_input_file_runs_anew(source: StudyFile, tmp_path: Path) -> None:

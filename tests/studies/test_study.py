@@ -106,7 +106,7 @@ stages:
         f'--stages.secnd.times: {flag}. Did you mean "stages.second"?',
         f'--limits: {flag}. Did you mean "limit"?',
         f"--stages.third: {flag}",
-        "verb (stage first): found 'mak'; expected a known verb. Did you mean \"make\"?",
+        f"{file}:4:5, verb (stage first): found 'mak'; expected a known verb. Did you mean \"make\"?",
         f'{file}:8:5, stage second: found ${{frist}}; {earlier} Did you mean "first"?',
         "word (stage second): found nothing; expected a value. Set word in the YAML file or with --word.",
         "--stages.second.shape.width: found 0; expected greater than or equal to 1",
@@ -115,6 +115,17 @@ stages:
         f"{file}:13:5, stage third: found ${{third}}; {earlier} Known: first, second.",
         f"{file}:13:5, stage third: found ${{first[0]}}; expected ${{first}}: the stage has no foreach",
     ]
+
+
+def test_flags_keep_the_hyphens_of_stages_and_keys(tmp_path: Path) -> None:
+    source = study(tmp_path, STUDY.replace("first", "train-base"))
+    flags = [("stages.train-base.columns.gold-label", "a-b"), ("stages.train-base.shape.wid-th", "2")]
+    assert problems_of(source, *flags) == [
+        '--stages.train-base.shape.wid_th: found the unknown key "wid_th"; expected a known one. Did you mean "width"?'
+    ]
+    config = source.steps(ROOT, flags[:1], VERBS)[0].config
+    assert isinstance(config, Make)
+    assert config.columns == {"gold-label": "a-b"}
 
 
 def test_two_lists_in_one_text_are_refused(tmp_path: Path) -> None:
@@ -155,6 +166,15 @@ def test_studies_are_found_by_path_or_shipped_name(tmp_path: Path, monkeypatch: 
         StudyFile.find("absent.yaml")
     with pytest.raises(ConfigError, match="no such study"):
         StudyFile.find("../studies/demo")
+
+
+def test_a_folder_of_results_does_not_hide_the_shipped_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "absent"):
+        Path(name).mkdir()
+    assert StudyFile.find("demo").study.name == "demo"
+    with pytest.raises(ConfigError, match="no such study"):
+        StudyFile.find("absent")
 
 
 def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:

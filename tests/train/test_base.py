@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rewardlab.data.world import parse, write_prompt
-from rewardlab.errors import ConfigError
+from rewardlab.errors import ConfigError, RewardlabError
 from rewardlab.models.tiny import train_tokenizer
 from rewardlab.store.files import read_jsonl
 from rewardlab.train.base import (
@@ -60,6 +60,13 @@ def test_leaves_a_language_model_that_transformers_loads(tmp_path: Path) -> None
     assert summary.last_loss < summary.first_loss
     assert "nats per token" in summary.lines()[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.jsonl", "model"]
+
+
+def test_a_diverging_warm_start_stops_before_a_model_is_saved(tmp_path: Path) -> None:
+    with pytest.raises(RewardlabError, match=r"Training diverged: .* (nan|inf); .* Lower learning_rate") as caught:
+        train_base(SMALL.model_copy(update={"learning_rate": 1e30}), Folder(tmp_path))
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_limit_is_of_texts_of_either_kind(tmp_path: Path) -> None:

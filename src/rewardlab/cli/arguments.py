@@ -3,7 +3,8 @@
     rewardlab train reward --config a.yaml --model.path gpt2 --learning-rate=3e-5 --no-shuffle --run first
 
 Options (`--config`, `--run`) steer the command line itself, flags are fields of the configuration. A hyphen in a
-flag is an underscore. A switch is `--shuffle`, `--no-shuffle`, `--shuffle false` or `--shuffle=false`.
+field's name is an underscore; what goes beyond the fields known here (a key of a mapping, the id of a stage) stays as
+it is. A switch is `--shuffle`, `--no-shuffle`, `--shuffle false` or `--shuffle=false`.
 """
 
 from __future__ import annotations
@@ -40,10 +41,17 @@ class Grammar:
     names: Sequence[str] = ()
     names_remedy: str = ""
 
-    def is_flag(self, name: str) -> bool:
-        """Whether `name` is a field, a group of fields or lies within a field."""
-        within = any(name.startswith(f"{flag}.") or flag.startswith(f"{name}.") for flag in self.flags)
-        return name in self.flags or within or name.startswith(self.open_flags or "\0")
+    def flag(self, name: str) -> str | None:
+        """The flag that `name` means: a field, a group of fields, something within a field; None where none of them."""
+        if name.startswith(self.open_flags or "\0"):
+            return name
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            field_name = _as_field(".".join(parts[:length]))
+            if field_name in self.flags:
+                return ".".join([field_name, *parts[length:]])
+        whole = _as_field(name)
+        return whole if any(flag.startswith(f"{whole}.") for flag in self.flags) else None
 
 
 @dataclass
@@ -118,15 +126,15 @@ def _take(name: str, value: str | None, rest: _Words, grammar: Grammar, result: 
             return Problem(f"--{name}", "nothing", "a value")
         result.options.setdefault(name, []).append(text)
         return None
-    flag = name.replace("-", "_")
-    if flag.startswith("no_") and flag[3:] in grammar.switch_flags and value is None:
-        result.flags.append((flag[3:], "false"))
+    if name.startswith(("no-", "no_")) and _as_field(name[3:]) in grammar.switch_flags and value is None:
+        result.flags.append((_as_field(name[3:]), "false"))
         return None
-    if not grammar.is_flag(flag):
+    flag = grammar.flag(name)
+    if flag is None:
         if len(result.names) >= len(grammar.names):
             _value(value, rest)  # what follows belongs to it, and is no mistake of its own
         known = [*grammar.options, *grammar.switches, *grammar.flags]
-        return Problem(f"--{name}", "an unknown flag", "a known one", _hint(flag, known))
+        return Problem(f"--{name}", "an unknown flag", "a known one", _hint(_as_field(name), known))
     if flag in grammar.switch_flags and value is None and (rest.peek() or "").lower() not in _TRUTH_WORDS:
         result.flags.append((flag, "true"))
         return None
@@ -135,6 +143,10 @@ def _take(name: str, value: str | None, rest: _Words, grammar: Grammar, result: 
         return Problem(f"--{name}", "nothing", "a value")
     result.flags.append((flag, text))
     return None
+
+
+def _as_field(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _value(given: str | None, rest: _Words) -> str | None:

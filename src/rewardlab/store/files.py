@@ -63,7 +63,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder beside `path` to fill; it becomes `path` when the block ends without an error.
 
     An existing folder is moved aside first and deleted afterwards: a kill between the two renames leaves
-    nothing under the name, never a mixture of old and new.
+    nothing under the name, never a mixture of old and new. After an error there, or Ctrl-C, the old one is back in
+    its place.
 
     Raises:
         RunError: the parent cannot be written to, or the disk is full; nothing is left behind.
@@ -80,9 +81,15 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
                 os.rename(target, aside)
             os.rename(temporary, target)
             _sync_folder(target.parent)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            os.rename(aside, target)
+        raise
     finally:
-        for leftover in (temporary, aside):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if target.exists():
+            # Otherwise it is all there is.
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:

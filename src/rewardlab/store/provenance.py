@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -51,16 +51,18 @@ def code_of(package: Path = PACKAGE, *, allow_untracked: bool) -> Code:
     """The source in `package`: a commit and its difference, or version and hashes when it is installed.
 
     Raises:
-        RunError: untracked files in the package's source and not `allow_untracked`: the record could not
-            restore them.
+        RunError: the record could not restore the source: it has untracked files and not `allow_untracked`, or it
+            lies in a repository and git does not answer.
     """
     version = _version()
-    # An installed package may lie inside a repository (its virtual environment does): it is not tracked there.
-    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+    in_repository = any((folder / ".git").exists() for folder in (package, *package.parents))
+    # An installed package may lie inside a repository (its virtual environment does): it is not tracked there. But
+    # where git fails (the repository is somebody else's, say), nobody knows what the code is.
+    if not in_repository or not _git(package, "ls-files", "--", "__init__.py"):
         return Code(version, files={str(file.relative_to(package)): sha256_file(file) for file in files_under(package)})
-    commit = (_git(package, "rev-parse", "HEAD") or b"").decode().strip()
-    diff = _git(package, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD") or b""
-    listed = _git(package, "ls-files", "-z", "--others", "--exclude-standard", "--", ".") or b""
+    commit = _git(package, "rev-parse", "HEAD").decode().strip()
+    diff = _git(package, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD")
+    listed = _git(package, "ls-files", "-z", "--others", "--exclude-standard", "--", ".")
     untracked = tuple(sorted(os.fsdecode(name) for name in listed.split(b"\0") if name))
     if untracked and not allow_untracked:
         raise _incomplete(package, untracked)
@@ -105,13 +107,25 @@ def _incomplete(package: Path, untracked: tuple[str, ...]) -> RunError:
     return RunError(summary, problems)
 
 
-def _git(folder: Path, *words: str) -> bytes | None:
-    """Output of a git command, None when there is no git, no repository, or git refuses."""
+def _git(folder: Path, *words: str) -> bytes:
+    """Output of a git command.
+
+    Raises:
+        RunError: there is no git, or it refuses; with its words.
+    """
     try:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False)  # noqa: S603, S607
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
+    except OSError as error:
+        raise _unanswered(folder, words, str(error)) from error
+    if done.returncode != 0:
+        raise _unanswered(folder, words, done.stderr.decode("utf-8", "replace"))
+    return done.stdout
+
+
+def _unanswered(folder: Path, words: Sequence[str], said: str) -> RunError:
+    found = f"git {words[0]}: {' '.join(said.split())}"
+    problem = Problem(str(folder), found, "an answer", f"Make `git -C {folder} status` work.")
+    return RunError("the record of this run would be incomplete: git does not say what the code is", [problem])
 
 
 def _version() -> str:

@@ -13,14 +13,15 @@ from typing import Any
 
 REDACTED = "[redacted]"
 
-# A name is secret by its last word (`hub_token`, `OPENAI_API_KEY`), or by one of these anywhere in it.
-_SECRET_LAST_WORDS = frozenset({"token", "key", "apikey", "auth", "authorization", "credential", "credentials"})
-_SECRET_WORDS = frozenset({"secret", "secrets", "password", "passwd", "passphrase", "apikey"})
+# A name is secret by its last word (`hub_token`, `OPENAI_API_KEY`), or by how one of its words ends (`PGPASSWORD`).
+_SECRET_LAST_WORDS = frozenset({"key", "auth", "authorization", "credential", "credentials"})
+_SECRET_ENDINGS = ("secret", "secrets", "password", "passwords", "passwd", "passphrase", "apikey")
 # Tokenizers and tables have tokens and keys that are no secrets.
 _HARMLESS = re.compile(
     r"(pad|eos|bos|unk|sep|cls|mask|sort|group|prompt|record|content)[_-](token|key)$", re.IGNORECASE
 )
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NUMBER_BEHIND = re.compile(r"[_\W\d]+$")
 
 _SECRET_FORMS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
@@ -32,11 +33,12 @@ _SHORTEST_SECRET = 6
 
 def is_secret_name(name: str) -> bool:
     """Whether a value that goes by `name` is to be kept out of records."""
-    leaf = name.rsplit(".", maxsplit=1)[-1]
+    leaf = _NUMBER_BEHIND.sub("", name.rsplit(".", maxsplit=1)[-1])
     words = [word.lower() for word in _WORD.findall(leaf)]
     if not words or _HARMLESS.search(leaf):
         return False
-    return words[-1] in _SECRET_LAST_WORDS or not _SECRET_WORDS.isdisjoint(words)
+    is_last = words[-1] in _SECRET_LAST_WORDS or words[-1].endswith("token")
+    return is_last or any(word.endswith(_SECRET_ENDINGS) for word in words)
 
 
 class Redactor:

@@ -18,7 +18,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -89,15 +89,16 @@ class Run:
             description: names the directory, with an index behind it; the verb by default.
             name: the directory's exact name under `root` instead; refused when it exists, unless `resume`.
             root: folder of runs; `REWARDLAB_HOME` by default.
-            resume: go on with the unfinished run `name`; the configuration must be the recorded one.
+            resume: go on with the unfinished run `name`; configuration and inputs must be the recorded ones.
             key: content key of configuration, inputs and code, kept in the record; resuming with the recorded
-                key needs no comparison of configurations.
+                key needs no comparison.
             allow_untracked: accept a checkout with untracked files in the package's source.
             command: the exact command; the process's own by default.
             console_level: level of messages on standard error (`info`); None leaves it alone.
 
         Raises:
-            RunError: the directory exists, is in use, is done or cannot be made; the record would be incomplete.
+            RunError: the directory exists, is in use, is done or cannot be made; the record would be incomplete;
+                resumed with inputs that have changed.
             ConfigError: resumed with a different configuration; unusable environment settings.
             DataError: an input file cannot be read.
         """
@@ -109,14 +110,14 @@ class Run:
         resolved = redactor.value(config.model_dump(mode="json"))
         home = settings.home if root is None else root
         if resume:
-            folder, _ = _reopened(home, name, resolved, key)
+            folder, _ = _reopened(home, name, resolved, facts["inputs"], key)
         else:
             folder = _made(home, name, description or verb, settings)
         lock = FolderLock(folder)
         try:
             # Another process may have done it all before the lock was ours.
             if resume:
-                _, record = _reopened(home, name, resolved, key)
+                _, record = _reopened(home, name, resolved, facts["inputs"], key)
             else:
                 _refuse_standing(folder)
                 record = {"name": folder.name, "verb": verb, "description": description, "sessions": []}
@@ -246,7 +247,7 @@ def _made(home: Path, name: str, description: str, settings: Settings) -> Path:
     """A new, empty run directory."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        folder = _named(home, name) if name else _numbered(home, description)
+        folder = _named(home, name) if name else numbered(home, _slug(description))
     except OSError as error:
         problem = Problem(
             str(home / name), str(error.strerror), "a folder that can be written to", "Set REWARDLAB_HOME."
@@ -290,20 +291,26 @@ def _standing(folder: Path) -> str:
         return NO_RUN
 
 
-def _numbered(home: Path, description: str) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", description.lower()).strip("-")[:80] or "run"
-    taken = [int(path.name[len(slug) + 1 :]) for path in home.glob(f"{slug}-*") if path.name[len(slug) + 1 :].isdigit()]
+def _slug(description: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", description.lower()).strip("-")[:80] or "run"
+
+
+def numbered(home: Path, name: str) -> Path:
+    """A new, empty folder `<name>-<index>` in `home`; its index is one above the highest there."""
+    taken = [int(path.name[len(name) + 1 :]) for path in home.glob(f"{name}-*") if path.name[len(name) + 1 :].isdigit()]
     index = max(taken, default=0)
     while True:
         index += 1
-        folder = home / f"{slug}-{index:03d}"
+        folder = home / f"{name}-{index:03d}"
         # Of two processes that see the same last index, one makes the folder and the other goes on.
         with suppress(FileExistsError):
             folder.mkdir()
             return folder
 
 
-def _reopened(home: Path, name: str, resolved: dict[str, Any], key: str) -> tuple[Path, dict[str, Any]]:
+def _reopened(
+    home: Path, name: str, resolved: dict[str, Any], inputs: Sequence[Mapping[str, str]], key: str
+) -> tuple[Path, dict[str, Any]]:
     """The unfinished run `name` and its record."""
     if not name:
         known = [run.folder.relative_to(home).as_posix() for run in records.find_runs(home) if run.status != "done"]
@@ -317,6 +324,7 @@ def _reopened(home: Path, name: str, resolved: dict[str, Any], key: str) -> tupl
         raise RunError("nothing to resume", [problem])
     if not key or key != found.values.get("key"):
         _refuse_differences(_fixed(found.config()), _fixed(resolved))
+        _refuse_changes(found.values.get("inputs", []), inputs)
     return found.folder, dict(found.values)
 
 
@@ -328,3 +336,20 @@ def _refuse_differences(recorded: dict[str, Any], given: dict[str, Any]) -> None
     differences = records.config_differences(recorded, given)
     if differences:
         raise ConfigError("a run is resumed with the configuration it began with", differences)
+
+
+def _refuse_changes(recorded: Sequence[Mapping[str, str]], inputs: Sequence[Mapping[str, str]]) -> None:
+    """A result half made from one content and half from another would be recorded as made from the last."""
+    now = {item["path"]: item["sha256"] for item in inputs}
+    remedy = "Bring the former content back, or start another run."
+    problems = [
+        Problem(item["path"], _content(now.get(item["path"])), _content(item["sha256"]), remedy)
+        for item in recorded
+        if now.get(item["path"]) != item["sha256"]
+    ]
+    if problems:
+        raise RunError("a run is resumed with the inputs it began with", problems)
+
+
+def _content(digest: str | None) -> str:
+    return f"sha256 {digest[:16]}" if digest else "nothing"

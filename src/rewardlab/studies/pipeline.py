@@ -1,36 +1,39 @@
 """Run a study: every stage in order, what is done not again.
 
     runs/demo/
-      study.yaml                 the study as it ran
       world/  base/  train.0/    a run directory per step
       superseded/train.0-001/    results of a former configuration, input or code of that step
 
 A step's key covers its configuration, the content of every file that it names, and the source that it can run.
 A step that is done with the same key is not run again; an unfinished one with the same key is resumed; results
-with another key are set aside and the step runs anew.
+with another key are set aside and the step runs anew. What a verb that allows it (`train base`) has made with the same
+key in a study beside this one is copied.
 """
 
 from __future__ import annotations
 
+import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from rewardlab.errors import RewardlabError
-from rewardlab.store.files import write_text
-from rewardlab.store.keys import code_key, content_key
+from rewardlab.store.files import atomic_folder
+from rewardlab.store.keys import code_key, content_key, files_under
 from rewardlab.store.lock import FolderLock
-from rewardlab.store.record import RunRecord
-from rewardlab.store.runs import Run
+from rewardlab.store.provenance import packages
+from rewardlab.store.record import RunRecord, find_runs
+from rewardlab.store.runs import Run, make_read_only, numbered
 from rewardlab.store.settings import Settings
 from rewardlab.studies.study import SUPERSEDED, Step, StudyFile
 from rewardlab.studies.verbs import VERBS, Verb
 
-Action = Literal["unchanged", "run", "resume"]
+Action = Literal["unchanged", "run", "resume", "copy"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,6 @@ def run_study(
     lock = FolderLock(folder)
     actions: dict[str, Action] = {}
     try:
-        write_text(folder / "study.yaml", source.study.to_yaml())
         for number, step in enumerate(steps, start=1):
             label = f"[{number}/{len(steps)}] {step.name} ({step.verb_name})"
             actions[step.name] = _run_step(step, folder, options, partial(_tell, tell, label))
@@ -147,15 +149,13 @@ def _tell(tell: Callable[[str], None], label: str, line: str) -> None:
 
 
 def _action(step: Step, folder: Path, key: str) -> Action:
-    try:
+    with suppress(RewardlabError):
         record = RunRecord.read(folder / step.name)
-    except RewardlabError:
-        return "run"
-    if record.values.get("key") != key:
-        return "run"
-    if record.status != "done":
-        return "resume"
-    return "unchanged" if record.is_whole() else "run"
+        if record.values.get("key") == key and record.status != "done":
+            return "resume"
+        if record.values.get("key") == key and record.is_whole():
+            return "unchanged"
+    return "copy" if _made_elsewhere(step, folder, key) else "run"
 
 
 def _run_step(step: Step, folder: Path, options: Options, tell: Callable[[str], None]) -> Action:
@@ -165,9 +165,13 @@ def _run_step(step: Step, folder: Path, options: Options, tell: Callable[[str], 
     if action == "unchanged":
         tell("unchanged, not run again")
         return action
-    if action == "run":
+    if action != "resume":
         _set_aside(folder, step.name)
-    tell("running" if action == "run" else "resuming")
+    if action == "copy" and (made := _made_elsewhere(step, folder, key)):
+        _copy_run(made, folder / step.name)
+        tell(f"copied from {made}, not run again")
+        return action
+    tell("resuming" if action == "resume" else "running")
     began = time.monotonic()
     run = Run.create(
         step.config,
@@ -186,6 +190,23 @@ def _run_step(step: Step, folder: Path, options: Options, tell: Callable[[str], 
     return action
 
 
+def _made_elsewhere(step: Step, folder: Path, key: str) -> Path | None:
+    """A finished run with the step's key in this study's past or in one beside it, where the verb allows that."""
+    found = find_runs(folder.parent) if step.verb.shared else []
+    # The key does not cover the versions of other packages.
+    same = (run for run in found if run.values.get("key") == key and run.values.get("packages") == dict(packages()))
+    return next((run.folder for run in same if run.is_whole()), None)
+
+
+def _copy_run(made: Path, target: Path) -> None:
+    with atomic_folder(target) as folder:
+        for file in files_under(made):
+            copy = folder / file.relative_to(made)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+    make_read_only(target)
+
+
 def _set_aside(folder: Path, name: str) -> None:
     """Move what stands where a step is about to run into the folder of superseded results."""
     former = folder / name
@@ -193,11 +214,10 @@ def _set_aside(folder: Path, name: str) -> None:
         return
     kept = folder / SUPERSEDED
     kept.mkdir(exist_ok=True)
-    index = 1 + sum(1 for _ in kept.glob(f"{name}-*"))
     # A folder can be moved only by somebody who may write to it.
     mode = former.stat().st_mode
     former.chmod(mode | stat.S_IWUSR)
-    former.rename(kept / f"{name}-{index:03d}").chmod(mode)
+    former.rename(numbered(kept, name)).chmod(mode)
 
 
 def _result(folder: Path, steps: Sequence[Step], actions: Mapping[str, Action]) -> StudyResult:

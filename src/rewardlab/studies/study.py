@@ -31,7 +31,7 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, model_validator
 
-from rewardlab.config import Config, Key, nearest, read_yaml
+from rewardlab.config import Config, Key, nearest, place_of, read_yaml
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.studies.verbs import VERBS, Verb, verb_named
 
@@ -112,7 +112,8 @@ class StudyFile:
             ConfigError: neither exists, or the file is not a study.
         """
         path = Path(name)
-        if path.exists():
+        # The results of a shipped study may lie in a folder of its name.
+        if path.exists() and not path.is_dir():
             return cls.read(path)
         shipped = resources.files(SHIPPED).joinpath(f"{name}.yaml")
         if re.fullmatch(_NAME, name) and shipped.is_file():
@@ -157,9 +158,9 @@ class StudyFile:
         earlier: dict[str, list[str]] = {}
         steps: list[Step] = []
         for index, stage in enumerate(self.study.stages):
-            place = ("stages", str(index), "config")
-            scope = _Scope(stage.id, folder, earlier, self.origins.get(place, ""), problems)
-            origins = {key[3:]: origin for key, origin in self.origins.items() if key[:3] == place}
+            place = ("stages", str(index))
+            origins = {key[2:]: origin for key, origin in self.origins.items() if key[:2] == place}
+            scope = _Scope(stage.id, folder, earlier, origins.get(("config",), ""), problems)
             combinations = _combinations(stage)
             for name, variables in combinations:
                 step = _step(name, stage, replace(scope, variables=variables), flags, origins, verbs)
@@ -275,14 +276,15 @@ def _step(
     origins: Mapping[Key, str],
     verbs: Mapping[str, Verb],
 ) -> Step | None:
-    """The step, or None after adding its problems to the scope's."""
+    """The step, or None after adding its problems to the scope's; `origins` are those of the stage."""
     needs: set[str] = set()
     values = scope.filled(stage.config, needs)
+    places = {key[1:]: origin for key, origin in origins.items() if key[:1] == ("config",)}
     try:
-        verb = verb_named(stage.verb, verbs)
+        verb = verb_named(stage.verb, verbs, place_of(("verb",), origins))
         kind = verb.config_class()
         own = [(flag, _filled_flag(text, scope, needs)) for flag, text in _flags_of(stage.id, kind, flags)]
-        config = kind.build(values, flags=own, origins=origins)
+        config = kind.build(values, flags=own, origins=places)
     except ConfigError as error:
         common = {f"--{flag}" for flag, _ in flags if flag in COMMON_FIELDS}
         scope.problems.extend(p if p.where in common else _of_stage(p, stage.id) for p in error.problems)

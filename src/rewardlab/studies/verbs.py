@@ -35,12 +35,14 @@ class Verb:
         config: name of the configuration class there.
         function: name of the function there.
         help: one line.
+        shared: whether a study may copy what another one has made with the same key.
     """
 
     module: str
     config: str
     function: str
     help: str
+    shared: bool = False
 
     def config_class(self) -> type[Config]:
         """The configuration class; imports the verb's module."""
@@ -69,7 +71,11 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "make pairs in the synthetic world with known truth",
         ),
         "train base": Verb(
-            "rewardlab.train.base", "BaseTraining", "train_base", "warm-start a small language model on the world"
+            "rewardlab.train.base",
+            "BaseTraining",
+            "train_base",
+            "warm-start a small language model on the world",
+            shared=True,
         ),
         "train reward": Verb("rewardlab.train.reward", "RewardTraining", "train_reward", "train a reward model"),
         "score": Verb("rewardlab.score.score", "Scoring", "score_file", "score every completion of a file"),
@@ -81,12 +87,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
 )
 
 
-def verb_named(name: str, verbs: Mapping[str, Verb] = VERBS) -> Verb:
-    """The verb called `name`.
+def verb_named(name: str, verbs: Mapping[str, Verb] = VERBS, where: str = "verb") -> Verb:
+    """The verb called `name`; `where` it is named, for the message.
 
     Raises:
         ConfigError: there is none; names the nearest.
     """
     if name in verbs:
         return verbs[name]
-    raise ConfigError("no such verb", [Problem("verb", repr(name), "a known verb", nearest(name, list(verbs)))])
+    raise ConfigError("no such verb", [Problem(where, repr(name), "a known verb", nearest(name, list(verbs)))])

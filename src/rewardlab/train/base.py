@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -24,8 +25,10 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rewardlab.config import Config
+from rewardlab.data.layout import Group, pad
 from rewardlab.data.render import render as conversation
 from rewardlab.data.world import Copula, Draws, WorldPrompt, exercise, render, respond, write_prompt
+from rewardlab.errors import RewardlabError
 from rewardlab.models.loading import torch_device
 from rewardlab.models.tiny import SizeName, build, train_tokenizer
 from rewardlab.store.files import atomic_folder, write_jsonl
@@ -228,9 +231,19 @@ def _step(
         loss = answer_loss(model, ids, labels)
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    _refuse_non_finite("the loss of a step", loss.item())
+    _refuse_non_finite("the norm of a step's gradient", norm.item())
     optimizer.step()
     return loss.item()
+
+
+def _refuse_non_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise RewardlabError(
+            f"Training diverged: {name} is {value}; expected a finite number. Lower learning_rate or max_grad_norm, "
+            "raise warmup, or set precision to float32."
+        )
 
 
 def answer_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
@@ -252,10 +265,8 @@ def learning_rate_share(step: int, steps: int, warmup: float) -> float:
 
 def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     """Ids and labels, [texts, longest] each, padded on the right; a causal model needs no mask for that."""
-    longest = max(len(text.ids) for text in texts)
     # What stands at a padded position is never read: everything real comes before it.
-    ids = torch.tensor([[*text.ids, *[0] * (longest - len(text.ids))] for text in texts])
-    labels = torch.tensor(
-        [[*[IGNORED] * text.prompt, *text.ids[text.prompt :], *[IGNORED] * (longest - len(text.ids))] for text in texts]
-    )
-    return ids, labels
+    rows = pad([Group((), (tuple(text.ids),)) for text in texts], pad_id=0)
+    in_prompt = np.arange(rows.ids.shape[1]) < np.array([[text.prompt] for text in texts])
+    labels = np.where((rows.mask == 0) | in_prompt, IGNORED, rows.ids)
+    return torch.from_numpy(rows.ids), torch.from_numpy(labels)

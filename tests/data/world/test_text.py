@@ -83,6 +83,28 @@ def test_parser_by_hand() -> None:
     assert reading.levels.length == 2 - 3  # a filler and an elaboration, the aside apart, of three at rest
 
 
+@pytest.mark.parametrize(
+    ("sentence", "attribute", "level"),
+    [
+        ("Thank you for asking.", "politeness", 1),
+        ("Case closed.", "politeness", -1),
+        ('You will hear no "Case closed" from me.', "politeness", 1),
+        ("Most people adore it.", "sentiment", 1),
+        ("It is hardly dull.", "sentiment", 1),
+        ("Harp is a grim choice.", "sentiment", -2),  # the lead and a statement have an adjective each
+        ("First, the note says price high.", "structure", 1),
+        ("- The note says price high.\n", "structure", 1),
+        ("By the way, the note says price high.", "structure", -1),
+        ("Keep a copy of that at hand.", "length", 2 - 3),  # one behind the first statement, one behind the last
+        ("So it is price high.", "length", 2 - 3),
+    ],
+)
+def test_what_a_policy_repeats_counts_as_often_as_the_world_would_say_it(
+    sentence: str, attribute: str, level: int
+) -> None:
+    assert parse(" ".join([sentence] * 5)).reading.levels[attribute] == level
+
+
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_an_intervention_moves_no_other_word(many: list[Response], attribute: str) -> None:
     for text in many[:60]:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardlab.data.canonical import read_records
-from rewardlab.data.world import CHANNELS, WorldData, world_splits, write_world
+from rewardlab.data.world import CHANNELS, WorldData, world_splits, write_prompt, write_world
 from rewardlab.errors import ConfigError
 from rewardlab.records import Pair
 
@@ -89,6 +89,27 @@ def test_a_bad_configuration_names_every_problem() -> None:
     with pytest.raises(ConfigError) as caught:
         WorldData.build({"trian": 5, "test": -1, "gold": {"per_level": {"loud": 1}}})
     assert len(caught.value.problems) == 3
+
+
+PROMPTS = 10 * (5 * 4 * 3) * 2**3 * (3 * 2 + 3 * 2) * (3 * 4)
+"""Subjects, three of five points in order, a value of two for each, two points asked for of the three in order or the
+known one and one of the three in either order, frames of the notes and of the question."""
+
+
+def test_more_pairs_than_the_world_has_prompts_for_are_refused() -> None:
+    fitting = {"train": PROMPTS // 2 - 2, "val": 1, "test": 1}
+    WorldData.build(fitting)
+    with pytest.raises(ConfigError, match=r"at most 345,600 pairs together, not 345,601: .* the world has 691,200"):
+        WorldData.build(fitting | {"val": 2})
+    WorldData.build({"train": 10**9, "limit": 100})
+
+
+def test_prompts_come_again_as_often_as_their_number_says() -> None:
+    """One prompt in five asks for the known point; of all prompts there are, every second does."""
+    drawn = 5000
+    coming_again = drawn - len({write_prompt(0, f"again/{index}").text for index in range(drawn)})
+    expected = drawn**2 / 2 * (0.8**2 + 0.2**2) / (PROMPTS / 2)
+    assert abs(coming_again - expected) < 4 * expected**0.5
 
 
 def test_a_limit_writes_the_first_pairs_of_every_split() -> None:

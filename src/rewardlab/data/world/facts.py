@@ -7,6 +7,8 @@ prompt, so whether an answer is right cannot be seen from the answer alone.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,6 +138,18 @@ _PROMPT_PATTERNS = [re.compile(f"{notes} {question}") for notes in _NOTE_PATTERN
 def domain_of(subject: str) -> Domain | None:
     """The domain of a subject; None for a name that the world does not know."""
     return next((domain for domain in DOMAINS if subject in domain.known), None)
+
+
+@cache
+def prompt_count() -> int:
+    """How many different prompts the world can write."""
+    asked = math.perm(NOTES, ASKED) + math.perm(NOTES, ASKED - 1) * ASKED  # of the notes alone, or with the known point
+    notes = sum(
+        len(domain.subjects) * math.prod(len(domain.values[point]) for point in noted)
+        for domain in DOMAINS
+        for noted in itertools.permutations(domain.values, NOTES)
+    )
+    return notes * asked * len(NOTE_FRAMES) * len(QUESTION_FRAMES)
 
 
 def write_prompt(seed: int, key: str) -> WorldPrompt:

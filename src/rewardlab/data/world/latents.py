@@ -40,8 +40,8 @@ class Scale:
     """How the level of an attribute shows.
 
     Attributes:
-        slots: name of each place that can speak and the channel it speaks through; "disavowal" borrows the lexemes
-            of every channel of its attribute.
+        slots: name of each place that can speak and the channel it speaks through; "negation" borrows the lexemes of
+            the adjectives, "disavowal" those of every channel of its attribute.
         magnitudes: possible |level| of an original text; each is equally likely.
         bound: largest |level| that text can show; further drift is cut off there.
         resting: slots that speak at level 0 (length: a count has no negative side).
@@ -72,7 +72,7 @@ SCALES: Mapping[str, Scale] = {
             "lead_adjective": "adjective",
             "first_adjective": "adjective",
             "verb": "verb",
-            "negation": "adjective",
+            "negation": "negation",
             "outcome": "outcome",
         },
         magnitudes=(1, 2, 3),

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from rewardlab.data.world.facts import DOMAINS, Statement
 from rewardlab.data.world.latents import ATTRIBUTES, SCALES, Levels, Reading
@@ -47,8 +48,19 @@ from rewardlab.data.world.lexicon import (
     Channel,
 )
 
-_Cue = tuple[str, int]
-"""An attribute and the pole that speaks."""
+
+class _Cue(NamedTuple):
+    """What speaks for an attribute.
+
+    Attributes:
+        attribute: the attribute.
+        channel: through which channel, as `Scale.slots` names them.
+        pole: +1 high, -1 low.
+    """
+
+    attribute: str
+    channel: str
+    pole: int
 
 
 @dataclass(frozen=True)
@@ -67,15 +79,16 @@ class Parsed:
 def parse(text: str) -> Parsed:
     """The latents of a text, and what of it could not be read.
 
-    A cue counts once however often a policy repeats it within its channel's slots; levels are cut off at their
-    bounds, as in text of the world.
+    A pole of a channel counts at most as often as the channel has slots, however often a policy repeats it; levels are
+    cut off at their bounds. Text of the world never says more.
     """
     subject: str | None = None
     statements: list[Statement] = []
-    cues: Counter[str] = Counter()
+    cues: Counter[_Cue] = Counter()
     unread: list[str] = []
     bulleted, pieces = _pieces(text)
-    cues["structure"] += bulleted
+    if bulleted:
+        cues[_cue(BULLET, +1)] += 1
     aside = False
     for piece in pieces:
         if piece in ASIDE_MARKERS:
@@ -87,17 +100,21 @@ def parse(text: str) -> Parsed:
             continue
         subject = found.subject or subject
         statements += found.statements
-        for attribute, sign in found.cues:
-            if not (aside and attribute == "length"):
-                cues[attribute] += sign
+        cues.update(cue for cue in found.cues if not (aside and cue.attribute == "length"))
     return Parsed(Reading(subject, tuple(statements), _levels(cues)), tuple(unread))
 
 
-def _levels(cues: Counter[str]) -> Levels:
+def _levels(cues: Counter[_Cue]) -> Levels:
     levels = Levels(0, 0, 0, 0)
     for attribute in ATTRIBUTES:
-        levels = levels.put(attribute, cues[attribute] - SCALES[attribute].resting)
+        slots = list(SCALES[attribute].slots.values())
+        spoken = [cue.pole * min(cues[cue], slots.count(cue.channel)) for cue in cues if cue.attribute == attribute]
+        levels = levels.put(attribute, sum(spoken) - SCALES[attribute].resting)
     return levels
+
+
+def _cue(channel: Channel, pole: int) -> _Cue:
+    return _Cue(channel.attribute, channel.name, pole)
 
 
 @dataclass(frozen=True)
@@ -149,19 +166,19 @@ def _fixed_sentences() -> dict[str, _Cue]:
     """Every sentence without a subject, point or value, with the cue it gives."""
     sentences: dict[str, _Cue] = {}
     for channel in (OPENING, CLOSE, SIGNPOST, PARAGRAPH, ELABORATION):
-        sentences |= {word: (channel.attribute, pole) for word, pole in _poles(channel)}
+        sentences |= {word: _cue(channel, pole) for word, pole in _poles(channel)}
     for channel, frames in ((VERB, VERB_FRAMES), (OUTCOME, OUTCOME_FRAMES), (MODAL, MODAL_FRAMES)):
         for word, pole in _poles(channel):
-            sentences |= {frame.format(**{channel.name: word}): (channel.attribute, pole) for frame in frames}
+            sentences |= {frame.format(**{channel.name: word}): _cue(channel, pole) for frame in frames}
     for word, pole in _poles(ADJECTIVE):
         for frame in NEGATION_FRAMES:
             for negator in NEGATORS:
-                sentences[frame.format(negator=negator, adjective=word)] = (ADJECTIVE.attribute, -pole)
+                sentences[frame.format(negator=negator, adjective=word)] = _Cue("sentiment", "negation", -pole)
     for channel in CHANNELS:
         if channel.attribute in ("politeness", "structure"):
             for word, pole in _poles(channel):
                 disavowed = (frame.format(word=word.removesuffix(".")) for frame in DISAVOWAL_FRAMES)
-                sentences |= dict.fromkeys(disavowed, (channel.attribute, -pole))
+                sentences |= dict.fromkeys(disavowed, _Cue(channel.attribute, "disavowal", -pole))
     return sentences
 
 
@@ -170,7 +187,7 @@ def _pole_of() -> dict[tuple[str, str], _Cue]:
     """The cue of a word in a pattern's group, by (group name, lower-case word)."""
     channels = {"adjective": ADJECTIVE, "hedge": HEDGE, "filler": FILLER, "ordinal": ORDINAL, "connector": BULLET}
     return {
-        (group, word.lower()): (channel.attribute, pole)
+        (group, word.lower()): _cue(channel, pole)
         for group, channel in channels.items()
         for word, pole in _poles(channel)
     }
@@ -229,7 +246,7 @@ def _open_patterns() -> list[tuple[re.Pattern[str], tuple[_Cue, ...]]]:
     )
     felt = f"(?:, which is (?P<adjective>{adjectives}))?"
     items = [prefix + _frame(frame, point=points, value=values) + filler + felt + r"\." for frame in STATEMENTS]
-    length: tuple[_Cue, ...] = ((RESTATEMENT.attribute, +1),)
+    length = (_cue(RESTATEMENT, +1),)
     return [
         *((re.compile(pattern), ()) for pattern in leads),
         # A restatement says nothing new: its point and value are matched but not read.

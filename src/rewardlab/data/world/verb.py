@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from rewardlab.config import Config
 from rewardlab.data.canonical import write_records
+from rewardlab.data.world.facts import prompt_count
 from rewardlab.data.world.gold import GoldReward
 from rewardlab.data.world.latents import Copula
 from rewardlab.data.world.lexicon import Part
 from rewardlab.data.world.pairs import Preference, draw_pair
 from rewardlab.records import Pair, Source
-from rewardlab.store.files import atomic_path, write_json
+from rewardlab.store.files import write_json
 from rewardlab.store.runs import Run
+from rewardlab.store.table import write_parquet
 
 SPLITS = ("train", "val", "test")
+LARGEST_SHARE = 0.5
+"""Of the world's prompts, how many pairs may take: no prompt comes twice, and the last ones would be drawn for ever."""
 
 
 class WorldData(Config):
@@ -46,6 +49,17 @@ class WorldData(Config):
     """Style words of the test pairs; train and val never use the held-out ones."""
     limit: int | None = Field(default=None, ge=1)
     """Write at most so many pairs of every split (smoke run)."""
+
+    @model_validator(mode="after")
+    def _enough_prompts(self) -> Self:
+        prompts = prompt_count()
+        most, asked = int(LARGEST_SHARE * prompts), sum(map(self.size, SPLITS))
+        if asked > most:
+            raise ValueError(
+                f"train, val and test of at most {most:,} pairs together, not {asked:,}: "
+                f"every pair has a prompt of its own, and the world has {prompts:,}"
+            )
+        return self
 
     def copula(self, split: str) -> Copula:
         """The confounding of a split."""
@@ -87,8 +101,7 @@ def write_world(config: WorldData, run: Run) -> WorldSummary:
         write_records(run.path(f"{split}.jsonl"), pairs)
     write_records(run.path("set_aside.jsonl"), [])
     table = pa.Table.from_pylist([row for split, pairs in splits.items() for row in _latent_rows(split, pairs)])
-    with atomic_path(run.path("latents.parquet")) as temporary:
-        pq.write_table(table, temporary)
+    write_parquet(run.path("latents.parquet"), table)
     agreement = {split: _agreement(pairs) for split, pairs in splits.items()}
     summary = WorldSummary({split: len(pairs) for split, pairs in splits.items()}, agreement)
     write_json(run.path("summary.json"), summary._asdict())
