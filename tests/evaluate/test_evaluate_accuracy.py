@@ -74,6 +74,7 @@ def test_counts_and_shares_by_hand(workshop: Workshop) -> None:
         "length.tokens.accuracy_shorter_chosen": 1.0,
         "length.tokens.accuracy_gap": -0.5,
         "length.tokens.longer_scores_higher": 1 / 3,
+        "length.tokens.longer_is_chosen": 2 / 3,
         "length.tokens.delta_pearson": stats.pearsonr([2, 4, -7, 0], [1.0, -3.0, 0.5, 0.0]).statistic,
         "length.tokens.delta_spearman": stats.spearmanr([2, 4, -7, 0], [1.0, -3.0, 0.5, 0.0]).statistic,
         # The four completions of prompt a.
@@ -105,7 +106,7 @@ def test_every_estimate_of_the_contract_is_there_and_explains_itself(workshop: W
     names = [one.name for estimates in result.estimates.values() for one in estimates]
     assert len(names) == len(set(names))
     for unit in ("tokens", "characters"):
-        for kind in ("heuristic_accuracy", "accuracy_gap", "delta_spearman", "pooled_pearson", "within_prompt_kendall"):
+        for kind in ("longer_is_chosen", "accuracy_gap", "delta_spearman", "pooled_pearson", "within_prompt_kendall"):
             assert f"length.{unit}.{kind}" in names
     for probe in ("shuffled_prompt", "response_only"):
         assert {f"ignorance.{probe}.accuracy", f"ignorance.{probe}.lost"} <= set(names)
@@ -386,6 +387,36 @@ def test_hostile_and_broken_text_is_written_as_it_is(workshop: Workshop) -> None
 def test_a_configuration_that_does_not_fit_is_refused(options: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError, match=where):
         AccuracyEvaluation.build({"data": ["d"], "scores": ["s"], **options})
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (["data.jsonl"], "data.jsonl"),
+        (["val.jsonl"], "val"),
+        (["pairs.dev.jsonl"], "val"),
+        (["test.jsonl"], "test"),
+        (["fold-0/test.jsonl", "fold-1/test.jsonl"], "test"),
+        (["fold-0/pairs.jsonl", "fold-1/pairs.jsonl"], "pairs.jsonl"),
+        (["test.jsonl", "val.jsonl"], "test.jsonl, val.jsonl"),
+        (["test.jsonl", "more.jsonl"], "test.jsonl, more.jsonl"),
+    ],
+)
+def test_the_data_are_called_what_their_files_are(workshop: Workshop, names: list[str], called: str) -> None:
+    parts = [HAND[:2], HAND[2:]] if len(names) > 1 else [HAND]
+    data = tuple(workshop.records(name, part) for name, part in zip(names, parts, strict=True))
+    scores = (workshop.scores("scored", HAND, number),)
+    result = evaluate_accuracy(AccuracyEvaluation(data=data, scores=scores), workshop)
+    assert result.split == called
+    assert f"of 4 pairs of the set {called};" in result.lines()[0]
+    named = evaluate_accuracy(AccuracyEvaluation(data=data, scores=scores, split="cross-fitted"), workshop)
+    assert named.split == "cross-fitted"
+
+
+def test_a_scorer_that_always_ties_is_not_certain_of_its_calibration(workshop: Workshop) -> None:
+    found = evaluated(workshop, random_pairs(14, 30, 30), lambda *_: 1.0)["calibration.ece"]
+    assert (found.value, found.low, found.high) == (0.0, None, None)
+    assert "no spread" in found.reason
 
 
 def test_an_empty_data_file_is_refused_and_nothing_is_written(workshop: Workshop) -> None:

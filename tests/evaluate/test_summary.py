@@ -39,7 +39,7 @@ def result(**values: tuple[float, float, float] | float | None) -> dict[str, Any
 def test_how_good(accuracy: tuple[float, float, float], claimed: float, words: str) -> None:
     sentence = findings(result(accuracy=accuracy, calibration__confidence=claimed))[0]
     assert sentence.startswith(f"It prefers the chosen answer in {100 * accuracy[0]:.1f} % (95 % interval ")
-    assert "1,200 pairs of the split test" in sentence
+    assert "1,200 pairs of the set test" in sentence
     assert words in sentence
 
 
@@ -47,7 +47,8 @@ def test_how_much_is_length() -> None:
     sentence = findings(
         result(
             length__tokens__longer_scores_higher=(0.71, 0.68, 0.74),
-            length__tokens__heuristic_accuracy=0.55,
+            length__tokens__heuristic_accuracy=0.52,
+            length__tokens__longer_is_chosen=0.55,
             length__tokens__accuracy_longer_chosen=0.8,
             length__tokens__accuracy_shorter_chosen=0.4,
             length__tokens__accuracy_balanced=0.56,
@@ -61,7 +62,10 @@ def test_how_much_is_length() -> None:
 
 
 def test_length_from_candidates_alone() -> None:
-    assert "correlate with length by -0.25" in findings(result(length__tokens__within_prompt_pearson=-0.25))[1]
+    assert (
+        "correlate with length by \N{MINUS SIGN}0.25"
+        in findings(result(length__tokens__within_prompt_pearson=-0.25))[1]
+    )
 
 
 def test_what_more_it_knows() -> None:
@@ -71,8 +75,9 @@ def test_what_more_it_knows() -> None:
     }
     reads = findings(result(**known, ignorance__shuffled_prompt__lost=(0.04, 0.01, 0.07)))[2]
     assert reads == (
-        "It gains 5.0 points (1.0 to 9.0) over counting words and -2.0 points (-5.0 to 1.0) over preferring the "
-        "longer answer; with the prompts shuffled it loses 4.0 points (1.0 to 7.0), so it uses the prompt."
+        "It gains 5.0 points (1.0 to 9.0) over counting words and \N{MINUS SIGN}2.0 points (\N{MINUS SIGN}5.0 to 1.0) "
+        "over preferring the longer answer; with the prompts shuffled it loses 4.0 points (1.0 to 7.0), so it uses the "
+        "prompt."
     )
     blind = findings(result(**known, ignorance__response_only__lost=(0.01, -0.01, 0.03)))[2]
     assert blind.endswith("nothing shows that it uses the prompt.")

@@ -139,6 +139,11 @@ TRAINING = [
         "adapters for no module", f"{TRAIN} --lora.targets [nonesuch]", ("lora.targets: found ['nonesuch']", "q_proj")
     ),
     Fault("a tracker that is not there", f"{TRAIN} --report_to abacus", ("report_to: found 'abacus'", "history.jsonl")),
+    Fault("a negative seed", f"{TRAIN} --seed -1", ("--seed: found -1; expected greater than or equal to 0",)),
+    Fault("a seed beyond 32 bits", f"{TRAIN} --seed 5000000000", ("--seed: found 5000000000; expected less than",)),
+    Fault(
+        "a decay rate of one", f"{TRAIN} --betas '[1.0, 0.999]'", ("--betas, betas.0: found 1.0; expected less than 1",)
+    ),
     Fault("a learning rate of zero", f"{TRAIN} --learning_rate 0", ("--learning_rate: found 0; expected greater",)),
     Fault(
         "a template without its fields",

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from corpus import check_message
+from corpus import check_message, rows
+from small_models import reward_model_of
 
 from rewardlab.cli.main import main
+from rewardlab.models.loading import save_reward_model
 from rewardlab.store.files import LEFTOVER_PREFIX, read_json, read_jsonl
 from rewardlab.store.record import RunRecord
+from rewardlab.train.checkpoints import all_checkpoints, is_complete
+from rewardlab.train.trainer import GroupTrainer
 
 PREPARE = ["data", "prepare", "--sources.mine", "pairs.jsonl", "--fractions.val", "0", "--fractions.test", "0.3"]
 
@@ -101,3 +107,75 @@ def test_a_real_limit_of_the_system() -> None:
     assert "Traceback" not in done.stderr
     assert leftovers() == []
     assert list(Path("runs").iterdir()) == []
+
+
+TRAIN = [
+    "train",
+    "reward",
+    "--model",
+    "model",
+    "--train",
+    "pairs.jsonl",
+    "--encoding.max_tokens",
+    "64",
+    "--run",
+    "mine",
+]
+
+
+@pytest.fixture
+def weights_bytes(workplace: Path) -> int:
+    """A small model and pairs for it in the working folder; the size of the weights, once and twice in a checkpoint."""
+    model = reward_model_of("llama", "shared")
+    save_reward_model(model, workplace / "model", card="# card")
+    words = [{"prompt": f"w{i} ", "chosen": f"w{i + 1} w2", "rejected": f"w{i + 2} w3"} for i in range(12)]
+    rows("pairs.jsonl", *words)(workplace)
+    return sum(4 * weight.numel() for weight in model.parameters())
+
+
+def check_stopped_and_resumed(capsys: pytest.CaptureFixture[str], code: int) -> str:
+    """One message, no part of a checkpoint, and a run that goes on once there is room."""
+    errors = capsys.readouterr().err
+    message = check_message(errors[errors.index("rewardlab: ") :])
+    assert code == 2, message
+    assert "Traceback" not in errors
+    assert "expected room and permission to write. Free some space there" in message
+    assert message.endswith("Go on with: rewardlab train reward --run mine --resume")
+    assert leftovers() == []
+    assert all(is_complete(checkpoint) for checkpoint in all_checkpoints(Path("runs/mine/checkpoints")))
+    assert RunRecord.read(Path("runs/mine")).status == "failed"
+    assert main(["train", "reward", "--run", "mine", "--resume"]) == 0
+    return message
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads names of open files from /proc")
+@pytest.mark.parametrize("name", ["optimizer.pt", "COMPLETE.json", "model.safetensors", "summary.json"])
+def test_no_room_in_a_training_and_on_once_there_is(
+    weights_bytes: int, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        disk = fill(name, patch)
+        code = main(TRAIN)
+    assert disk.refusals == 1
+    assert "found No space left on device" in check_stopped_and_resumed(capsys, code)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.5], ids=["weights", "optimiser"])
+def test_a_real_limit_in_the_middle_of_a_checkpoint(
+    weights_bytes: int, share: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are written by safetensors, the optimiser by torch: each hides the system's error in its own."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    save = GroupTrainer._save_checkpoint
+
+    def save_where_files_are_small(*arguments: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * weights_bytes), before[1]))
+        try:
+            save(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GroupTrainer, "_save_checkpoint", save_where_files_are_small)
+        code = main(TRAIN)
+    check_stopped_and_resumed(capsys, code)

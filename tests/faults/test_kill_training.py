@@ -23,6 +23,7 @@ import yaml
 
 from rewardlab.models.tiny import train_tokenizer
 from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.store.keys import path_digest
 from rewardlab.store.runs import Run
 from rewardlab.train.reward import RewardTraining, train_reward
 
@@ -102,7 +103,8 @@ def result(folder: Path, name: str) -> dict[str, Any]:
     return {
         "history": history,
         "summary": summary,
-        "weights": (run / "model" / "model.safetensors").read_bytes(),
+        # By this content a scorer is named, and what it scored is found again.
+        "model": path_digest(run / "model"),
         "files": sorted(path.relative_to(run).as_posix() for path in files),
         "status": read_json(run / "run.json")["status"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -95,3 +96,36 @@ def test_influence_is_the_derivative_by_the_weight_of_a_row(name: str, ties: boo
 @pytest.mark.parametrize("statistic", [agreement.pearson_statistic, agreement.spearman_statistic])
 def test_a_constant_has_no_statistic(statistic: Callable[[np.ndarray, np.ndarray], Statistic | None]) -> None:
     assert statistic(np.ones(5), np.arange(5.0)) is None
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_kendall_is_the_same_by_pairs_and_by_sorting(monkeypatch: pytest.MonkeyPatch, rows: int, ties: bool) -> None:
+    """Groups of every size around the one from which it is sorted; one row of them does not vary."""
+    x, y = np.stack([sample(seed, 300, ties) for seed in range(rows)], axis=1)
+    x[-1] = 1.0
+    by_sorting = agreement.kendall_along(x, y)
+    monkeypatch.setattr(agreement, "_MOST_BY_PAIRS", 300)
+    by_pairs = agreement.kendall_along(x, y)
+    assert np.isnan(by_sorting[-1])
+    np.testing.assert_allclose(by_sorting, by_pairs, rtol=0, atol=1e-12)
+
+
+def test_kendall_in_chunks_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = RNG(4).normal(size=(2, 23, 9))
+    whole = agreement.kendall_along(x, y)
+    monkeypatch.setattr(agreement, "_PAIRS_AT_ONCE", 5 * 81)
+    assert agreement.kendall_along(x, y).tolist() == whole.tolist()
+    assert whole.tolist() == pytest.approx([stats.kendalltau(*row).statistic for row in zip(x, y, strict=True)])
+
+
+@pytest.mark.parametrize(("groups", "members"), [(1, 4000), (3000, 60)])
+def test_kendall_needs_little_memory_however_large_and_many_the_groups_are(groups: int, members: int) -> None:
+    """All pairs at once would take 128 MB and 86 MB an array, and several of them."""
+    x, y = RNG(5).normal(size=(2, groups * members))
+    tracemalloc.start()
+    try:
+        agreement.within_groups(x, y, np.repeat(np.arange(groups), members), agreement.kendall_along)
+        assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
+    finally:
+        tracemalloc.stop()

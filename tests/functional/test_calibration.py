@@ -161,6 +161,12 @@ def test_error_interval_needs_two_clusters() -> None:
     assert two.high == pytest.approx(0.8)
 
 
+def test_a_scorer_that_always_ties_has_no_error_interval() -> None:
+    """Half sure and half right everywhere: an error of 0, which 30 pairs cannot make certain."""
+    found = calibration.calibration_error_interval(np.full(30, 0.5), np.full(30, 0.5), RNG(0))
+    assert (found.value, found.low, found.high, found.reason) == (0.0, None, None, intervals.NO_SPREAD)
+
+
 def test_error_interval_is_the_one_written_out() -> None:
     """Same generator, same draws: the triangle bound below, the quantile of the resampled error above."""
     rng = RNG(14)

@@ -155,6 +155,15 @@ def test_no_spread_gives_a_number_without_an_interval() -> None:
         assert (found.low, found.high, found.reason) == (None, None, intervals.NO_SPREAD)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.0])
+def test_a_bootstrap_without_spread_gives_a_number_without_an_interval(value: float) -> None:
+    terms = np.stack([np.full(15, value), np.ones(15)], axis=1)
+    for clusters in (None, np.arange(15) % 4):
+        found = intervals.cluster_bootstrap(terms, lambda sums: sums[:, 0] / sums[:, 1], RNG(0), clusters, draws=50)
+        assert found.value == pytest.approx(value)
+        assert (found.low, found.high, found.reason) == (None, None, intervals.NO_SPREAD)
+
+
 def test_bootstrap_of_a_mean_is_the_one_written_out() -> None:
     """Same generator, same draws: resampling whole clusters one draw at a time gives the same quantiles."""
     values, clusters = RNG(8).normal(size=12), np.repeat(np.arange(4), 3)

@@ -324,6 +324,7 @@ def accuracy(rows: list[dict[str, Any]], hostile: str = "") -> dict[str, Any]:
                 (margins * delta) > 0,
                 "One half for a model that does not follow length.",
             ),
+            share(name + "longer_is_chosen", delta > 0, "What the model is compared with."),
             estimate(name + "delta_pearson", correlation, 0.09, reading="0 is no relation, 1 a straight line."),
             estimate(name + "delta_spearman", correlation, 0.09, reading="The same for ranks."),
             estimate(name + "pooled_pearson", 0.21, 0.07, reading="Over all answers, prompts mixed."),

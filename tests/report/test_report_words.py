@@ -39,6 +39,7 @@ def test_estimates(estimate: Estimate, expected: str) -> None:
         ("accuracy.subset.helpful.base", "Subset helpful.base"),
         ("accuracy.fold.3", "Fold 3"),
         ("length.characters.longer_scores_higher", "Longer answer scores higher"),
+        ("length.tokens.longer_is_chosen", "Longer answer is chosen"),
         ("length.characters.new_measure", "length.characters.new_measure"),
         ("something.else", "something.else"),
     ],

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 import torch
 from toys import Killed, candidates, history, kill, on_call, pairs, same_weights, toy_model, toy_trainer, weights_of
 
-from rewardlab.errors import RewardlabError
+from rewardlab.errors import RewardlabError, RunError
+from rewardlab.records import Pair
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.train import checkpoints, trainer
 from rewardlab.train.checkpoints import MANIFEST, all_checkpoints, is_complete, newest_complete, rotate, seal, step_of
@@ -44,6 +45,7 @@ def assert_equal(one: Outcome, other: Outcome) -> None:
 
 def make(tokenizer: Path, folder: Path, **options: Any) -> GroupTrainer:
     """What a new process makes: a fresh model and trainer over the same data."""
+    records = options.pop("records", None) or pairs(24)
     settings: dict[str, Any] = {
         "epochs": 2,
         "eval_steps": 3,
@@ -54,7 +56,7 @@ def make(tokenizer: Path, folder: Path, **options: Any) -> GroupTrainer:
     dropout = options.pop("dropout", 0.0)
     torch.manual_seed(os.getpid())  # whatever state another process has
     model = toy_model(tokenizer, dropout=dropout)
-    return toy_trainer(model, pairs(24), folder, held_out=candidates(12, 4), **settings | options)
+    return toy_trainer(model, records, folder, held_out=candidates(12, 4), **settings | options)
 
 
 def outcome(run: GroupTrainer) -> Outcome:
@@ -187,6 +189,67 @@ def test_a_halved_budget_is_remembered(tokenizer: Path, tmp_path: Path) -> None:
     again = make(tokenizer, tmp_path)
     run_training(again, resume=True)
     assert again.budget == 96
+
+
+def test_a_resumed_run_takes_no_more_than_its_device_has_room_for(tokenizer: Path, tmp_path: Path) -> None:
+    """Begun where a micro-batch may hold 4096 tokens, gone on with where it may hold 96."""
+    run = make(tokenizer, tmp_path)
+    run._clip_grad_norm = on_call(run._clip_grad_norm, 6, kill)  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        run_training(run, resume=False)
+    again = make(tokenizer, tmp_path, budget=96)
+    run_training(again, resume=True)
+    assert again.budget == 96
+
+
+def _margin(records: list[Pair]) -> list[Pair]:
+    return [replace(records[0], margin=1.0), *records[1:]]
+
+
+def _side(records: list[Pair]) -> list[Pair]:
+    return [replace(records[0], chosen=records[0].rejected, rejected=records[0].chosen), *records[1:]]
+
+
+CHANGES: dict[str, Callable[[list[Pair]], list[Pair]]] = {
+    "one more": lambda records: [*records, *pairs(1, seed=9)],
+    "one less": lambda records: records[:-1],
+    "sorted": lambda records: sorted(records, key=lambda pair: pair.chosen),
+    "another word": lambda records: [*records[:-1], *pairs(1, seed=9)],
+    "sides swapped": _side,
+    "a margin": _margin,
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run killed in its sixth step; whoever is refused leaves it as it is."""
+    folder = tmp_path_factory.mktemp("killed")
+    run = make(tokenizer, folder)
+    run._clip_grad_norm = on_call(run._clip_grad_norm, 6, kill)  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        run_training(run, resume=False)
+    return folder
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_data_are_refused(tokenizer: Path, killed: Path, change: str) -> None:
+    """The order of the rest would be another one: pairs would be trained on twice, and others never."""
+    changed = make(tokenizer, killed, records=CHANGES[change](pairs(24)))
+    with pytest.raises(RunError, match="other training examples, or has them in another order"):
+        run_training(changed, resume=True)
+
+
+@pytest.mark.parametrize("change", [{"per_step": 5}, {"epochs": 3}])
+def test_another_plan_of_the_same_data_is_refused(tokenizer: Path, killed: Path, change: dict[str, int]) -> None:
+    with pytest.raises(RunError):
+        run_training(make(tokenizer, killed, **change), resume=True)
+
+
+def test_changed_data_are_refused_after_the_last_step_too(tokenizer: Path, tmp_path: Path) -> None:
+    run_training(make(tokenizer, tmp_path), resume=False)
+    changed = make(tokenizer, tmp_path, records=CHANGES["sorted"](pairs(24)))
+    with pytest.raises(RunError):
+        run_training(changed, resume=True)
 
 
 # --- signals -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from toys import BAD, BERT, ENCODING, GOOD, GPT2, LLAMA, examples_of, pairs, rated, toy_model, write_pairs
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback, dynamic_module_utils
 from transformers.integrations import integration_utils
 
 from rewardlab.data.splits import place
-from rewardlab.errors import ConfigError, DataError, ModelError
+from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError
 from rewardlab.models.loading import load_reward_model
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.store.runs import Run
@@ -314,6 +316,46 @@ def test_training_stops_early_and_keeps_the_best(tokenizer: Path, tmp_path: Path
     assert result.summary["steps"] == 9
 
 
+@pytest.mark.parametrize(
+    ("asked", "steps"), [(1, [12]), (3, [4, 8, 12]), (5, [3, 6, 9, 12]), (7, [2, 4, 6, 8, 10, 12])]
+)
+def test_evaluations_are_no_more_than_were_asked_for(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str], asked: int, steps: list[int]
+) -> None:
+    """Of twelve steps to an epoch; five and seven do not divide them."""
+    _, folder = trained(settings(tokenizer, files, evaluations_per_epoch=asked), tmp_path)
+    assert [line["step"] for line in lines_of(folder, "val")] == steps
+
+
+@pytest.mark.parametrize("place", ["update", "device"])
+def test_out_of_memory_where_smaller_batches_are_no_help_is_said(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The moments of AdamW come with the first update."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    if place == "update":
+        monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    else:
+        monkeypatch.setattr(reward.GroupTrainer, "_move_model_to_device", fails)
+    with pytest.raises(RewardlabError, match=r"Out of memory .*moments of AdamW.*lora"):
+        trained(settings(tokenizer, files, limit=16), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "right"), [("cuda:1", False), ("cpu:1", False), ("cuda:0", True), ("cuda", True)])
+def test_training_takes_the_first_device_and_refuses_the_number_of_another(
+    monkeypatch: pytest.MonkeyPatch, name: str, right: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if right:
+        assert reward._training_device(name) == "cuda"
+    else:
+        with pytest.raises(ModelError, match=f"device: found {name}; .* CUDA_VISIBLE_DEVICES"):
+            reward._training_device(name)
+
+
 class StubTracker(TrainerCallback):
     seen: list[dict[str, float]]
 
@@ -369,6 +411,125 @@ def test_a_folder_that_scores_differently_is_not_left_behind(
     assert not (tmp_path / "run" / "model").exists()
 
 
+def _shifted(by: float) -> Any:
+    scores = reward._scores_by_transformers
+    return lambda *arguments: scores(*arguments) + by
+
+
+def test_what_may_be_rounding_is_kept_and_said(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward, "_scores_by_transformers", _shifted(3e-5))
+    result, folder = trained(settings(tokenizer, files, limit=16), tmp_path)
+    assert (result.model / "model.safetensors").exists()
+    assert re.search(
+        r"differ by 3\.\de-05 when loaded with transformers, more than 1e-05", (folder / "run.log").read_text()
+    )
+
+
+def test_what_is_no_rounding_any_more_is_not_kept(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward, "_scores_by_transformers", _shifted(2e-3))
+    with pytest.raises(ModelError, match="when loaded with transformers"):
+        trained(settings(tokenizer, files, limit=16), tmp_path)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_folder_that_cannot_be_compared_is_kept(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(reward, "load_reward_model", fails)
+    with pytest.raises(RewardlabError, match="Out of memory") as caught:
+        trained(settings(tokenizer, files, limit=16), tmp_path)
+    kept = tmp_path / "run" / "model"
+    assert (kept / "model.safetensors").exists()
+    assert caught.value.__notes__ == [
+        f"The model was saved in {kept}, but its scores could not be compared with rewardlab."
+    ]
+
+
+def test_the_last_check_takes_less_memory_than_training(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sequence at a time, one reloaded copy at a time, and no optimiser beside them."""
+    alive: dict[str, Any] = {}
+    sizes: list[int] = []
+    create, load = reward.GroupTrainer.create_optimizer, reward.load_reward_model
+
+    def created(*arguments: Any, **options: Any) -> Any:
+        optimizer = create(*arguments, **options)
+        alive["optimiser"] = weakref.ref(optimizer)
+        return optimizer
+
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        assert alive["optimiser"]() is None
+        model = load(*arguments, **options)
+        model.register_forward_pre_hook(lambda _, inputs: sizes.extend(len(group.branches) for group in inputs[0]))
+        alive["ours"] = weakref.ref(model.network)
+        return model
+
+    class Plain:
+        @staticmethod
+        def from_pretrained(*arguments: Any, **options: Any) -> Any:
+            assert alive["ours"]() is None
+            return AutoModelForSequenceClassification.from_pretrained(*arguments, **options)
+
+    monkeypatch.setattr(reward.GroupTrainer, "create_optimizer", created)
+    monkeypatch.setattr(reward, "load_reward_model", loaded)
+    monkeypatch.setattr(reward, "AutoModelForSequenceClassification", Plain)
+    trained(settings(tokenizer, files, limit=16), tmp_path)
+    assert sizes == [1] * 8
+
+
+def test_a_backbone_with_code_of_its_own_is_trained_and_compared(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its architecture is known to no version of transformers: what reloads it has to be told to trust it."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path])
+    folder = tmp_path / "odd"
+    toy_model(tokenizer).plain_network.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+    (folder / "odd_llama.py").write_text(ODD_LLAMA)
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "odd_llama.OddConfig", "AutoModelForSequenceClassification": "odd_llama.OddModel"}
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "odd_llama", "auto_map": classes}))
+    source = {"path": str(folder), "trust_remote_code": True}
+    result, _ = trained(settings(tokenizer, files, model=source, limit=16), tmp_path)
+    assert (result.model / "odd_llama.py").exists()
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        AutoModelForSequenceClassification.from_pretrained(result.model, trust_remote_code=False)
+
+
+ODD_LLAMA = """
+from torch import nn
+from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class OddConfig(LlamaConfig):
+    model_type = "odd_llama"
+
+
+class OddModel(LlamaPreTrainedModel):
+    config_class = OddConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.score = nn.Linear(config.hidden_size, 1, bias=False)
+        self.post_init()
+
+    def forward(self, input_ids, **options):
+        return SequenceClassifierOutput(logits=self.score(self.model(input_ids).last_hidden_state[:, -1]))
+"""
+"""A causal backbone that comes with its own code."""
+
+
 def test_a_run_stopped_while_saving_the_model_goes_on(
     tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +543,13 @@ def test_a_run_stopped_while_saving_the_model_goes_on(
         patch.setattr(reward, "_compare_reloaded", stopped)
         with pytest.raises(KeyboardInterrupt):
             trained(config, tmp_path, "stopped")
+    left = {path.name: path.read_bytes() for path in (tmp_path / "stopped" / "model").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(reward, "save_reward_model", stopped)
+        run = Run.create(config, verb="train reward", root=tmp_path, name="stopped", resume=True)
+        with pytest.raises(KeyboardInterrupt), run:
+            train_reward(config, run)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "stopped" / "model").iterdir()} == left, "old or new"
     run = Run.create(config, verb="train reward", root=tmp_path, name="stopped", resume=True)
     with run:
         result = train_reward(config, run)

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from rewardlab.config import Config, Paths
 from rewardlab.data.canonical import read_records
+from rewardlab.data.files import split_in_name
 from rewardlab.data.render import plain_text
 from rewardlab.evaluate import length, quality
 from rewardlab.evaluate.agreement import agreement_group
@@ -47,8 +48,8 @@ class AccuracyEvaluation(Config):
     train: Paths = ()
     """Files that the model was trained on, to fit the ignorant baselines: one per score table; with one score table,
     any number."""
-    split: str = "test"
-    """What the data are called in the report."""
+    split: str | None = None
+    """What the data are called. Default: the split that the names of all files speak of, else these names."""
     level: float = Field(default=0.95, gt=0.5, lt=1.0)
     """Coverage of the intervals."""
     cluster: Literal["prompt", "root"] = "prompt"
@@ -121,7 +122,7 @@ def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult
     """
     scored = read_scored(config.data, config.scores, config.cluster, config.limit)
     ignorant = fit_baselines(scored, [_Training(paths) for paths in _files_of_folds(config)])
-    result = measure(scored, ignorant, Settings(config.level, config.cluster, config.seed), config.split)
+    result = measure(scored, ignorant, Settings(config.level, config.cluster, config.seed), _name_of_data(config))
     bag = ignorant.margins["bag_of_words"]
     write_parquet(run.path(PAIRS), _pairs_table(scored.pairs, None if isinstance(bag, str) else bag))
     write_text(run.path(SUMMARY), "\n\n".join([*result.lines(), format_accuracy(result.as_dict())]) + "\n")
@@ -129,7 +130,7 @@ def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult
     return result
 
 
-def measure(scored: Scored, ignorant: Ignorant, settings: Settings, split: str = "test") -> AccuracyResult:
+def measure(scored: Scored, ignorant: Ignorant, settings: Settings, split: str) -> AccuracyResult:
     """Every measure of scored data.
 
     Args:
@@ -163,6 +164,15 @@ def measure(scored: Scored, ignorant: Ignorant, settings: Settings, split: str =
             "balanced_bins": length.balanced_rows(subset),
         },
     )
+
+
+def _name_of_data(config: AccuracyEvaluation) -> str:
+    """What the data are called."""
+    if config.split is not None:
+        return config.split
+    names = list(dict.fromkeys(path.name for path in config.data))
+    split, *others = {split_in_name(name) for name in names}
+    return ", ".join(names) if split is None or others else split
 
 
 def _files_of_folds(config: AccuracyEvaluation) -> list[tuple[Path, ...]]:

@@ -118,8 +118,15 @@ def _accuracies(unit: _Unit, table: PairTable, settings: Settings) -> list[Estim
             "longer_scores_higher",
             longer_scores_higher(difference.astype(np.float64), table.margin),
             differs,
-            f"Share of pairs in which the side with more {unit.name} has the higher reward; compare with the "
-            "heuristic's accuracy, the share in which it is the chosen one.",
+            f"Share of pairs in which the side with more {unit.name} has the higher reward, among those that "
+            "differ; compare with the share in which it is the chosen one.",
+            no_difference,
+        ),
+        share(
+            "longer_is_chosen",
+            (difference > 0).astype(np.float64),
+            differs,
+            f"Share of pairs in which the side with more {unit.name} is the chosen one, among those that differ.",
             no_difference,
         ),
     ]

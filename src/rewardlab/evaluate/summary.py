@@ -7,6 +7,13 @@ from typing import Any, NamedTuple
 
 from rewardlab.records import Estimate
 
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(share: float, *, signed: bool = False) -> str:
+    """`63.1`: a share, or a difference of shares, in per cent with a true minus sign; with a plus too if `signed`."""
+    return format(100 * share, "+.1f" if signed else ".1f").replace("-", MINUS)
+
 
 class _Number(NamedTuple):
     """An estimate that has a value."""
@@ -18,11 +25,11 @@ class _Number(NamedTuple):
     def percent(self, label: str = "") -> str:
         """`63.1 % (60.2 to 65.9)`, with `label` before the ends."""
         if self.low is None or self.high is None:
-            return f"{100 * self.value:.1f} %"
-        return f"{100 * self.value:.1f} % ({label}{100 * self.low:.1f} to {100 * self.high:.1f})"
+            return f"{percent(self.value)} %"
+        return f"{percent(self.value)} % ({label}{percent(self.low)} to {percent(self.high)})"
 
     def points(self) -> str:
-        """`2.3 points (-0.4 to 5.0)`."""
+        """`2.3 points (0.4 to 5.0)`."""
         return self.percent().replace(" %", " points", 1)
 
     def is_above(self, reference: float) -> bool:
@@ -79,7 +86,7 @@ def _how_good(result: Mapping[str, Any], found: Mapping[str, _Number]) -> str:
         if order is None:
             return "How good it is cannot be said: the data hold neither pairs nor candidates with rewards."
         return f"It orders {order.percent()} of the pairs of candidates of a prompt as their rewards do."
-    where = f"{result['counts']['pairs']:,} pairs of the split {result['split']}"
+    where = f"{result['counts']['pairs']:,} pairs of the set {result['split']}"
     share = accuracy.percent(f"{100 * result['options']['level']:g} % interval ")
     return f"It prefers the chosen answer in {share} of {where}; {_verdict(accuracy, found)}."
 
@@ -90,24 +97,25 @@ def _verdict(accuracy: _Number, found: Mapping[str, _Number]) -> str:
     if not accuracy.is_above(0.5):
         return "that is not distinguishable from a coin flip"
     claimed = found["calibration.confidence"].value
-    claim = f"its scores claim {100 * claimed:.1f} %"
+    claim = f"its scores claim {percent(claimed)} %"
     if accuracy.is_below(claimed):
         return f"{claim}, so it is overconfident"
     return f"{claim}, so it is underconfident" if accuracy.is_above(claimed) else f"{claim}, about what it keeps"
 
 
 def _how_much_length(found: Mapping[str, _Number]) -> str:
-    longer, chosen = found.get("length.tokens.longer_scores_higher"), found.get("length.tokens.heuristic_accuracy")
+    longer, chosen = found.get("length.tokens.longer_scores_higher"), found.get("length.tokens.longer_is_chosen")
     if longer is None or chosen is None:
         within = found.get("length.tokens.within_prompt_pearson")
         if within is None:
             return "How much of it is length cannot be said: too few answers differ in length."
-        return f"Among the answers to one prompt, its scores correlate with length by {within.value:+.2f}."
+        correlation = f"{within.value:+.2f}".replace("-", MINUS)
+        return f"Among the answers to one prompt, its scores correlate with length by {correlation}."
     sentence = f"It scores the longer answer higher in {longer.percent()} of the pairs that differ in length"
-    sentence += f"; the data prefer it in {100 * chosen.value:.1f} %"
+    sentence += f"; the data prefer it in {percent(chosen.value)} %"
     kinds = [found.get(f"length.tokens.accuracy_{kind}") for kind in ("longer_chosen", "shorter_chosen", "balanced")]
     words = ("where the longer answer was chosen", "where the shorter one was", "where length cannot help")
-    parts = [f"{100 * one.value:.1f} % {where}" for one, where in zip(kinds, words, strict=True) if one is not None]
+    parts = [f"{percent(one.value)} % {where}" for one, where in zip(kinds, words, strict=True) if one is not None]
     return f"{sentence}. It is right in {', '.join(parts)}." if parts else f"{sentence}."
 
 

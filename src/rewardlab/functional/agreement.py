@@ -21,13 +21,17 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 
 from rewardlab.functional.intervals import Statistic
 
 Values = Float[np.ndarray, "*batch n"]
 Correlation = Callable[[Values, Values], Float[np.ndarray, "*batch"]]
 """Maps x and y to the correlation along the last axis, NaN where one of them is constant."""
+
+_MOST_BY_PAIRS = 256
+"""Members up to which Kendall's tau compares all pairs at once; one group of them takes half a megabyte an array."""
+_PAIRS_AT_ONCE = 1 << 22
 
 
 class WithinGroups(NamedTuple):
@@ -75,8 +79,24 @@ def kendall_along(x: Values, y: Values) -> Float[np.ndarray, "*batch"]:
 
         tau_b = sum sign(x_i - x_j) sign(y_i - y_j) / sqrt(sum sign(x_i - x_j)^2 * sum sign(y_i - y_j)^2)
 
+    Pair by pair up to 256 members, by sorting (scipy) beyond, where the pairs would fill the memory.
+
     Source: [3].
     """
+    members = x.shape[-1]
+    left, right = x.reshape(-1, members), y.reshape(-1, members)
+    if members > _MOST_BY_PAIRS:
+        # The p-value is not used; this method is the one that costs nothing.
+        pairs = zip(left, right, strict=True)
+        found = np.array([kendalltau(*pair, variant="b", method="asymptotic").statistic for pair in pairs])
+    else:
+        rows = max(1, _PAIRS_AT_ONCE // members**2)
+        starts = range(0, len(left) or 1, rows)
+        found = np.concatenate([_kendall_by_pairs(left[i : i + rows], right[i : i + rows]) for i in starts])
+    return np.asarray(found.reshape(x.shape[:-1]))
+
+
+def _kendall_by_pairs(x: Values, y: Values) -> Float[np.ndarray, "*batch"]:
     varies = _varies(x) & _varies(y)
     left, right = _signs(x), _signs(y)
     scale = np.sqrt(np.square(left).sum(axis=(-2, -1)) * np.square(right).sum(axis=(-2, -1)))

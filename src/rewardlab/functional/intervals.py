@@ -207,7 +207,7 @@ def cluster_bootstrap(
     """Bootstrap interval of a statistic that is a function of sums over the observations.
 
     Whole clusters are drawn with replacement. Sums per cluster are taken once, so a draw costs one product of cluster
-    counts and sums.
+    counts and sums. There is no interval where all resamples give the same.
 
     Args:
         terms: what is summed, k numbers per observation.
@@ -234,7 +234,10 @@ def cluster_bootstrap(
         low, high = np.quantile(statistic(resampled), [0.5 - level / 2.0, 0.5 + level / 2.0]).tolist()
     else:
         low, high = ends(resampled)
-    return Interval(value, low, high, len(terms), count, method)
+    found = Interval(value, n=len(terms), clusters=count, method=method)
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
+        return found._replace(reason=NO_SPREAD)
+    return found._replace(low=low, high=high)
 
 
 def _draw_counts(draws: int, count: int, generator: Generator) -> Float[np.ndarray, "draws count"]:

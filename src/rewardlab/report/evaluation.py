@@ -95,7 +95,7 @@ def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
     if any(item.value is not None for item in agreement):
         blocks.append(estimate_table("Agreement with the rewards that come with the candidates", agreement))
     lead = (
-        f"How often the chosen answer gets the higher score, on the split {result.split} "
+        f"How often the chosen answer gets the higher score, on the set {result.split} "
         f"({_count(result, 'pairs')} pairs, {_count(result, 'prompts')} prompts). A tie counts one half."
     )
     return Section(f"accuracy{suffix}", f"Accuracy{of}", lead, blocks)
@@ -275,7 +275,8 @@ def _scatter(
     result: AccuracyFile, bins: Sequence[Mapping[str, Any]], pairs: examples.Pairs, suffix: str, seed: int
 ) -> Figure:
     points, total = examples.points(pairs, seed=seed), len(pairs.margins)
-    found = [result.estimate(f"length.tokens.{leaf}") for leaf in ("delta_pearson", "longer_scores_higher")]
+    leaves = ("delta_pearson", "longer_scores_higher", "longer_is_chosen")
+    found = [result.estimate(f"length.tokens.{leaf}") for leaf in leaves]
     drawn = "every pair" if len(points) == total else f"{len(points):,} of {total:,} pairs, drawn at random"
     reading = (
         f"A dot is a pair ({drawn}); above the dashed line the model agrees with the choice. The steps are "

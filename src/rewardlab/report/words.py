@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rewardlab.evaluate.summary import MINUS, percent
 from rewardlab.records import Estimate
 
-MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EM DASH}"
 
 _NAMES = {
@@ -45,6 +45,7 @@ _LENGTH_NAMES = {
     "accuracy_gap": "Longer chosen minus shorter chosen",
     "accuracy_balanced": "Model, length-balanced subset",
     "longer_scores_higher": "Longer answer scores higher",
+    "longer_is_chosen": "Longer answer is chosen",
     "delta_pearson": "Correlation of differences (Pearson)",
     "delta_spearman": "Correlation of differences (Spearman)",
     "pooled_pearson": "Correlation over all answers (Pearson)",
@@ -153,10 +154,6 @@ def scalar_words(value: Any) -> str:
 
 
 def _one(estimate: Estimate, value: float) -> str:
-    if is_difference(estimate):
-        text = f"{100 * value:+.1f}"
-    elif is_share(estimate):
-        text = f"{100 * value:.1f}"
-    else:
-        text = f"{value:.3f}"
-    return text.replace("-", MINUS)
+    if is_share(estimate):
+        return percent(value, signed=is_difference(estimate))
+    return f"{value:.3f}".replace("-", MINUS)

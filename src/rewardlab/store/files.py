@@ -30,7 +30,14 @@ LEFTOVER_PREFIX = ".unfinished-"
 """What the name of a temporary file or folder begins with."""
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_DISK_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "os error 28")
+_DISK_FULL_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "os error 28",
+    # The writer of torch.save, whose errors name no reason.
+    "inline_container.cc",
+)
 _CHUNK_BYTES = 1 << 20
 _TAIL_BYTES = 1 << 12
 """Read first from the end of a file of lines: the last line is whole unless something was killed."""
@@ -49,7 +56,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     temporary = _temporary_beside(target)
     try:
-        with _clear_when_disk_is_full(target):
+        with clear_when_disk_is_full(target):
             yield temporary
             sync_file(temporary)
             os.replace(temporary, target)
@@ -73,7 +80,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary = _temporary_beside(target)
     aside = temporary.with_name(f"{temporary.name}-old")
     try:
-        with _clear_when_disk_is_full(target):
+        with clear_when_disk_is_full(target):
             temporary.mkdir()
             yield temporary
             _sync_tree(temporary)
@@ -189,7 +196,7 @@ def append_line(path: str | Path, value: Any, *, force: bool = True) -> None:
     """
     target = Path(path)
     line = json_line(value)
-    with _clear_when_disk_is_full(target), _appender(target) as stream:
+    with clear_when_disk_is_full(target), _appender(target) as stream:
         size = _end_of_last_line(stream)
         try:
             stream.truncate(size)
@@ -261,7 +268,12 @@ def _temporary_beside(target: Path) -> Path:
 
 
 @contextmanager
-def _clear_when_disk_is_full(target: Path) -> Iterator[None]:
+def clear_when_disk_is_full(target: Path) -> Iterator[None]:
+    """Errors of writing `target` for want of room as one clear error, whatever the library that writes calls them.
+
+    Raises:
+        RunError: the disk is full.
+    """
     try:
         yield
     except RunError:
@@ -275,7 +287,7 @@ def _clear_when_disk_is_full(target: Path) -> Iterator[None]:
 
 
 def _cannot_write(target: Path, error: Exception) -> RunError:
-    found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    found = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
     problem = Problem(
         str(target),
         found,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, field_validator
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from rewardlab.config import Config
+from rewardlab.data.layout import Group
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource, Sources, with_limit
 from rewardlab.data.splits import place
@@ -34,15 +38,20 @@ from rewardlab.models.loading import (
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.reward import RewardModel
 from rewardlab.records import Record
-from rewardlab.store.files import read_jsonl, write_json
+from rewardlab.store.files import atomic_path, read_jsonl, write_json
 from rewardlab.store.runs import Run
-from rewardlab.train.examples import Example, Examples, make_examples
+from rewardlab.train.examples import Examples, make_examples
 from rewardlab.train.objectives import Objective
-from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, run_training
+from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, clear_when_out_of_memory, run_training
 
 CPU_BUDGET, ACCELERATOR_BUDGET = 1024, 16384
-CHECKED_EXAMPLES = 4
+CHECKED_SEQUENCES = 8
 SAME_SCORE = 1e-5
+"""What a saved folder may differ by from the model that was saved, of max(1, |reward|)."""
+OTHER_SCORE = 1e-3
+"""From here on it is another model. Rounding was seen to reach 2e-5 at 24 layers; what is wrong differs by more."""
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RewardTraining(Config):
@@ -97,7 +106,7 @@ class RewardTraining(Config):
     weight_decay: float = Field(0.0, ge=0)
     """AdamW weight decay, on weights but not on biases and norms."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """AdamW betas."""
 
     max_grad_norm: float = Field(1.0, gt=0)
@@ -110,10 +119,10 @@ class RewardTraining(Config):
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
     evaluations_per_epoch: int = Field(1, ge=1)
-    """How often the evaluation sets are scored."""
+    """How often the evaluation sets are scored, at most; and once at the end."""
 
     checkpoints_per_epoch: int = Field(1, ge=1)
-    """How often a checkpoint is written, besides every new best and the end."""
+    """How often a checkpoint is written, at most, besides every new best and the end."""
 
     early_stopping: int | None = Field(None, ge=1)
     """Stop after this many evaluations without a new best."""
@@ -125,9 +134,9 @@ class RewardTraining(Config):
     """Read only the first so many rows of every source (smoke run)."""
 
     device: str = "auto"
-    """cpu, cuda, mps or auto."""
+    """cpu, cuda, mps or auto. Of several GPUs the first one that the process sees is used."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Of new weights, of the order of the data and of dropout."""
 
     @field_validator("validation")
@@ -167,13 +176,14 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
     Raises:
         ConfigError: a tracker that is not installed.
         DataError: unusable data.
-        ModelError: unusable model, or a saved model that does not give the scores it had.
+        ModelError: unusable model or device, or a saved model that does not give the scores it had.
+        RunError: resumed with other training data, or the disk is full.
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
     _check_trackers(config.report_to)
     keep_freed_memory()
-    device = torch_device(config.device)
+    device = _training_device(config.device)
     training, validation, described = _records(config)
     model = new_reward_model(
         config.model,
@@ -188,11 +198,26 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
     examples = make_examples(training, model, "train")
     evaluation = {name: make_examples(records, model, name) for name, records in validation.items()}
     plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
-    trainer = _trainer(config, run, model, plan, examples, evaluation, device)
-    _log_start(run, trainer, examples)
-    if not run_training(trainer, resume=run.resumed):
-        raise KeyboardInterrupt
-    return _finish(config, run, trainer, examples, described)
+    with clear_when_out_of_memory():
+        trainer = _trainer(config, run, model, plan, examples, evaluation, device)
+        _log_start(run, trainer, examples)
+        if not run_training(trainer, resume=run.resumed):
+            raise KeyboardInterrupt
+        return _finish(config, run, trainer, examples, described)
+
+
+def _training_device(name: str) -> str:
+    """The kind of device to train on: transformers takes the first one of its kind, whatever it is told.
+
+    Raises:
+        ModelError: a device that is not there, or another than the first.
+    """
+    kind, _, index = torch_device(name).partition(":")
+    if index not in ("", "0"):
+        expected = f"{kind}: training takes the first device that the process sees"
+        problem = Problem("device", name, expected, "The variable CUDA_VISIBLE_DEVICES says which one that is.")
+        raise ModelError("The device cannot be chosen by its number", [problem])
+    return kind
 
 
 def _check_trackers(names: Sequence[str]) -> None:
@@ -272,9 +297,9 @@ def _trainer(
         logging_steps=1,
         logging_nan_inf_filter=False,
         eval_strategy="steps",
-        eval_steps=max(1, plan.per_epoch // config.evaluations_per_epoch),
+        eval_steps=math.ceil(plan.per_epoch / config.evaluations_per_epoch),
         save_strategy="steps",
-        save_steps=max(1, plan.per_epoch // config.checkpoints_per_epoch),
+        save_steps=math.ceil(plan.per_epoch / config.checkpoints_per_epoch),
         metric_for_best_model=f"eval_{name}_{measure}",
         greater_is_better=measure == "accuracy",
         report_to=config.report_to,
@@ -326,20 +351,17 @@ def _finish(
     trainer.load_weights(run.path("checkpoints") / f"checkpoint-{best_step}")
     summary = _summary(config, trainer, examples, best_step, run)
     folder = run.path("model")
-    if folder.exists():  # a resumed run that was stopped between here and its end
-        shutil.rmtree(folder)
     model: Any = trainer.model
     model.eval()
     save_reward_model(model, folder, card=_card(config, summary, described))
     trainer.state.best_model_checkpoint = None  # a path of this machine
     # How long it took is in the history; the same training leaves the same folder, by whose content scorers are named.
     trainer.state.log_history = [line for line in trainer.state.log_history if "train_runtime" not in line]
-    trainer.state.save_to_json(str(folder / TRAINER_STATE))
-    try:
-        _compare_reloaded(model, folder, examples.items[:CHECKED_EXAMPLES])
-    except ModelError:
-        shutil.rmtree(folder)
-        raise
+    with atomic_path(folder / TRAINER_STATE) as temporary:
+        trainer.state.save_to_json(str(temporary))
+    trainer.free_optimiser()
+    sequences = [sequence for example in examples.items[:CHECKED_SEQUENCES] for sequence in example.group.sequences()]
+    _compare_reloaded(config, model, folder, sequences[:CHECKED_SEQUENCES], run.log)
     write_json(run.path("summary.json"), summary)
     return TrainedReward(folder, summary)
 
@@ -403,28 +425,60 @@ def _card(config: RewardTraining, summary: dict[str, Any], described: list[str])
     return model_card(base=base, data=described, settings=settings, measures=measures, notes=notes)
 
 
-def _compare_reloaded(model: RewardModel, folder: Path, examples: Sequence[Example]) -> None:
-    """The saved folder must give the same scores: loaded by us, and by plain transformers one text at a time.
+Sequences = Sequence[tuple[int, ...]]
+
+
+def _compare_reloaded(
+    config: RewardTraining, model: RewardModel, folder: Path, sequences: Sequences, log: logging.Logger
+) -> None:
+    """The saved folder must give the same scores: loaded by us, and by plain transformers.
+
+    One copy at a time and one sequence at a time: less memory than training took.
 
     Raises:
-        ModelError: when it does not.
+        ModelError: it gives other scores; the folder is deleted.
     """
-    groups = [example.group for example in examples]
-    with torch.no_grad():
-        expected = model(groups).cpu()
-        ours = load_reward_model(folder, device=str(model.device), precision="float32")(groups).cpu()
-        with quiet_transformers():
-            plain: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        plain.to(model.device).eval()
-        ids = [torch.tensor([sequence], device=model.device) for group in groups for sequence in group.sequences()]
-        theirs = torch.cat([plain(input_ids=sequence).logits[0] for sequence in ids]).cpu()
+    device, trusted = str(model.device), config.model.trust_remote_code
+    expected = _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
     scale = expected.abs().clamp(min=1)
-    for name, found in (("rewardlab", ours), ("transformers", theirs)):
+    for name, scores_of in (("rewardlab", _scores_by_us), ("transformers", _scores_by_transformers)):
+        try:
+            with clear_when_out_of_memory():
+                found = scores_of(folder, device, trusted, sequences)
+        except Exception as error:
+            error.add_note(f"The model was saved in {folder}, but its scores could not be compared with {name}.")
+            raise
         difference = ((found - expected).abs() / scale).max().item()
-        # Adapters are merged into the weights on saving, which rounds once more.
-        if not difference <= SAME_SCORE * (10 if model.network is not model.plain_network else 1):
+        if not difference < OTHER_SCORE:
+            shutil.rmtree(folder)
             problem = Problem(str(folder), f"scores that differ by {difference:.1e} when loaded with {name}", "none")
             raise ModelError("The saved model does not give the scores it had", [problem])
+        if difference > SAME_SCORE:
+            log.warning(
+                "the saved model gives scores that differ by %.1e when loaded with %s, more than %.0e",
+                difference,
+                name,
+                SAME_SCORE,
+            )
+
+
+def _scores_by_us(folder: Path, device: str, trusted: bool, sequences: Sequences) -> Tensor:
+    model = load_reward_model(folder, device=device, precision="float32", trust_remote_code=trusted)
+    return _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
+
+
+def _scores_by_transformers(folder: Path, device: str, trusted: bool, sequences: Sequences) -> Tensor:
+    with quiet_transformers():
+        network: Any = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=trusted
+        )
+    network.to(device).eval()
+    return _one_by_one(lambda ids: network(input_ids=torch.tensor([ids], device=device)).logits[0], sequences)
+
+
+@torch.no_grad()
+def _one_by_one(score: Callable[[tuple[int, ...]], Tensor], sequences: Sequences) -> Tensor:
+    return torch.cat([score(sequence).cpu() for sequence in sequences])
 
 
 def _checkpoint_activations(model: RewardModel) -> None:

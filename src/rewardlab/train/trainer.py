@@ -8,15 +8,19 @@ under a token budget; its loss is the mean over its examples, whatever the cut.
 from __future__ import annotations
 
 import contextlib
+import gc
+import hashlib
 import logging
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -25,9 +29,17 @@ from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from rewardlab.data.layout import Group, cost, micro_batches, optimiser_steps, split
-from rewardlab.errors import RewardlabError
+from rewardlab.errors import Problem, RewardlabError, RunError
 from rewardlab.models.reward import RewardModel
-from rewardlab.store.files import append_line, read_json, read_jsonl, sync_file, write_json, write_jsonl
+from rewardlab.store.files import (
+    append_line,
+    clear_when_disk_is_full,
+    read_json,
+    read_jsonl,
+    sync_file,
+    write_json,
+    write_jsonl,
+)
 from rewardlab.train.checkpoints import newest_complete, rotate, seal, step_of
 from rewardlab.train.examples import Example, Examples, Target
 from rewardlab.train.objectives import Objective, correct
@@ -36,6 +48,7 @@ WEIGHTS = "trained.safetensors"
 LAYOUT_STATE = "layout.json"
 TRAINER_STATE = "trainer_state.json"
 SMALLEST_BUDGET = 64
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 SPLIT_AT = 2
 """Budgets that a group may take alone before it is split, which costs a second forward pass and prefix."""
 
@@ -71,6 +84,17 @@ class StepPlan(Dataset[list[Example]]):
             self._steps = optimiser_steps(len(self.examples), self.per_step, seed=self.seed, epoch=epoch)
             self._epoch = epoch
         return [self.examples[example] for example in self._steps[step]]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of what is trained on and in which order: two plans with one digest have the same steps."""
+        digest = hashlib.sha256(f"{self.per_step} {self.epochs} {self.seed}".encode())
+        for example in self.examples:
+            parts = (example.group.prefix, *example.group.branches)
+            sizes = np.array([len(parts), *map(len, parts)], np.int64)
+            digest.update(sizes.tobytes() + np.array([token for part in parts for token in part], np.int64).tobytes())
+            digest.update(np.array([*example.targets, example.margin], np.float64).tobytes())
+        return digest.hexdigest()
 
 
 class GroupTrainer(Trainer):
@@ -214,7 +238,7 @@ class GroupTrainer(Trainer):
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.budget // 2 < SMALLEST_BUDGET:
+                if self.budget <= SMALLEST_BUDGET:
                     raise RewardlabError(
                         f"Out of memory at step {self.state.global_step + 1} with {self.budget} tokens a micro-batch, "
                         "the smallest there is. Use gradient_checkpointing, a smaller encoding.max_tokens, lora, or a "
@@ -222,7 +246,7 @@ class GroupTrainer(Trainer):
                     ) from error
             # Out here the error and the activations that its frames hold are gone.
             self.model.zero_grad()
-            self.budget //= 2
+            self.budget = max(self.budget // 2, SMALLEST_BUDGET)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.run_log.warning("out of memory: repeated with %d tokens a micro-batch", self.budget)
@@ -316,18 +340,33 @@ class GroupTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         trained = {name: weight.detach().contiguous() for name, weight in self._trained().items()}
         save_file(trained, folder / WEIGHTS)
-        write_json(folder / LAYOUT_STATE, {"budget": self.budget})
+        write_json(folder / LAYOUT_STATE, {"budget": self.budget, "plan": self.plan.digest})
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(str(self.args.output_dir))
-        super()._save_checkpoint(model, trial)
-        sync_file(self.history)
-        seal(folder / f"checkpoint-{self.state.global_step}")
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        try:
+            with clear_when_disk_is_full(checkpoint):
+                super()._save_checkpoint(model, trial)
+                sync_file(self.history)
+                seal(checkpoint)
+        except Exception:
+            # A part of a checkpoint is of no use, and takes room where there is none.
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
         rotate(folder, {self.state.global_step, self.state.best_global_step or self.state.global_step})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.load_weights(Path(resume_from_checkpoint))
-        self.budget = read_json(Path(resume_from_checkpoint) / LAYOUT_STATE)["budget"]
+        checkpoint = Path(resume_from_checkpoint)
+        layout = read_json(checkpoint / LAYOUT_STATE)
+        if layout.get("plan") != self.plan.digest:
+            found = "a run that now has other training examples, or has them in another order"
+            remedy = "Put the training data and the tokenizer back as they were, or start another run."
+            problem = Problem(str(checkpoint), found, "those that it was trained on", remedy)
+            raise RunError("a training is resumed with the data it began with", [problem])
+        self.load_weights(checkpoint)
+        # A run may go on on a smaller device than it began on.
+        self.budget = min(self.budget, layout["budget"])
 
     def load_weights(self, checkpoint: Path) -> None:
         """Put a checkpoint's weights into the model.
@@ -340,6 +379,14 @@ class GroupTrainer(Trainer):
             raise RewardlabError(f"{checkpoint} does not hold the weights that this run trains")
         model: Any = self.model
         model.load_state_dict(weights, strict=False)
+
+    def free_optimiser(self) -> None:
+        """Let go of the gradients and of the optimiser, whose moments take twice the memory of the trained weights."""
+        self.optimizer = self.lr_scheduler = None
+        self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
+        self.accelerator.free_memory()
+        self.model.zero_grad()
+        gc.collect()  # torch ties an optimiser to its own wrapped methods
 
     def load_end(self, checkpoint: Path) -> None:
         """Take over a checkpoint that nothing follows."""
@@ -358,6 +405,9 @@ def run_training(trainer: GroupTrainer, *, resume: bool) -> bool:
 
     Returns:
         Whether training ended by itself.
+
+    Raises:
+        RunError: the training data are not those that the checkpoint was trained on.
     """
     checkpoint = newest_complete(Path(str(trainer.args.output_dir))) if resume else None
     _cut_history(trainer.history, step_of(checkpoint) if checkpoint else 0)
@@ -371,6 +421,25 @@ def run_training(trainer: GroupTrainer, *, resume: bool) -> bool:
         trainer.add_callback(progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.is_over(trainer.state)
+
+
+@contextlib.contextmanager
+def clear_when_out_of_memory() -> Iterator[None]:
+    """Memory that runs out where a smaller micro-batch is no help: moving the model, updating it, loading it again.
+
+    Raises:
+        RewardlabError: what helps.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RewardlabError(
+            "Out of memory outside of the passes over the data, where smaller micro-batches do not help: the weights, "
+            "their gradients and the two moments of AdamW take 16 bytes per trained parameter. Use lora, a smaller "
+            "model, or a device with more memory."
+        ) from error
 
 
 def _cut_history(history: Path, last_step: int) -> None:
@@ -451,4 +520,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: devices and allocators say so with types and words of their own."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
