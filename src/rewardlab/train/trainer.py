@@ -26,6 +26,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from rewardlab.data.layout import Group, cost, micro_batches, optimiser_steps, split
 from rewardlab.errors import RewardlabError
+from rewardlab.models.memory import is_out_of_memory
 from rewardlab.models.reward import RewardModel
 from rewardlab.store.files import append_line, read_json, read_jsonl, sync_file, write_json, write_jsonl
 from rewardlab.train.checkpoints import newest_complete, rotate, seal, step_of
@@ -445,10 +446,3 @@ def _refuse_non_finite(name: str, value: float) -> None:
             f"Training diverged: {name} is {value}; expected a finite number. Lower learning_rate or max_grad_norm, "
             "raise warmup_share, or set precision to float32; look for extreme scores or margins in the data."
         )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: devices and allocators say so with types and words of their own."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error)
