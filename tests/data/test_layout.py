@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rewardlab.data.layout import Group, cost, micro_batches, optimiser_steps, pack, pad, share_prefix, split
+from rewardlab.data.layout import Group, cost, micro_batches, optimiser_steps, pack, pad, parts, share_prefix, split
 
 SEEDS = range(12)
 
@@ -154,6 +154,19 @@ def test_a_split_group_is_every_branch_once_within_the_budget(seed: int, budget:
         assert cost([group.part([*part, following[0]])], shared=shared) > budget
     sequences = itertools.chain.from_iterable(group.part(part).sequences() for part in parts)
     assert list(sequences) == group.sequences()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("limit", [1, 6, 12, 10_000])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_parts_are_the_group_in_pieces_that_fit(seed: int, limit: int, shared: bool) -> None:
+    for group in random_groups(seed):
+        pieces = parts(group, limit, shared=shared)
+        assert list(itertools.chain.from_iterable(piece.sequences() for piece in pieces)) == group.sequences()
+        assert all(piece.prefix == group.prefix for piece in pieces)
+        assert all(len(piece.branches) == 1 or cost([piece], shared=shared) <= limit for piece in pieces)
+        if cost([group], shared=shared) <= limit:
+            assert pieces == [group]
 
 
 # --- optimiser steps ----------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -130,5 +133,38 @@ def test_probabilities_are_kept_up_to_the_limit_and_not_beyond(monkeypatch: pyte
     assert taken == [longest, longest + 1]
 
 
-def test_the_limit_is_that_of_16_mib_in_bf16() -> None:
-    assert attention.MATRIX_ATTENTION_LIMIT * torch.bfloat16.itemsize == 16 * 1024 * 1024
+def test_a_run_keeps_at_most_16_mib_for_the_backward_pass() -> None:
+    """In bf16 with one head, 2,896 tokens square are the last that fit; about half of them are behind a query."""
+
+    def kept(tokens: int) -> int:
+        inputs = [torch.randn(1, 1, tokens, 16, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+        sizes = []
+        keep = torch.autograd.graph.saved_tensors_hooks(lambda one: sizes.append(one.nbytes) or one, lambda one: one)
+        with keep:
+            PackedAttention((Segment(0, 0, (tokens,)),)).attend(*inputs, 0.25)
+        return sum(sizes)
+
+    assert 8 * 2**20 < kept(2896) <= 16 * 2**20
+    assert kept(2897) < 2**20
+
+
+def test_without_a_backward_pass_no_probabilities_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    softmax = torch.softmax
+    made: list[weakref.ref[Tensor]] = []
+    alive = []
+
+    def watched(*words: Any, **options: Any) -> Tensor:
+        result = softmax(*words, **options)
+        made.append(weakref.ref(result))
+        alive.append(sum(one() is not None for one in made))
+        return result
+
+    monkeypatch.setattr(torch, "softmax", watched)
+    attend = PackedAttention(SEGMENTS).attend
+    trained = attend(*random_inputs(), 0.7)
+    assert alive[-1] == len(made) == 6
+    del trained
+    made.clear()
+    attend(*(one.detach() for one in random_inputs()), 0.7)
+    assert len(made) == 6
+    assert max(alive[6:]) <= 2

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_models import FLAT_SHAPES, SHAPES, network_of, reward_model_of, word_tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rewardlab.config import Config
 from rewardlab.data.tokenize import Encoding
@@ -306,6 +306,135 @@ def test_a_device_that_is_not_there() -> None:
     assert torch_device("auto") in ("cpu", "cuda", "mps")
     with pytest.raises(ModelError, match="abacus"):
         torch_device("abacus")
+
+
+@pytest.mark.parametrize(("name", "is_there"), [("cuda", True), ("cuda:1", True), ("cuda:2", False), ("cuda:x", False)])
+def test_a_device_has_a_number_up_to_their_count(name: str, is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if is_there:
+        assert torch_device(name) == name
+    else:
+        with pytest.raises(ModelError, match=rf"found {name}; expected .*cuda:0, cuda:1, .*cpu"):
+            torch_device(name)
+
+
+# --- encoders and their heads --------------------------------------------------------------------------------------
+
+_NARROW = {"vocab_size": 100, "max_position_embeddings": 128, "initializer_range": 0.06}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": FLAT_SHAPES["bert"],
+    "distilbert": {"model_type": "distilbert", "dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, **_NARROW},
+    "deberta-v2": {
+        "model_type": "deberta-v2",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        **_NARROW,
+    },
+    "xlnet": {"model_type": "xlnet", "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "vocab_size": 100},
+}
+
+
+def backbone(shape: str, folder: Path, edit: Callable[[dict[str, torch.Tensor]], object] = lambda _: None) -> Path:
+    """A pretrained encoder without a head, nor a pooler as a language model would leave it."""
+    fields = dict(ENCODERS[shape])
+    network = AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+    path = foreign(network, folder)
+    edit_weights(lambda weights: [weights.pop(name) for name in list(weights) if "pooler" in name])(path)
+    edit_weights(edit)(path)
+    return path
+
+
+@pytest.mark.parametrize("shape", ENCODERS)
+def test_every_encoder_gets_a_new_head(shape: str, tmp_path: Path) -> None:
+    path = backbone(shape, tmp_path / "model")
+    with pytest.raises(ModelError, match="no trained head"):
+        load_reward_model(path)
+    model = new_reward_model(ModelSource(path=str(path)), Encoding(max_tokens=64), seed=0)
+    pretrained = load_file(path / "model.safetensors")
+    own = model.network.base_model.state_dict()
+    assert all(torch.equal(own[name], weight) for name, weight in pretrained.items())
+
+    def truncated(weights: dict[str, torch.Tensor]) -> None:
+        del weights[max(name for name in weights if "layer" in name)]
+
+    with pytest.raises(ModelError, match="Is it truncated"):
+        new_reward_model(
+            ModelSource(path=str(backbone(shape, tmp_path / "truncated", truncated))), Encoding(max_tokens=64), seed=0
+        )
+
+
+@pytest.mark.parametrize("shape", ENCODERS)
+def test_adapters_train_whatever_is_random(shape: str, tmp_path: Path) -> None:
+    """What stays frozen comes from the checkpoint."""
+    path = backbone(shape, tmp_path / "model")
+    pretrained = load_file(path / "model.safetensors")
+    model = new_reward_model(ModelSource(path=str(path)), Encoding(max_tokens=64), seed=0, lora=LoRA(r=2))
+    frozen = [weight for weight in model.parameters() if not weight.requires_grad]
+    copies = [name for name, weight in model.named_parameters() if "original_module" in name]
+    assert copies, "the head is trained and saved whole"
+    known = [weight for name, weight in model.named_parameters() if not weight.requires_grad and name not in copies]
+    assert len(known) == len(frozen) - len(copies) == len(pretrained)
+
+
+@pytest.mark.parametrize("shape", ENCODERS)
+def test_a_trained_encoder_scores_a_text_alike_in_any_batch(shape: str, tmp_path: Path) -> None:
+    path = backbone(shape, tmp_path / "model")
+    model = new_reward_model(ModelSource(path=str(path)), Encoding(max_tokens=64), seed=0)
+    save_reward_model(model, tmp_path / "saved", card="# card")
+    loaded = load_reward_model(tmp_path / "saved")
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    encoded = loaded.encode([Prompt.of_text("w1 ")], [["w2 w3", "w4", "w5 w6 w7 w8 w9"]])[0]
+    with torch.no_grad():
+        expected = [plain(input_ids=torch.tensor([one.ids])).logits.item() for one in encoded]
+        assert loaded([grouped(encoded)]).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+# --- weights that are left over ------------------------------------------------------------------------------------
+
+
+def extra(**weights: torch.Tensor) -> Callable[[Path], None]:
+    named = {name.replace("__", "."): weight for name, weight in weights.items()}
+    return edit_weights(lambda stored: stored.update(named))
+
+
+def test_weights_of_a_language_model_beside_a_head_change_nothing(folder: Path) -> None:
+    expected = reward(load_reward_model(folder))
+    extra(lm_head__weight=torch.ones(100, 32), embed_out__weight=torch.ones(100, 32), cls__predictions=torch.ones(3))(
+        folder
+    )
+    assert reward(load_reward_model(folder)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_pooler_that_the_head_does_not_read_changes_nothing(tmp_path: Path) -> None:
+    """Old checkpoints of RoBERTa have one."""
+    fields = {key: value for key, value in FLAT_SHAPES["bert"].items() if key != "model_type"}
+    config = AutoConfig.for_model("roberta", num_labels=1, **fields | {"max_position_embeddings": 130})
+    path = foreign(AutoModelForSequenceClassification.from_config(config), tmp_path / "model")
+    expected = reward(load_reward_model(path))
+    extra(roberta__pooler__dense__weight=torch.ones(32, 32), roberta__pooler__dense__bias=torch.ones(32))(path)
+    assert reward(load_reward_model(path)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["score__bias", "v_head__summary__weight", "value_head__weight"])
+def test_a_head_with_more_than_the_architecture_reads_is_refused(name: str, folder: Path) -> None:
+    extra(**{name: torch.ones(1)})(folder)
+    with pytest.raises(ModelError, match=f"does not have: {name.replace('__', '.')}"):
+        load_reward_model(folder)
+    new_reward_model(ModelSource(path=str(folder)), Encoding(max_tokens=64), seed=0)
+
+
+def test_a_head_of_another_name_is_said_with_its_name(folder: Path) -> None:
+    def rename(weights: dict[str, torch.Tensor]) -> None:
+        weights["value_head.weight"] = weights.pop("score.weight")
+
+    edit_weights(rename)(folder)
+    with pytest.raises(ModelError, match=r"(?s)no trained head \(missing: score\.weight\).*value_head\.weight"):
+        load_reward_model(folder)
 
 
 # --- the hub -------------------------------------------------------------------------------------------------------

@@ -1,50 +1,81 @@
-"""The small model that the self-test compares in place of a large one: the same mechanism, narrow and short."""
+"""The self-test of models of real width: it says what it says of narrow ones, on something small."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
-from transformers import LlamaConfig, MistralConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig, MistralConfig, PreTrainedConfig
 
-from rewardlab.models.selftest import LONGEST_ROW, _clone_config
+from rewardlab.models import selftest
+from rewardlab.models.selftest import shared_layout_problem
 
-
-def wide(**fields: object) -> LlamaConfig:
-    shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "vocab_size": 32000}
-    return LlamaConfig(**shape | {"num_attention_heads": 16} | fields)
-
-
-@pytest.mark.parametrize(("keys", "left"), [(16, 4), (8, 2), (4, 1), (2, 1), (1, 1)])
-def test_a_wide_model_becomes_narrow_and_keeps_the_ratio_of_its_heads(keys: int, left: int) -> None:
-    clone = _clone_config(wide(num_key_value_heads=keys), 512)
-    assert (clone.num_attention_heads, clone.num_key_value_heads) == (4, left)
-    assert (clone.hidden_size, clone.intermediate_size, clone.head_dim) == (256, 512, 64)
-    assert (clone.num_hidden_layers, clone.vocab_size, clone.num_labels) == (2, 64, 1)
+WIDE: dict[str, Any] = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 16,
+    "vocab_size": 32000,
+}
+SMALL = 4_000_000
+"""Weights that take a fraction of a second; the wide shape has a thousand million."""
 
 
-@pytest.mark.parametrize(("width", "expected"), [(256, 256), (320, 256)])
-def test_only_what_is_wider_is_narrowed(width: int, expected: int) -> None:
-    shape = wide(hidden_size=width, num_attention_heads=8, intermediate_size=1000, num_hidden_layers=1)
-    clone = _clone_config(shape, 512)
-    assert clone.hidden_size == expected
-    assert clone.intermediate_size == (1000 if expected == width else 512)
-    assert clone.num_hidden_layers == 1
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Weights of every model that the self-test makes."""
+    counts = []
+
+    class Counted:
+        @staticmethod
+        def from_config(config: PreTrainedConfig, **options: Any) -> Any:
+            model = AutoModelForSequenceClassification.from_config(config, **options)
+            counts.append(sum(weight.numel() for weight in model.parameters()))
+            return model
+
+    monkeypatch.setattr(selftest, "AutoModelForSequenceClassification", Counted)
+    return counts
+
+
+@pytest.mark.parametrize("key_heads", [16, 8, 4, 2, 1])
+@pytest.mark.parametrize("fields", [{}, {"attention_dropout": 0.3}, {"num_hidden_layers": 1}, {"hidden_size": 1552}])
+def test_a_wide_right_shape_passes_on_a_small_model(key_heads: int, fields: dict[str, Any], weights: list[int]) -> None:
+    shape = LlamaConfig(**WIDE | {"num_key_value_heads": key_heads, "head_dim": 128} | fields)
+    assert shared_layout_problem(shape, 512) == ""
+    assert [count < SMALL for count in weights] == [True]
+
+
+@pytest.mark.parametrize(("width", "head_dim"), [(256, 32), (320, 40)])
+def test_shapes_around_the_width_that_is_kept_pass(width: int, head_dim: int) -> None:
+    fields = {"hidden_size": width, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": head_dim}
+    assert shared_layout_problem(LlamaConfig(**WIDE | fields), 512) == ""
+
+
+@pytest.mark.parametrize(("window", "max_tokens", "passes"), [(100, 101, False), (100, 100, True), (20, 10, True)])
+def test_a_wide_shape_with_a_window_shorter_than_the_texts_is_refused(
+    window: int, max_tokens: int, passes: bool, weights: list[int]
+) -> None:
+    shape = MistralConfig(**WIDE | {"num_key_value_heads": 8, "head_dim": 128, "sliding_window": window})
+    assert (shared_layout_problem(shape, max_tokens) == "") == passes
+    assert [count < SMALL for count in weights] == [True]
+
+
+def test_a_rare_kind_of_layer_is_found_among_many() -> None:
+    """Every sixth layer sees everything, the others have a window; of the clone's two layers one has it too."""
+    fields = {"num_key_value_heads": 8, "head_dim": 128, "sliding_window": 64}
+    shape = AutoConfig.for_model("gemma3_text", **WIDE | fields)
+    assert "gives other rewards" in shared_layout_problem(shape, 512)
+
+
+def test_a_wide_shape_with_terms_of_its_own_is_refused() -> None:
+    fields = {"num_key_value_heads": 8, "head_dim": 128, "num_local_experts": 4, "sliding_window": 4096}
+    shape = AutoConfig.for_model("gpt_oss", **WIDE | fields)
+    assert "not plain softmax attention" in shared_layout_problem(shape, 64)
 
 
 def test_the_configuration_itself_stays_as_it_was() -> None:
-    shape = wide(num_key_value_heads=4)
+    shape = LlamaConfig(**WIDE | {"num_key_value_heads": 4})
     before = copy.deepcopy(shape.to_dict())
-    _clone_config(shape, 512)
+    shared_layout_problem(shape, 512)
     assert shape.to_dict() == before
-
-
-def test_dropout_is_off() -> None:
-    assert _clone_config(wide(attention_dropout=0.3), 512).attention_dropout == 0.0
-
-
-@pytest.mark.parametrize(("window", "max_tokens", "expected"), [(100, 101, 8), (100, 100, 100), (20, 10, LONGEST_ROW)])
-def test_a_window_shorter_than_the_texts_is_shorter_than_the_rows(window: int, max_tokens: int, expected: int) -> None:
-    shape = MistralConfig(sliding_window=window)
-    assert _clone_config(shape, max_tokens).sliding_window == expected
-    assert LONGEST_ROW == 12 + 14 > 8

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from rewardlab.data.layout import Group, pack
 from rewardlab.models import attention
-from rewardlab.models.reward import RewardModel
+from rewardlab.models.reward import Layout, RewardModel
 from rewardlab.models.selftest import TOLERANCE, shared_layout_problem
 
 REWARD_TOLERANCE = 1e-5
@@ -175,6 +175,34 @@ def test_bf16_is_as_exact_as_the_flat_layout(shape: str) -> None:
     # A ReLU near 0 is on in one rounding and off in another: OPT's bf16 gradients are .998 from its own fp32 ones.
     assert to_flat >= (0.995 if shape == "opt" else 0.9999)
     assert 1 - to_exact <= 3 * (1 - flat_to_exact)
+
+
+@pytest.mark.parametrize("layout", ["shared", "flat"])
+def test_in_bf16_rewards_near_3_that_differ_by_004_are_told_apart(layout: Layout) -> None:
+    """There, numbers of 8 bits are .016 apart."""
+    generator = torch.Generator().manual_seed(6)
+    groups = [random_group(generator, 6, 5, 9)]
+    model = reward_model_of("llama", layout)
+    head: Any = model.network.score
+    seen: list[Tensor] = []
+    head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().double()))
+    wanted = torch.tensor([3.000, 3.004], dtype=torch.float64)
+    with torch.no_grad():
+        bf16(model, groups)
+        head.weight.copy_((torch.linalg.pinv(seen[0]) @ wanted)[None])
+        rewards = bf16(model, groups)
+    assert rewards.tolist() == pytest.approx(wanted.tolist(), abs=5e-4)
+
+
+@pytest.mark.parametrize("layout", ["shared", "flat"])
+def test_weights_in_bf16_give_what_transformers_gives(layout: Layout) -> None:
+    generator = torch.Generator().manual_seed(6)
+    sequence = random_group(generator, 0, 20)
+    model, plain = reward_model_of("gpt2", layout).bfloat16(), network_of("gpt2").bfloat16()
+    with torch.no_grad():
+        expected = plain(input_ids=torch.tensor(sequence.sequences())).logits.float()
+        found = model([sequence])
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6 if layout == "flat" else 0.02)
 
 
 def cosine(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_models import BOS, EOS, network_of, word_tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import rewardlab
+from rewardlab.data.layout import Group, cost
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import DataError, ModelError
 from rewardlab.protocols import Scorer
@@ -121,6 +126,23 @@ def test_it_is_a_scorer_with_a_name_that_changes_whenever_the_scores_could(model
     for file in model_folder.iterdir():
         (tmp_path / "run" / "model" / file.name).write_bytes(file.read_bytes())
     assert load_scorer(tmp_path / "run" / "model", device="cpu").name == f"run/model@{key}"
+
+
+def test_the_name_of_an_adapter_changes_with_its_base(model_folder: Path, tmp_path: Path) -> None:
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    shutil.copytree(model_folder, base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = AutoModelForSequenceClassification.from_pretrained(base)
+        peft.get_peft_model(network, peft.LoraConfig(task_type="SEQ_CLS", r=2)).save_pretrained(adapter)
+    before = load_scorer(adapter, device="cpu").name
+    assert before == load_scorer(adapter, device="cpu").name
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"] *= 2
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    after = load_scorer(adapter, device="cpu").name
+    assert after.partition("@")[0] == before.partition("@")[0] == "adapter"
+    assert after != before
 
 
 # --- as a reward function ------------------------------------------------------------------------------------------
@@ -236,3 +258,55 @@ def test_foreign_folders(shape: str, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = [network(input_ids=torch.tensor([tokenizer(text)["input_ids"]])).logits.item() for text in texts]
     assert scorer([""] * 6, texts) == pytest.approx(expected, abs=TOLERANCE)
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+
+def short_of_memory(scorer: LocalScorer, monkeypatch: pytest.MonkeyPatch, tokens: int) -> list[int]:
+    """Lets micro-batches of more tokens run out of memory; the tokens of those that ran."""
+    forward, ran = scorer.model.forward, []
+
+    def limited(groups: list[Group]) -> torch.Tensor:
+        size = cost(groups, shared=scorer.model.layout == "shared")
+        if size > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        ran.append(size)
+        return forward(groups)
+
+    monkeypatch.setattr(scorer.model, "forward", limited)
+    return ran
+
+
+@pytest.mark.parametrize("layout", ["auto", "flat"])
+@pytest.mark.parametrize("tokens", [40, 100])
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    model_folder: Path, layout: Any, tokens: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = load_scorer(model_folder, device="cpu", layout=layout)
+    expected = scorer.score(PROMPTS, COMPLETIONS)
+    assert caplog.records == []
+    ran = short_of_memory(scorer, monkeypatch, tokens)
+    found = scorer.score(PROMPTS, COMPLETIONS)
+    assert len(ran) > 1
+    assert "--token_budget" in caplog.text
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=TOLERANCE)
+
+
+def test_one_sequence_that_does_not_fit_is_a_clear_error(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = load_scorer(model_folder, device="cpu")
+    short_of_memory(scorer, monkeypatch, 20)
+    with pytest.raises(ModelError, match=r"(?s)does not fit into memory.*one sequence of 2\d tokens.*--precision"):
+        scorer.score(PROMPTS, COMPLETIONS)
+
+
+def test_other_errors_are_not_taken_for_memory(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = load_scorer(model_folder, device="cpu")
+
+    def wrong(_: list[Group]) -> torch.Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(scorer.model, "forward", wrong)
+    with pytest.raises(RuntimeError, match="mat1"):
+        scorer.score(PROMPTS, COMPLETIONS)

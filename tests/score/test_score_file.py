@@ -18,11 +18,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from scoring_data import ROWS, Score
 
+from rewardlab.data.layout import Group
 from rewardlab.data.tokenize import Encoded
 from rewardlab.errors import ConfigError, DataError, ModelError, RunError
+from rewardlab.models.reward import RewardModel
 from rewardlab.records import Candidates, Message, Prompt, completion_id
+from rewardlab.score import local
 from rewardlab.score import score as score_module
 from rewardlab.score.local import LocalScorer, load_scorer
 from rewardlab.score.score import SCHEMA, Scoring
@@ -279,6 +283,30 @@ def test_a_changed_input_is_not_mixed_into_the_table(
         score(resume=True)
 
 
+@pytest.mark.parametrize("probes", [[], ["response_only"]])
+def test_a_run_goes_on_where_another_budget_is_usual(
+    score: Score, probes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun on an accelerator, it may end on a CPU: the device may change, and with it the budget that nobody set."""
+    score("whole", probes=probes)
+    written = []
+    original = ShardedTable.write
+
+    def write(self: ShardedTable, number: int, rows: Any) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(number)
+        original(self, number, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardedTable, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            score("moved", probes=probes)
+    monkeypatch.setattr(local, "CPU_BUDGET", 64)
+    score("moved", resume=True, probes=probes)
+    assert table_bytes(tmp_path, "moved") == table_bytes(tmp_path, "whole")
+
+
 @pytest.mark.parametrize("changes", [{"shard_size": 4}, {"token_budget": 100}, {"seed": 1}, {"layout": "flat"}])
 def test_other_settings_are_refused(score: Score, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
@@ -388,6 +416,48 @@ def test_verify_finds_a_wrong_layout(
     with pytest.raises(ModelError, match="--layout flat"):
         score("verified", verify=5)
     assert not (tmp_path / "runs/verified/summary.json").exists()
+
+
+def test_in_half_precision_rounding_is_let_pass(score: Score) -> None:
+    verified = score(precision="bfloat16", verify=40).summary["verified"]
+    assert verified["dtype"] == "bfloat16"
+    assert 0 < verified["difference"] <= verified["tolerance"] < 0.2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_in_half_precision_a_wrong_layout_is_found_too(
+    score: Score, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LocalScorer.score_encoded
+
+    def wrong(self: LocalScorer, encoded: Sequence[Sequence[Encoded]]) -> list[list[float]]:
+        return [[value + 0.25 for value in values] for values in original(self, encoded)]
+
+    monkeypatch.setattr(LocalScorer, "score_encoded", wrong)
+    with pytest.raises(ModelError, match="--layout flat"):
+        score(precision=precision, verify=10)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_second_score_that_is_no_number_is_an_error(
+    score: Score, number: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """float16 may overflow in one batch and not in another."""
+    original = RewardModel.forward
+
+    def overflow(self: RewardModel, groups: Sequence[Group]) -> torch.Tensor:
+        rewards = original(self, groups)
+        return rewards if self.layout == "shared" else torch.full_like(rewards, number)
+
+    monkeypatch.setattr(RewardModel, "forward", overflow)
+    with pytest.raises(ModelError, match=rf"(?s)no numbers.*found {number} in float16"):
+        score(precision="float16", verify=5)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused_before_anything_is_scored(score: Score, seed: int) -> None:
+    with pytest.raises(ConfigError, match="seed"):
+        score(seed=seed)
 
 
 # --- unusable input ------------------------------------------------------------------------------------------------

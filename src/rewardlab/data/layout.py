@@ -177,6 +177,13 @@ def split(group: Group, budget: int, *, shared: bool) -> list[list[int]]:
     return parts
 
 
+def parts(group: Group, limit: int, *, shared: bool) -> list[Group]:
+    """The group whole where it takes at most `limit` tokens, else cut by `split`; the branches keep their order."""
+    if cost([group], shared=shared) <= limit:
+        return [group]
+    return [group.part(branches) for branches in split(group, limit, shared=shared)]
+
+
 def optimiser_steps(count: int, per_step: int, *, seed: int, epoch: int) -> list[list[int]]:
     """The epoch's order of `count` examples, `per_step` to an optimiser step; the last step may be smaller.
 

@@ -24,11 +24,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from rewardlab.data.layout import Segment
+from rewardlab.data.layout import Group, Segment, pack
 
 IMPLEMENTATION = "rewardlab_packed"
 MATRIX_ATTENTION_LIMIT = 2**23
-"""Largest run (heads x queries x keys) whose probabilities are kept for the backward pass: 16 MiB in bf16."""
+"""Largest run (heads x queries x keys) whose probabilities are kept for the backward pass: 16 MiB in bf16. Over all
+runs they grow with the tokens of the stream, as every other activation does, and so are bounded by the token budget."""
 BLOCK = 128
 """Queries to one product. Keys after a block are never touched, which saves up to half; smaller blocks cost more in
 calls than they save."""
@@ -117,7 +118,8 @@ def _length(part: slice) -> int:
 
 
 class _MatrixAttention(torch.autograd.Function):
-    """softmax(scale q k' + mask) v by matrix products, block by block, the probabilities kept for the backward pass.
+    """softmax(scale q k' + mask) v by matrix products, block by block, the probabilities kept where a backward pass
+    will ask for them.
 
     One node for the whole stream: slices taken by autograd would each give a gradient as long as the stream.
     """
@@ -130,6 +132,7 @@ class _MatrixAttention(torch.autograd.Function):
         query, key, value = (query * scale).contiguous(), key.contiguous(), value.contiguous()
         _, heads, tokens, dim = value.shape
         output = value.new_empty(1, tokens, heads, dim).transpose(1, 2)
+        is_trained = any(context.needs_input_grad[:3])
         kept = []
         for block in blocks:
             scores = torch.matmul(query[:, :, block.queries], block.of(key).transpose(-1, -2))
@@ -137,7 +140,8 @@ class _MatrixAttention(torch.autograd.Function):
             scores[..., -length:] += diagonal[:length, :length]
             probabilities = torch.softmax(scores, dim=-1)
             output[:, :, block.queries] = torch.matmul(probabilities, block.of(value))
-            kept.append(probabilities)
+            if is_trained:
+                kept.append(probabilities)
         context.save_for_backward(query, key, value, *kept)
         context.blocks = blocks
         context.scale = scale
@@ -166,6 +170,30 @@ def _add(total: Tensor, block: Run, part: Tensor) -> None:
     if split:
         total[:, :, block.shared] += part[:, :, :split]
     total[:, :, block.own] += part[:, :, split:]
+
+
+def packed_states(network: Any, groups: Sequence[Group]) -> Tensor:
+    """Final hidden states at the last token of every sequence, by group, then branch, every prefix run once.
+
+    Args:
+        network: a transformers model with a head, whose attention implementation is `IMPLEMENTATION`.
+        groups: of token ids.
+    """
+    packed = pack(groups)
+    ids, positions, reads = (
+        torch.from_numpy(array).to(network.device) for array in (packed.ids, packed.positions, packed.reads)
+    )
+    # `base_model` is the backbone: what stands below the head, final norm included.
+    hidden: Tensor = network.base_model(
+        input_ids=ids[None],
+        position_ids=positions[None],
+        # A four-dimensional mask is handed on untouched, so transformers builds none of its own; it is not used.
+        attention_mask=torch.zeros(1, 1, 1, 1, device=network.device),
+        packed=PackedAttention(packed.segments),
+        use_cache=False,
+        return_dict=True,
+    ).last_hidden_state
+    return hidden[0, reads]
 
 
 def packed_attention(

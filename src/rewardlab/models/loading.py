@@ -8,9 +8,9 @@ loads it as it is.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
-import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -24,9 +24,19 @@ from transformers.utils import logging as transformers_logging
 
 from rewardlab.config import Config
 from rewardlab.data.tokenize import Encoding
-from rewardlab.errors import InputError, MissingExtraError, ModelError, Problem
+from rewardlab.errors import InputError, ModelError, Problem
+from rewardlab.models.adapters import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    import_peft,
+    merge_adapter,
+    named_base,
+    quiet_peft,
+    replaced_weights,
+)
 from rewardlab.models.attention import IMPLEMENTATION
 from rewardlab.models.reward import Layout, RewardModel
+from rewardlab.models.seeds import seeded
 from rewardlab.models.selftest import shared_layout_problem
 from rewardlab.store.files import atomic_folder, read_json, write_json, write_text
 from rewardlab.store.hub import UNKNOWN, commit_of
@@ -38,7 +48,9 @@ SIDECAR_FORMAT = 1
 _TOKENIZER_REMEDY = "Save the tokenizer beside the weights, or name one for training: model.tokenizer."
 POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
 PAD_TOKEN = "<|pad|>"  # noqa: S105  # a vocabulary entry, not a secret
-HEADS = ("score", "classifier", "classification_head", "v_head", "value_head")
+WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+LANGUAGE_HEADS = ("lm_head", "embed_out", "cls")
+"""What predicts words in a checkpoint that also has a reward head: left aside, as it changes no reward."""
 LayoutChoice = Literal["auto", "flat"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -112,9 +124,8 @@ def new_reward_model(
     Raises:
         ModelError: unreadable folder, missing backbone weights, unusable tokenizer.
     """
-    with torch.random.fork_rng(devices=[]), quiet_transformers():
-        torch.manual_seed(seed)
-        network = _fresh_network(source)
+    with seeded(seed), quiet_transformers():
+        network, missing, *_ = _fresh_network(source)
         tokenizer = load_tokenizer(source.tokenizer or source.path or "", source)
         prepare_padding(tokenizer, network)
     _check_length(source.path or "model.shape", network, encoding)
@@ -124,7 +135,7 @@ def new_reward_model(
     if not fallback:
         network.set_attn_implementation(IMPLEMENTATION)
     if lora is not None:
-        network = _with_lora(network, lora, seed)
+        network = _with_lora(network, missing, lora, seed)
     return RewardModel(network, tokenizer, encoding, layout=_layout_of(fallback), fallback=fallback)
 
 
@@ -141,7 +152,8 @@ def load_reward_model(
     """A trained reward model, in evaluation mode.
 
     Args:
-        path: a folder (ours, or any sequence-classification checkpoint with one label) or a hub id.
+        path: a folder (ours, any sequence-classification checkpoint with one label, or a PEFT adapter with its head) or
+            a hub id.
         revision: of a hub id.
         device: torch device name.
         precision: dtype of the weights; `auto` keeps the checkpoint's.
@@ -156,9 +168,9 @@ def load_reward_model(
     revision = _located(str(path), revision).commit
     source = ModelSource(path=str(path), revision=revision, trust_remote_code=trust_remote_code)
     with quiet_transformers():
-        network, info = _from_pretrained(source, torch_dtype(precision))
+        checkpoint = _from_pretrained(source, torch_dtype(precision), fresh_head=False)
+    network = checkpoint.network
     tokenizer = load_tokenizer(str(path), source)
-    _check_weights(str(path), network, info, fresh_head=False)
     rules = encoding or _saved_encoding(str(path), revision) or _foreign_encoding(network, tokenizer)
     _check_length(str(path), network, rules)
     if tokenizer.pad_token_id is None:
@@ -167,7 +179,9 @@ def load_reward_model(
     fallback = _layout_problem(network.config, rules, layout, 0.0)
     if not fallback:
         network.set_attn_implementation(IMPLEMENTATION)
-    model = RewardModel(network, tokenizer, rules, layout=_layout_of(fallback), fallback=fallback)
+    model = RewardModel(
+        network, tokenizer, rules, layout=_layout_of(fallback), fallback=fallback, sources=checkpoint.sources
+    )
     return model.to(device).eval()
 
 
@@ -198,13 +212,16 @@ def torch_device(name: str) -> str:
     Raises:
         ModelError: when the device asked for is not there.
     """
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counts = {"cuda": cuda, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return next(device for device, present in found.items() if present)
-    if not found.get(name.split(":")[0], False):
-        here = ", ".join(device for device, present in found.items() if present)
-        problem = Problem("device", name, f"a device of this machine ({here})", "Use --device auto.")
-        raise ModelError("The device is not there", [problem])
+        return next(kind for kind, count in counts.items() if count)
+    kind = name.partition(":")[0]
+    known = {kind, *(f"{kind}:{index}" for index in range(counts.get(kind, 0)))}
+    if not counts.get(kind) or name not in known:
+        here = [f"{kind}:{index}" if count > 1 else kind for kind, count in counts.items() for index in range(count)]
+        expected = f"a device of this machine ({', '.join(here)})"
+        raise ModelError("The device is not there", [Problem("device", name, expected, "Use --device auto.")])
     return name
 
 
@@ -215,6 +232,9 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
         ModelError: when there is none that can be read.
     """
     place = _located(path, source.revision if path == source.path else None)
+    # An adapter may leave the tokenizer to its base.
+    base = None if _file_of(place, "tokenizer_config.json") else _base_of(place)
+    place = base or place
     try:
         return AutoTokenizer.from_pretrained(place.path, trust_remote_code=source.trust_remote_code, **place.options())
     except Exception as error:  # transformers raises many kinds for an unreadable folder
@@ -238,23 +258,88 @@ def prepare_padding(tokenizer: Any, network: Any) -> None:
     network.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _fresh_network(source: ModelSource) -> Any:
+def _fresh_network(source: ModelSource) -> _Checkpoint:
     if source.path is not None:
-        network, info = _from_pretrained(source, torch.float32)
-        _check_weights(source.path, network, info, fresh_head=True)
-        return network
+        return _from_pretrained(source, torch.float32, fresh_head=True)
     fields = dict(source.shape or {})
     try:
         config = AutoConfig.for_model(fields.pop("model_type"), num_labels=1, **fields)
-        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        network: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     except Exception as error:
         problem = Problem("model.shape", " ".join(str(error).split())[:300], "fields of a transformers configuration")
         raise ModelError("No model can be made from this shape", [problem]) from error
+    return _Checkpoint(network, {key: key for key in network.state_dict()})
 
 
-def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any, dict[str, Any]]:
+class _Checkpoint(NamedTuple):
+    """A network as it was read.
+
+    Attributes:
+        network: the sequence-classification model.
+        missing: names of weights that are random, because the checkpoint does not have them, and how to print each.
+        unread: names of the checkpoint's weights that would be part of a head and that the network does not have.
+        sources: folders, and commits of hub ids, that all else came from.
+    """
+
+    network: Any
+    missing: Mapping[str, str]
+    unread: Sequence[str] = ()
+    sources: tuple[str, ...] = ()
+
+
+def _from_pretrained(source: ModelSource, dtype: torch.dtype | str, *, fresh_head: bool) -> _Checkpoint:
+    """A checkpoint, checked; of an adapter the base with the adapter merged into it.
+
+    Raises:
+        ModelError: unreadable files, or weights that do not make a reward model (see `_check_weights`).
+        MissingExtraError: an adapter, and peft is not installed.
+    """
     path = str(source.path)
     place = _located(path, source.revision)
+    base = _base_of(place)
+    if base is None:
+        checkpoint = _read(path, place, source, dtype)
+        _check_weights(path, checkpoint, fresh_head=fresh_head)
+        return checkpoint
+    import_peft("Loading an adapter")
+    checkpoint = _read(base.path, base, source, dtype)
+    adapter = _file_of(place, ADAPTER_WEIGHTS)
+    if adapter is None:
+        problem = Problem(path, f"an adapter without {ADAPTER_WEIGHTS}", "its weights as safetensors")
+        raise ModelError("The model cannot be loaded", [problem])
+    # Of the base's weights these stay random no longer.
+    replaced = replaced_weights(adapter)
+    unknown = replaced - checkpoint.network.state_dict().keys()
+    checkpoint = checkpoint._replace(
+        missing={key: text for key, text in checkpoint.missing.items() if key not in replaced},
+        unread=[*checkpoint.unread, *_unread_head(checkpoint.network, unknown)],
+        sources=tuple(dict.fromkeys((place.identity, base.identity))),
+    )
+    _check_weights(path, checkpoint, fresh_head=fresh_head)
+    return checkpoint._replace(network=merge_adapter(checkpoint.network, adapter.parent))
+
+
+def _base_of(place: _Located) -> _Located | None:
+    """Where the base of an adapter lies: beside it where the folder has whole weights too, else where the adapter
+    says. None where there is no adapter.
+
+    Raises:
+        ModelError: an adapter whose base is not there.
+    """
+    config = _file_of(place, ADAPTER_CONFIG)
+    if config is None:
+        return None
+    if any(_file_of(place, name) is not None for name in WHOLE_WEIGHTS):
+        return place
+    base = named_base(config)
+    try:
+        return _located(base.path, base.revision)
+    except ModelError as error:
+        raise ModelError(f"The base of the adapter {place.path} cannot be loaded", error.problems) from error
+
+
+def _read(path: str, place: _Located, source: ModelSource, dtype: torch.dtype | str) -> _Checkpoint:
+    """What transformers reads at a place, adapters left aside."""
     options = {"trust_remote_code": source.trust_remote_code, **place.options()}
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(place.path, **options)
@@ -269,6 +354,9 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any
             use_safetensors=True,
             # `_check_weights` says which; transformers would say so in a report of its own.
             ignore_mismatched_sizes=True,
+            # An adapter in the folder would be loaded here, and what the base lacks would be told no more: it is
+            # looked for where none is.
+            adapter_kwargs={"subfolder": "no-adapter"},
             **options,
         )
     except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
@@ -276,8 +364,10 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any
             path, _first_line(error), "a causal or encoder model that transformers can load, its weights as safetensors"
         )
         raise ModelError("The model cannot be loaded", [problem]) from error
-    network.config._commit_hash = place.commit
-    return network, info
+    missing = {key: key for key in info["missing_keys"]}
+    for key, found, expected in info["mismatched_keys"]:
+        missing[key] = f"{key} (shape {list(found)} instead of {list(expected)})"
+    return _Checkpoint(network, missing, _unread_head(network, info["unexpected_keys"]), (place.identity,))
 
 
 class _Located(NamedTuple):
@@ -286,9 +376,28 @@ class _Located(NamedTuple):
     path: str
     commit: str | None
 
+    @property
+    def identity(self) -> str:
+        """What stands for the content: the commit, or the folder."""
+        return self.commit or self.path
+
     def options(self) -> dict[str, str]:
         """Further arguments of `from_pretrained`."""
         return {} if self.commit is None or Path(self.path).is_dir() else {"revision": self.commit}
+
+
+def _file_of(place: _Located, name: str) -> Path | None:
+    """A file of a folder or hub id; None where there is no such file.
+
+    Raises:
+        ModelError: the hub does not hand it out.
+    """
+    try:
+        found = cached_file(place.path, name, _raise_exceptions_for_missing_entries=False, **place.options())
+    except Exception as error:  # no access, no network
+        problem = Problem(place.path, _first_line(error), f"{name}, or the answer that there is none")
+        raise ModelError("The model cannot be loaded", [problem]) from error
+    return None if found is None else Path(found)
 
 
 def _located(path: str, revision: str | None) -> _Located:
@@ -321,13 +430,12 @@ def _located(path: str, revision: str | None) -> _Located:
         raise ModelError("The model cannot be loaded", [problem]) from error
 
 
-def _check_weights(path: str, network: Any, info: dict[str, Any], *, fresh_head: bool) -> None:
-    """Missing backbone weights are always wrong; a missing head only where a trained one is expected."""
-    unusable = {key: key for key in info["missing_keys"]}
-    for key, found, expected in info["mismatched_keys"]:
-        unusable[key] = f"{key} (shape {list(found)} instead of {list(expected)})"
-    head = [unusable[key] for key in sorted(unusable) if _is_head(key)]
-    backbone = [unusable[key] for key in sorted(unusable) if not _is_head(key)]
+def _check_weights(path: str, checkpoint: _Checkpoint, *, fresh_head: bool) -> None:
+    """Missing backbone weights are always wrong; a missing head, or one of other weights than the network's, only where
+    a trained one is expected."""
+    network, missing = checkpoint.network, checkpoint.missing
+    head = [missing[key] for key in sorted(missing) if _is_head(network, key)]
+    backbone = [missing[key] for key in sorted(missing) if not _is_head(network, key)]
     problems = []
     if backbone:
         problems.append(
@@ -342,15 +450,34 @@ def _check_weights(path: str, network: Any, info: dict[str, Any], *, fresh_head:
                 "A language model without a head is trained first: rewardlab train reward --model.path ...",
             )
         )
+    if checkpoint.unread and not fresh_head:
+        problems.append(
+            Problem(
+                path,
+                f"weights that {type(network).__name__} does not have: {_listed(sorted(checkpoint.unread))}",
+                "those of its head and no others",
+                "Without them the rewards would not be those of the model that was trained.",
+            )
+        )
     if network.config.num_labels != 1:
         problems.append(Problem(path, f"{network.config.num_labels} labels", "one label: a reward"))
     if problems:
         raise ModelError("The model cannot be used as a reward model", problems)
 
 
-def _is_head(key: str) -> bool:
-    # The pooler of an encoder is part of its classification head, and often not in a language model's checkpoint.
-    return key.split(".")[0] in HEADS or ".pooler." in key or key.startswith("pooler.")
+def _is_head(network: Any, key: str) -> bool:
+    """Whether a weight is the head's: the pooler of an encoder too, which a language model's checkpoint often lacks."""
+    return _is_above_backbone(network, key) or key.startswith(f"{network.base_model_prefix}.pooler.")
+
+
+def _is_above_backbone(network: Any, key: str) -> bool:
+    # Code from outside may not say what its backbone is: then nothing is known to be the head's.
+    return network.base_model is not network and not key.startswith(f"{network.base_model_prefix}.")
+
+
+def _unread_head(network: Any, keys: Iterable[str]) -> list[str]:
+    """Of weights that the network does not have, those that may belong to the head of a reward model."""
+    return [key for key in keys if _is_above_backbone(network, key) and key.split(".")[0] not in LANGUAGE_HEADS]
 
 
 def _listed(keys: list[str]) -> str:
@@ -387,31 +514,31 @@ def _layout_of(fallback: str) -> Layout:
     return "flat" if fallback else "shared"
 
 
-def _with_lora(network: Any, lora: LoRA, seed: int) -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingExtraError("peft", "peft", "Training with LoRA") from error
-    heads = [name for name, _ in network.named_children() if name in HEADS]
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # peft reads a property that transformers has renamed.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        torch.manual_seed(seed)
+def _with_lora(network: Any, missing: Collection[str], lora: LoRA, seed: int) -> Any:
+    peft = import_peft("Training with LoRA")
+    # The head as a whole, and of the backbone's pooler what is random.
+    whole = {
+        name.rpartition(".")[0]
+        for name, _ in network.named_parameters()
+        if _is_above_backbone(network, name) or (name in missing and _is_head(network, name))
+    }
+    with seeded(seed), quiet_peft():
         adapters = peft.LoraConfig(
             task_type=peft.TaskType.SEQ_CLS,
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
             target_modules=lora.targets,
-            modules_to_save=heads,
+            modules_to_save=sorted(whole),
             # GPT-2 keeps its weights the other way round.
             fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
         )
         try:
             return peft.get_peft_model(network, adapters)
         except ValueError as error:
-            names = {name.rpartition(".")[2] for name, part in network.named_modules() if _is_linear(part)}
-            expected = f"all-linear, or names among {', '.join(sorted(names - set(heads)))}"
+            linear = {name for name, part in network.named_modules() if _is_linear(part)}
+            names = {name.rpartition(".")[2] for name in linear - whole}
+            expected = f"all-linear, or names among {', '.join(sorted(names))}"
             problem = Problem("lora.targets", repr(lora.targets), expected)
             raise ModelError("No adapters can be put on the model", [problem]) from error
 
@@ -423,8 +550,6 @@ def _is_linear(module: torch.nn.Module) -> bool:
 def _merged(model: RewardModel) -> Any:
     if model.network is model.plain_network:
         return model.network
-    import copy
-
     wrapped: Any = copy.deepcopy(model.network)
     return wrapped.merge_and_unload()
 
@@ -435,9 +560,8 @@ def _saved_encoding(path: str, revision: str | None) -> Encoding | None:
     Raises:
         ModelError: unreadable ones, or those of another version.
     """
-    place = _located(path, revision)
     # A folder or a hub id: a model of ours keeps its rules wherever it is uploaded.
-    sidecar = cached_file(place.path, SIDECAR, _raise_exceptions_for_missing_entries=False, **place.options())
+    sidecar = _file_of(_located(path, revision), SIDECAR)
     if sidecar is None:
         return None
     try:

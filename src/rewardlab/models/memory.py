@@ -1,4 +1,4 @@
-"""Keep freed memory in the process instead of handing it back after every operation.
+"""Memory: kept in the process while it computes, and recognised when it runs out.
 
 glibc returns large freed blocks to the kernel and asks for them again, zeroed page by page, at the next operation.
 Training on a CPU allocates the same sizes over and over, so that costs a tenth of the time and more.
@@ -9,8 +9,12 @@ from __future__ import annotations
 import ctypes
 import sys
 
+import torch
+
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+"""Words of the errors that allocators and the libraries of accelerators (cuBLAS, cuDNN) raise as RuntimeError."""
 
 
 def keep_freed_memory() -> None:
@@ -25,3 +29,10 @@ def keep_freed_memory() -> None:
         # Older versions of glibc refuse a threshold above 32 MiB.
         mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: devices and allocators say so with types and words of their own."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rewardlab.data.layout import Group, pack, pad, share_prefix
+from rewardlab.data.layout import Group, pad, share_prefix
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding, TokenSequence
-from rewardlab.models.attention import PackedAttention
+from rewardlab.models.attention import packed_states
 from rewardlab.records import Prompt
 
 Layout = Literal["shared", "flat"]
@@ -30,10 +30,18 @@ class RewardModel(nn.Module):
         encoding: how text becomes ids.
         layout: `shared` runs prefixes once (causal backbones that passed the self-test), `flat` every sequence whole.
         fallback: why the layout is flat where it could have been shared; empty otherwise.
+        sources: where trained weights were read from: folders, and commits of hub ids.
     """
 
     def __init__(
-        self, network: nn.Module, tokenizer: Any, encoding: Encoding, *, layout: Layout, fallback: str = ""
+        self,
+        network: nn.Module,
+        tokenizer: Any,
+        encoding: Encoding,
+        *,
+        layout: Layout,
+        fallback: str = "",
+        sources: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -42,6 +50,7 @@ class RewardModel(nn.Module):
         self.encoder = Encoder(tokenizer, encoding)
         self.layout: Layout = layout
         self.fallback = fallback
+        self.sources = tuple(sources)
 
     @property
     def plain_network(self) -> nn.Module:
@@ -73,48 +82,40 @@ class RewardModel(nn.Module):
     def forward(self, groups: Sequence[Group]) -> Tensor:
         """Rewards in float32, by group, then branch; shape [sequences]."""
         if self.layout == "shared":
-            rewards = self._shared(groups)
+            rewards = self._head(packed_states(self.plain_network, groups))
         elif self.is_causal:
             rewards = self._flat(groups)
         else:
             rewards = self._by_own_head(groups)
         return rewards.float()
 
-    def _shared(self, groups: Sequence[Group]) -> Tensor:
-        packed = pack(groups)
-        hidden = self._hidden(
-            input_ids=self._tensor(packed.ids)[None],
-            position_ids=self._tensor(packed.positions)[None],
-            # A four-dimensional mask is handed on untouched, so transformers builds none of its own; it is not used.
-            attention_mask=torch.zeros(1, 1, 1, 1, device=self.device),
-            packed=PackedAttention(packed.segments),
-        )
-        return self._head(hidden[0, self._tensor(packed.reads)])
-
     def _flat(self, groups: Sequence[Group]) -> Tensor:
         padded = pad(groups, self._pad_id)
         ids = self._tensor(padded.ids)
+        network: Any = self.plain_network
         # Padded on the right, so positions count from 0 in every architecture without being told.
-        hidden = self._hidden(input_ids=ids, attention_mask=self._tensor(padded.mask))
+        hidden = network.base_model(
+            input_ids=ids, attention_mask=self._tensor(padded.mask), use_cache=False, return_dict=True
+        ).last_hidden_state
         return self._head(hidden[torch.arange(len(ids), device=self.device), self._tensor(padded.reads)])
 
     def _by_own_head(self, groups: Sequence[Group]) -> Tensor:
         padded = pad(groups, self._pad_id)
-        output = self.plain_network(
-            input_ids=self._tensor(padded.ids), attention_mask=self._tensor(padded.mask), return_dict=True
-        )
-        rewards: Tensor = output.logits[:, 0]
+        ids, mask = self._tensor(padded.ids), self._tensor(padded.mask)
+        network: Any = self.plain_network
+        if getattr(network.config, "summary_type", None) == "last":
+            # XLNet reads the last column, and positions relative to each other: the padding goes to the left.
+            order = mask.argsort(dim=1, stable=True)
+            ids, mask = ids.gather(1, order), mask.gather(1, order)
+        rewards: Tensor = network(input_ids=ids, attention_mask=mask, return_dict=True).logits[:, 0]
         return rewards
 
-    def _hidden(self, **inputs: Any) -> Tensor:
-        network: Any = self.plain_network
-        # `base_model` is the backbone: what stands below the head, final norm included.
-        hidden: Tensor = network.base_model(**inputs, use_cache=False, return_dict=True).last_hidden_state
-        return hidden
-
     def _head(self, hidden: Tensor) -> Tensor:
-        network: Any = self.plain_network
-        rewards: Tensor = network.score(hidden)[:, 0]
+        head: Any = self.plain_network.score
+        # Under autocast the head would round rewards to 8 bits: ties where there are none, and coarse gradients. It
+        # runs in the precision of its own weights, which costs nothing.
+        with torch.autocast(hidden.device.type, enabled=False):
+            rewards: Tensor = head(hidden.to(next(head.parameters()).dtype))[:, 0]
         return rewards
 
     def _tensor(self, array: Any) -> Tensor:

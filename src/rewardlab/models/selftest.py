@@ -14,8 +14,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from rewardlab.data.layout import Group, pack, pad
-from rewardlab.models.attention import IMPLEMENTATION, PackedAttention
+from rewardlab.data.layout import Group, pad
+from rewardlab.models.attention import IMPLEMENTATION, packed_states
+from rewardlab.models.seeds import seeded
 
 TOLERANCE = 1e-5
 """Largest difference of final hidden states (which are normed, so of order 1) that still counts as rounding."""
@@ -96,15 +97,14 @@ def _difference(config: PreTrainedConfig) -> float:
     """Largest difference between packed and flat hidden states at the read positions."""
     generator = torch.Generator().manual_seed(0)
     groups = [_random_group(generator, *sizes) for sizes in GROUP_SIZES]
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(0)
+    with seeded(0), torch.inference_mode():
         model: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
         if "score" not in dict(model.named_children()):
             raise _NotCausalError
         # Before ours is set: the truth is the attention that the architecture comes with, extra terms included.
         truth = _flat_states(model, groups)
         model.set_attn_implementation(IMPLEMENTATION)
-        return (_packed_states(model, groups) - truth).abs().max().item()
+        return (packed_states(model, groups) - truth).abs().max().item()
 
 
 def _random_group(generator: torch.Generator, prefix: int, *branches: int) -> Group:
@@ -112,18 +112,6 @@ def _random_group(generator: torch.Generator, prefix: int, *branches: int) -> Gr
         return tuple(torch.randint(1, CLONE_VOCABULARY, (count,), generator=generator).tolist())
 
     return Group(ids(prefix), tuple(ids(length) for length in branches))
-
-
-def _packed_states(model: Any, groups: list[Group]) -> torch.Tensor:
-    packed = pack(groups)
-    hidden: torch.Tensor = model.base_model(
-        input_ids=torch.from_numpy(packed.ids)[None],
-        position_ids=torch.from_numpy(packed.positions)[None],
-        attention_mask=torch.zeros(1, 1, 1, 1),
-        packed=PackedAttention(packed.segments),
-        use_cache=False,
-    ).last_hidden_state
-    return hidden[0, torch.from_numpy(packed.reads)]
 
 
 def _flat_states(model: Any, groups: list[Group]) -> torch.Tensor:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
@@ -24,6 +23,8 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+
+from rewardlab.models.seeds import seeded
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 CHAT_TEMPLATE = (
@@ -145,7 +146,6 @@ def build(family: Family, size: SizeName, tokenizer: PreTrainedTokenizerFast, *,
         "bert": BertForSequenceClassification,
         "t5": T5ForConditionalGeneration,
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model: PreTrainedModel = classes[family](config)
     return model

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rewardlab.data.layout import Group, cost, micro_batches, split
+from rewardlab.data.layout import Group, cost, micro_batches, parts
 from rewardlab.data.tokenize import Encoded, Encoding
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.models.loading import LayoutChoice, Precision, load_reward_model, torch_device
-from rewardlab.models.memory import keep_freed_memory
+from rewardlab.models.memory import is_out_of_memory, keep_freed_memory
 from rewardlab.models.reward import RewardModel, grouped
 from rewardlab.records import Message, Prompt, canonical_json, content_id
 from rewardlab.store.keys import path_digest
+
+log = logging.getLogger("rewardlab")
 
 CPU_BUDGET, ACCELERATOR_BUDGET = 2048, 65536
 
@@ -51,7 +55,7 @@ class LocalScorer:
     def score_encoded(self, encoded: Sequence[Sequence[Encoded]]) -> list[list[float]]:
         """Rewards of token sequences, grouped by prompt, in the order given."""
         groups = [grouped(sequences) for sequences in encoded if sequences]
-        rewards = iter(self._rewards(groups))
+        rewards = iter(self._rewards(groups, self.budget))
         return [next(rewards) if sequences else [] for sequences in encoded]
 
     def __call__(self, prompts: Sequence[PromptLike], completions: Sequence[CompletionLike], **_: Any) -> list[float]:
@@ -83,30 +87,62 @@ class LocalScorer:
 
     def one_by_one(self, sequences: Sequence[Encoded]) -> list[float]:
         """Rewards with nothing shared, sorted or batched: what every faster path is compared with."""
+        with self._flat():
+            return [self._batch([group])[0][0] for group in _alone(sequences)]
+
+    def flat(self, sequences: Sequence[Encoded]) -> list[float]:
+        """Rewards with nothing shared, in batches: they differ from those of `one_by_one` by rounding alone."""
+        with self._flat():
+            return [reward for (reward,) in self._rewards(_alone(sequences), self.budget)]
+
+    @contextlib.contextmanager
+    def _flat(self) -> Iterator[None]:
         layout, self.model.layout = self.model.layout, "flat"
         try:
-            with torch.inference_mode():
-                return [self.model([Group((), (sequence.ids,))]).item() for sequence in sequences]
+            yield
         finally:
             self.model.layout = layout
 
-    def _rewards(self, groups: Sequence[Group]) -> list[list[float]]:
+    def _rewards(self, groups: Sequence[Group], budget: int) -> list[list[float]]:
         """Rewards by group, then branch; a group larger than the budget goes in parts."""
         shared = self.model.layout == "shared"
-        parts = [
-            (index, part) for index, group in enumerate(groups) for part in _parts(group, self.budget, shared=shared)
-        ]
-        values: list[list[float]] = [[] for _ in parts]
-        with torch.inference_mode():
-            for members in micro_batches([part for _, part in parts], self.budget, shared=shared):
-                batch = [parts[member][1] for member in members]
-                rewards = self._checked(self.model(batch).cpu()).split([len(part.branches) for part in batch])
-                for member, reward in zip(members, rewards, strict=True):
-                    values[member] = reward.tolist()
+        cut = [(index, part) for index, group in enumerate(groups) for part in parts(group, budget, shared=shared)]
+        values: list[list[float]] = [[] for _ in cut]
+        for members in micro_batches([part for _, part in cut], budget, shared=shared):
+            for member, rewards in zip(members, self._batch([cut[member][1] for member in members]), strict=True):
+                values[member] = rewards
         result: list[list[float]] = [[] for _ in groups]
-        for (index, _), rewards_of_part in zip(parts, values, strict=True):
-            result[index] += rewards_of_part
+        for (index, _), rewards in zip(cut, values, strict=True):
+            result[index] += rewards
         return result
+
+    def _batch(self, groups: Sequence[Group]) -> list[list[float]]:
+        """Rewards of a micro-batch by group, then branch; where memory runs out, of one half of its tokens at a time.
+
+        The next micro-batch begins with the whole budget again: a table's last bits depend on its plan, and not on
+        what else the device was asked for before.
+
+        Raises:
+            ModelError: one sequence alone does not fit into memory, or rewards are no numbers.
+        """
+        try:
+            with torch.inference_mode():
+                rewards = self._checked(self.model(groups).cpu())
+            return [own.tolist() for own in rewards.split([len(group.branches) for group in groups])]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if sum(len(group.branches) for group in groups) == 1:
+                found = f"out of memory with one sequence of {groups[0].longest} tokens"
+                remedy = "Use --precision bfloat16, a smaller --encoding.max_tokens or another --device."
+                problem = Problem(self.name, found, "memory for one sequence", remedy)
+                raise ModelError("The model does not fit into memory", [problem]) from error
+        # Out here the error and the activations that its frames hold are gone.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        half = cost(groups, shared=self.model.layout == "shared") // 2
+        log.warning("out of memory: repeated with %d tokens a micro-batch; --token_budget sets it for all", half)
+        return self._rewards(groups, half)
 
     def _checked(self, rewards: torch.Tensor) -> torch.Tensor:
         if not torch.isfinite(rewards).all():
@@ -114,12 +150,6 @@ class LocalScorer:
             problem = Problem(self.name, f"{rewards[~torch.isfinite(rewards)][0].item()} in {dtype}", "finite rewards")
             raise ModelError("The model gives rewards that are no numbers", [problem])
         return rewards
-
-
-def _parts(group: Group, budget: int, *, shared: bool) -> list[Group]:
-    if cost([group], shared=shared) <= budget:
-        return [group]
-    return [group.part(branches) for branches in split(group, budget, shared=shared)]
 
 
 def load_scorer(
@@ -136,7 +166,7 @@ def load_scorer(
     """A trained reward model as a scorer: `load_scorer(path)(prompts, completions) -> rewards`.
 
     Args:
-        path: a folder, or a hub id.
+        path: a folder, or a hub id; a PEFT adapter with its head too.
         revision: of a hub id.
         device: cpu, cuda, mps or auto.
         precision: dtype of the weights; auto keeps the checkpoint's.
@@ -158,20 +188,23 @@ def load_scorer(
         encoding=encoding,
         trust_remote_code=trust_remote_code,
     )
-    return LocalScorer(model, _identity(path, revision, model), token_budget)
+    return LocalScorer(model, _identity(path, model), token_budget)
 
 
-def _identity(path: str | Path, revision: str | None, model: RewardModel) -> str:
-    """Name of the folder or hub id, and a hash of everything that the scores depend on."""
-    folder = Path(path)
-    network: Any = model.plain_network
-    weights = path_digest(folder) if folder.is_dir() else getattr(network.config, "_commit_hash", None) or revision
+def _identity(path: str | Path, model: RewardModel) -> str:
+    """Name of the folder or hub id, and a hash of everything that the scores depend on, an adapter's base included."""
+    weights = [path_digest(source) if Path(source).is_dir() else source for source in model.sources]
     rules = model.encoding.model_dump(mode="json")
-    key = content_id([weights, rules, str(next(model.parameters()).dtype)])
+    key = content_id([weights[0] if len(weights) == 1 else weights, rules, str(next(model.parameters()).dtype)])
+    folder = Path(path)
     name = folder.resolve().name if folder.is_dir() else str(path)
     if name == "model" and folder.is_dir():
         name = f"{folder.resolve().parent.name}/{name}"  # our runs call every result "model"
     return f"{name}@{key[:12]}"
+
+
+def _alone(sequences: Sequence[Encoded]) -> list[Group]:
+    return [Group((), (sequence.ids,)) for sequence in sequences]
 
 
 def _prompt(prompt: PromptLike, row: int) -> Prompt:

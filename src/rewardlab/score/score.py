@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from pydantic import Field
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.models.loading import LayoutChoice, Precision
 from rewardlab.records import Message, Prompt, Record, completion_id, content_id
 from rewardlab.score.local import LocalScorer, load_scorer
-from rewardlab.store.files import write_json
+from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
 from rewardlab.store.table import Plan, ShardedTable
 
@@ -48,7 +49,10 @@ SCHEMA = pa.schema(
         ("truncated", pa.bool_()),
     ]
 )
-VERIFIED_TOLERANCE = {"float32": 1e-5}
+PLAN = "plan.json"
+"""What the shards of all tables have in common, written before the first of them."""
+SAME_SCORE = 1e-5
+REBATCHING, LAST_PLACES = 3, 8
 
 
 class CompletionKey(NamedTuple):
@@ -83,7 +87,7 @@ class Scoring(Config):
     """auto shares prefixes where the backbone passes the self-test."""
 
     token_budget: int | None = Field(None, ge=64)
-    """Tokens per micro-batch. Default: 2,048 on a CPU, 65,536 elsewhere."""
+    """Tokens per micro-batch. Default: 2,048 on a CPU, 65,536 elsewhere; a resumed run keeps what it began with."""
 
     shard_size: int = Field(512, ge=1)
     """Completions per shard: what at most is computed again after a kill."""
@@ -100,7 +104,7 @@ class Scoring(Config):
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Of the probes' shuffle and the verified sample."""
 
 
@@ -146,9 +150,10 @@ def score_file(config: Scoring, run: Run) -> Scored:
         precision=config.precision,
         layout=config.layout,
         encoding=config.encoding,
-        token_budget=config.token_budget,
+        token_budget=config.token_budget or _planned_budget(run),
         trust_remote_code=config.trust_remote_code,
     )
+    write_json(run.path(PLAN), {"token_budget": scorer.budget})
     run.log.info("scoring with %s (%s layout)", scorer.name, scorer.model.layout)
     work = _Work(config, run, scorer, records, _completion_keys(records), _content_digest(records))
     began = time.monotonic()
@@ -171,6 +176,12 @@ def score_file(config: Scoring, run: Run) -> Scored:
     }
     write_json(run.path("summary.json"), summary)
     return Scored(table, summary)
+
+
+def _planned_budget(run: Run) -> int | None:
+    """The token budget that an earlier session began with, on whatever device; None in the first session."""
+    plan = run.path(PLAN)
+    return read_json(plan)["token_budget"] if plan.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -294,7 +305,9 @@ def _verified(
     """Scores of a random sample, computed again the plain way.
 
     Raises:
-        ModelError: in float32, when one differs by more than 1e-5 max(1, |score|).
+        ModelError: one is no number, or differs by more than 1e-5 max(1, |score|); in half precision by more than three
+            times what batches alone change in the flat layout, of the largest score, and at least 8 units in the last
+            place (on a CPU batches may change nothing).
     """
     if config.verify == 0:
         return None
@@ -304,11 +317,22 @@ def _verified(
     for row in rows:
         record = records[row["row"]]
         sequences += scorer.model.encode([record.prompt], [[record.completions[row["candidate"]]]])[0]
-    again = scorer.one_by_one(sequences)
-    differences = [abs(row["score"] - score) / max(1.0, abs(score)) for row, score in zip(rows, again, strict=True)]
-    worst = float(np.max(differences))
-    dtype = str(next(scorer.model.parameters()).dtype).removeprefix("torch.")
-    if not worst <= VERIFIED_TOLERANCE.get(dtype, float("inf")):
-        problem = Problem(scorer.name, f"a difference of {worst:.1e}", f"at most {VERIFIED_TOLERANCE[dtype]:.0e}")
+    alone = np.array(scorer.one_by_one(sequences))
+    dtype = next(scorer.model.parameters()).dtype
+    is_half = torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
+    # Rounding goes with the terms that a score is the sum of, so that it is no smaller where they cancel.
+    scale = np.maximum(1.0, np.abs(alone).max() if is_half else np.abs(alone))
+
+    def largest_difference(scores: Sequence[float]) -> float:
+        return float((np.abs(np.array(scores) - alone) / scale).max())
+
+    tolerance = SAME_SCORE
+    if is_half:
+        rounding = REBATCHING * largest_difference(scorer.flat(sequences))
+        tolerance = max(rounding, LAST_PLACES * torch.finfo(dtype).eps)
+    worst = largest_difference([row["score"] for row in rows])
+    if not worst <= tolerance:
+        problem = Problem(scorer.name, f"a difference of {worst:.1e}", f"at most {tolerance:.1e}")
         raise ModelError("Scores differ from one-by-one scoring; use --layout flat and report it", [problem])
-    return {"completions": len(rows), "difference": worst, "dtype": dtype}
+    name = str(dtype).removeprefix("torch.")
+    return {"completions": len(rows), "difference": worst, "tolerance": tolerance, "dtype": name}

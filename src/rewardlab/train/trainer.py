@@ -28,8 +28,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from rewardlab.data.layout import Group, cost, micro_batches, optimiser_steps, split
+from rewardlab.data.layout import Group, micro_batches, optimiser_steps, parts
 from rewardlab.errors import Problem, RewardlabError, RunError
+from rewardlab.models.memory import is_out_of_memory
 from rewardlab.models.reward import RewardModel
 from rewardlab.store.files import (
     append_line,
@@ -48,7 +49,6 @@ WEIGHTS = "trained.safetensors"
 LAYOUT_STATE = "layout.json"
 TRAINER_STATE = "trainer_state.json"
 SMALLEST_BUDGET = 64
-OUT_OF_MEMORY_WORDS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 SPLIT_AT = 2
 """Budgets that a group may take alone before it is split, which costs a second forward pass and prefix."""
 
@@ -225,10 +225,10 @@ class GroupTrainer(Trainer):
 
     def _parts(self, batch: Sequence[Example]) -> list[Group]:
         """The one group of a micro-batch in parts, where it is too large for one; else empty."""
-        group, limit = batch[0].group, SPLIT_AT * self.budget
-        if len(batch) > 1 or cost([group], shared=self._shared) <= limit:
+        if len(batch) > 1:
             return []
-        return [group.part(branches) for branches in split(group, limit, shared=self._shared)]
+        cut = parts(batch[0].group, SPLIT_AT * self.budget, shared=self._shared)
+        return cut if len(cut) > 1 else []
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """The result of `work`, which begins anew with half the budget whenever memory runs out."""
@@ -514,10 +514,3 @@ def _refuse_non_finite(name: str, value: float) -> None:
             f"Training diverged: {name} is {value}; expected a finite number. Lower learning_rate or max_grad_norm, "
             "raise warmup_share, or set precision to float32; look for extreme scores or margins in the data."
         )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: devices and allocators say so with types and words of their own."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

@@ -1,0 +1,105 @@
+"""PEFT adapters as they lie on the disk: what they replace, and how they are merged into their base."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import safe_open
+
+from rewardlab.errors import InputError, MissingExtraError, ModelError, Problem
+from rewardlab.store.files import read_json
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+class NamedBase(NamedTuple):
+    """What an adapter says it was trained on: a folder or hub id, and the revision of the latter."""
+
+    path: str
+    revision: str | None
+
+
+def import_peft(purpose: str) -> Any:
+    """The package peft.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtraError("peft", "peft", purpose) from error
+    return peft
+
+
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """peft reads a property that transformers has renamed, and is warned."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+def named_base(config: Path) -> NamedBase:
+    """The base that an adapter's configuration names.
+
+    Raises:
+        ModelError: it is unreadable or names none.
+    """
+    try:
+        values = read_json(config)
+        base = NamedBase(values["base_model_name_or_path"], values.get("revision"))
+    except (InputError, LookupError, TypeError, AttributeError) as error:
+        raise _unusable(config, "no base_model_name_or_path", "the folder or hub id of the base model") from error
+    if not isinstance(base.path, str) or not isinstance(base.revision, str | None):
+        raise _unusable(config, f"the base {base.path!r}, revision {base.revision!r}", "a folder or a hub id")
+    return base
+
+
+def replaced_weights(adapter: Path) -> set[str]:
+    """Names of the base's weights that an adapter has whole (`modules_to_save`): its head, above all.
+
+    Args:
+        adapter: its safetensors file.
+
+    Raises:
+        ModelError: it is unreadable.
+    """
+    try:
+        with safe_open(adapter, "pt") as file:
+            return {name.removeprefix(_PREFIX) for name in file.keys() if ".lora_" not in name}  # noqa: SIM118
+    except Exception as error:  # safetensors raises errors of its own
+        raise _unusable(adapter, str(error)[:200], "an adapter's weights") from error
+
+
+def merge_adapter(network: Any, folder: Path) -> Any:
+    """The network with an adapter merged into its weights, all of them trainable; the network given is used up.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+        ModelError: the adapter does not fit the network, or cannot be merged.
+    """
+    peft = import_peft("Loading an adapter")
+    try:
+        with quiet_peft():
+            # Says that some layers have no adapter, which is one of another architecture.
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            config = peft.PeftConfig.from_pretrained(str(folder))
+            # Only what is in the file: a task brings wrappers that ask for more of a network than adapters do.
+            config.task_type = None
+            adapted = peft.PeftModel.from_pretrained(network, str(folder), config=config, torch_device="cpu")
+            merged = adapted.merge_and_unload()
+    except Exception as error:  # peft raises many kinds for what does not fit
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise _unusable(folder, found, f"an adapter that fits {type(network).__name__} and can be merged") from error
+    return merged.requires_grad_(True)
+
+
+def _unusable(path: Path, found: str, expected: str) -> ModelError:
+    return ModelError("The adapter cannot be loaded", [Problem(str(path), found, expected)])
