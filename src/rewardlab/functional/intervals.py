@@ -20,6 +20,8 @@ References
     [3] Hampel 1974, The influence curve and its role in robust estimation.
     [4] Clopper and Pearson 1934, The use of confidence or fiducial limits illustrated in the case of the binomial.
     [5] Davison and Hinkley 1997, Bootstrap methods and their application, sections 3.8 and 5.3.
+    [6] Efron 1987, Better bootstrap confidence intervals.
+    [7] Phipson and Smyth 2010, Permutation p-values should never be zero.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.random import Generator
-from scipy.special import stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 NO_OBSERVATIONS = "there are no observations"
 ONE_CLUSTER = "one independent cluster is too few for an interval"
@@ -39,6 +41,7 @@ NO_SPREAD = "all clusters agree exactly, so there is no spread to build an inter
 
 _BOOTSTRAP_CELLS = 1 << 22
 """Resampled cluster counts held in memory at once."""
+_JACKKNIFE_ROWS = 1 << 16
 
 
 class Interval(NamedTuple):
@@ -51,6 +54,9 @@ class Interval(NamedTuple):
         clusters: independent clusters among them.
         method: how the interval was made.
         reason: why value or ends are missing; empty otherwise.
+        error: the standard error, where the interval was made from one.
+        freedom: its degrees of freedom.
+        p: two-sided p-value of the hypothesis that the true value is 0, from the same distribution as the interval.
     """
 
     value: float | None
@@ -60,6 +66,9 @@ class Interval(NamedTuple):
     clusters: int = 0
     method: str = ""
     reason: str = ""
+    error: float | None = None
+    freedom: float | None = None
+    p: float | None = None
 
 
 class Statistic(NamedTuple):
@@ -150,11 +159,28 @@ def interval(
     perfect = scale == "fisher" and abs(value) >= 1.0
     if perfect or error <= 1e-12 * own_error or np.ptp(statistic.influence) == 0:
         return found._replace(reason=NO_SPREAD)
-    half = float(stdtrit(count - 1, 0.5 + level / 2.0)) * error
     if scale == "plain":
-        return found._replace(low=value - half, high=value + half)
-    centre, half = math.atanh(value), half / (1.0 - value * value)
+        return student(found, value, error, float(count - 1), level)
+    half = float(stdtrit(count - 1, 0.5 + level / 2.0)) * error / (1.0 - value * value)
+    centre = math.atanh(value)
     return found._replace(low=math.tanh(centre - half), high=math.tanh(centre + half))
+
+
+def student(found: Interval, value: float, error: float, freedom: float, level: float) -> Interval:
+    """`found` with the ends, the standard error and the p-value that Student's distribution gives.
+
+    Args:
+        found: what is known already: n, clusters, method.
+        value: the estimate.
+        error: its standard error; above 0.
+        freedom: degrees of freedom.
+        level: coverage.
+
+    Source: Student 1908.
+    """
+    half = float(stdtrit(freedom, 0.5 + level / 2.0)) * error
+    p = 2.0 * float(stdtr(freedom, -abs(value) / error))
+    return found._replace(value=value, low=value - half, high=value + half, error=error, freedom=freedom, p=p)
 
 
 def mean(values: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95) -> Interval:
@@ -238,6 +264,138 @@ def cluster_bootstrap(
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         return found._replace(reason=NO_SPREAD)
     return found._replace(low=low, high=high)
+
+
+class Resampled(NamedTuple):
+    """Statistics of a sample and of its resamples.
+
+    Attributes:
+        values: m statistics of the sample.
+        draws: the same of every resample; NaN where a resample does not have what a statistic needs.
+        acceleration: by how much the standard error of a statistic changes with its value, by the jackknife over
+            clusters; for BCa intervals.
+        n, clusters: as in `Interval`.
+    """
+
+    values: Float[np.ndarray, " m"]
+    draws: Float[np.ndarray, "draws m"]
+    acceleration: Float[np.ndarray, " m"]
+    n: int
+    clusters: int
+
+
+def resample(
+    terms: Float[np.ndarray, "n k"],
+    statistic: Callable[[Sums], Float[np.ndarray, "draws m"]],
+    generator: Generator,
+    clusters: Clusters = None,
+    draws: int = 2000,
+) -> Resampled:
+    """m statistics, all functions of the same k sums over the observations, of resamples of whole clusters.
+
+    The same resamples serve all statistics, so differences of draws are paired.
+
+    Args:
+        terms: what is summed, k numbers per observation.
+        statistic: maps sums (a row per draw) to m statistics (a row per draw).
+        generator: source of the draws.
+        clusters: cluster label per observation; at least two clusters.
+        draws: number of resamples.
+
+    Source: [5]; [6] for the acceleration.
+    """
+    sums = _cluster_sums(terms, clusters)
+    total, count = sums.sum(axis=0), len(sums)
+    resampled = np.concatenate(
+        [statistic(_draw_counts(size, count, generator) @ sums) for size in _chunks(draws, _BOOTSTRAP_CELLS // count)]
+    )
+    values = statistic(total[None, :])[0]
+    moments = np.zeros((3, len(values)))
+    for start in range(0, count, _JACKKNIFE_ROWS):
+        shift = values - statistic(total - sums[start : start + _JACKKNIFE_ROWS])
+        moments += np.stack([shift.sum(axis=0), np.square(shift).sum(axis=0), (shift**3).sum(axis=0)])
+    first, second, third = moments / count
+    spread = second - first**2
+    skew = third - 3.0 * first * second + 2.0 * first**3
+    with np.errstate(invalid="ignore", divide="ignore"):
+        acceleration = skew / (6.0 * math.sqrt(count) * spread**1.5)
+    return Resampled(values, resampled, acceleration, len(terms), count)
+
+
+def percentile_ends(found: Resampled, level: float = 0.95) -> Float[np.ndarray, "2 m"]:
+    """Percentiles of the resampled statistics; NaN where no resample has the statistic. Source: [5], section 5.3."""
+    shares = np.array([[0.5 - level / 2.0], [0.5 + level / 2.0]])
+    return _quantiles(found.draws, np.broadcast_to(shares, (2, len(found.values))))
+
+
+def bca_ends(found: Resampled, level: float = 0.95) -> Float[np.ndarray, "2 m"]:
+    """Percentiles corrected for the bias and the acceleration of the statistic: BCa.
+
+        z0 = Phi^-1(share of draws below the value),  alpha(z) = Phi(z0 + (z0 + z) / (1 - a (z0 + z)))
+
+    Draws equal to the value count half. NaN where no resample has the statistic.
+
+    Source: [6], equations 2.3 and 4.4.
+    """
+    known = np.maximum((~np.isnan(found.draws)).sum(axis=0), 1)
+    below = (found.draws < found.values).sum(axis=0) + 0.5 * (found.draws == found.values).sum(axis=0)
+    # A share of 0 or 1 has no finite quantile; half a draw is the most that B draws can tell.
+    bias = ndtri(np.clip(below / known, 0.5 / known, 1.0 - 0.5 / known))
+    z = bias + ndtri(np.array([[0.5 - level / 2.0], [0.5 + level / 2.0]]))
+    return _quantiles(found.draws, ndtr(bias + z / (1.0 - found.acceleration * z)))
+
+
+def _quantiles(draws: Float[np.ndarray, "draws m"], shares: Float[np.ndarray, "2 m"]) -> Float[np.ndarray, "2 m"]:
+    """Quantiles of every column, at shares of its own, of the draws that are numbers."""
+    ends = np.full((2, draws.shape[1]), np.nan)
+    for index, column in enumerate(draws.T):
+        numbers = column[~np.isnan(column)]
+        if len(numbers):
+            ends[:, index] = np.quantile(numbers, shares[:, index])
+    return ends
+
+
+def sign_flip_p(
+    values: Float[np.ndarray, "n m"], generator: Generator, clusters: Clusters = None, draws: int = 2000
+) -> Float[np.ndarray, " m"]:
+    """Two-sided p-values of m means against 0, by flipping the signs of whole clusters: p = (c + 1) / (B + 1).
+
+    Exact where the values of a cluster are symmetric about 0 under the hypothesis, as a difference of two sides that
+    could as well be swapped is.
+
+    Args:
+        values: m differences per observation; 0 where an observation has no part in a mean.
+        generator: source of the flips.
+        clusters: cluster label per observation.
+        draws: B.
+
+    Source: Fisher 1935; [7] for the 1.
+    """
+    sums = _cluster_sums(values, clusters)
+    # Sums of the same numbers in another order differ by rounding: an equal one counts as reached.
+    reached = np.abs(sums.sum(axis=0)) * (1.0 - 1e-12)
+    count = np.zeros(values.shape[1])
+    for size in _chunks(draws, _BOOTSTRAP_CELLS // len(sums)):
+        signs = 2.0 * generator.integers(0, 2, size=(size, len(sums)), dtype=np.int8) - 1.0
+        count += (np.abs(signs @ sums) >= reached).sum(axis=0)
+    return (count + 1.0) / (draws + 1.0)
+
+
+def adjusted_p(values: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """p-values adjusted for m tests, such that rejecting those below q keeps the false discovery rate below q.
+
+    Source: Benjamini and Hochberg 1995, Controlling the false discovery rate.
+    """
+    order = np.argsort(values)
+    scaled = values[order] * len(values) / np.arange(1, len(values) + 1)
+    adjusted = np.empty_like(scaled)
+    adjusted[order] = np.minimum.accumulate(scaled[::-1])[::-1]
+    return np.minimum(adjusted, 1.0)
+
+
+def _chunks(total: int, size: int) -> list[int]:
+    size = max(1, size)
+    return [min(size, total - start) for start in range(0, total, size)]
 
 
 def _draw_counts(draws: int, count: int, generator: Generator) -> Float[np.ndarray, "draws count"]:

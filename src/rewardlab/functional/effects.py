@@ -1,0 +1,413 @@
+"""Causal effects of a binary attribute on a reward, from rewrites and rewrites of rewrites (RATE).
+
+Conventions
+    i            an example: a prompt, a response and its attribute w_i in {0, 1}; n1 of n have w = 1, n0 have w = 0
+    O, S, D, T   reward of the original, of its rewrite to 1 - w, of the rewrite of that rewrite (back to w), and of a
+                 third rewrite (to 1 - w again)
+    d_i          difference of an example, signed so that it is reward with the attribute minus reward without it:
+                     single      (2 w - 1) (O - S)
+                     double      (2 w - 1) (D - S)              RATE: both sides went through the rewriter
+                     corrected   (2 w - 1) (D - (S + T) / 2)    drift-corrected RATE
+    ATT, ATU     mean of d where w = 1, where w = 0
+    ATE          mean of d over all, (n1 ATT + n0 ATU) / n; balanced is (ATT + ATU) / 2
+    naive        mean(O | w = 1) - mean(O | w = 0)
+    sd           standard deviation of the originals within w, pooled: the unit of standardised effects
+
+    The original never enters a double-rewrite effect.
+
+    Every effect is a contrast a1 mean(v | w = 1) + a0 mean(v | w = 0) of one quantity v. Its standard error: the two
+    groups as independent strata, each with its own variance (n_w - 1), Satterthwaite's degrees of freedom; with one
+    group only that is the paired t test. Where clusters (prompts) hold several examples: influence values are summed
+    per cluster, CR1, G - 1 degrees of freedom; a cluster that holds both w carries their covariance.
+
+References
+    [1] Reber, Richardson, Nief, Garbacea and Veitch 2024, RATE: Causal explainability of reward models with imperfect
+        counterfactuals (arXiv 2410.11348).
+    [2] Welch 1947, The generalization of Student's problem; Satterthwaite 1946.
+    [3] Liang and Zeger 1986, Longitudinal data analysis using generalized linear models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.random import Generator
+
+from rewardlab.functional.intervals import (
+    NO_SPREAD,
+    Clusters,
+    Interval,
+    Statistic,
+    Sums,
+    bca_ends,
+    interval,
+    percentile_ends,
+    resample,
+    sign_flip_p,
+    student,
+)
+
+Estimator = Literal["single", "double", "corrected"]
+Target = Literal["ATT", "ATU", "ATE", "balanced"]
+
+TARGETS: tuple[Target, ...] = ("ATE", "ATT", "ATU", "balanced")
+
+NO_TREATED = "no example has the attribute"
+NO_UNTREATED = "every example has the attribute"
+ONE_EXAMPLE = "one example is too few for a standard error"
+NO_SCALE = "the original rewards have no spread within the groups to divide by"
+
+
+class Rewards(NamedTuple):
+    """Matched rewards of n examples: position i of every field is the same example, which is what pairs them.
+
+    Attributes:
+        treated: w.
+        original, rewrite, rerewrite: O, S and D.
+        third: T, where there were third rewrites.
+        clusters: a label per example (its prompt); None where every example stands alone.
+    """
+
+    treated: Bool[np.ndarray, " n"]
+    original: Float[np.ndarray, " n"]
+    rewrite: Float[np.ndarray, " n"]
+    rerewrite: Float[np.ndarray, " n"]
+    third: Float[np.ndarray, " n"] | None = None
+    clusters: Clusters = None
+
+    @property
+    def estimators(self) -> tuple[Estimator, ...]:
+        """Those that these rewards allow."""
+        return ("single", "double") if self.third is None else ("single", "double", "corrected")
+
+    def only(self, kept: Bool[np.ndarray, " n"]) -> Rewards:
+        """The examples of a subgroup, or those whose rewrites did what was asked (per protocol)."""
+        return Rewards(*(None if values is None else np.asarray(values)[kept] for values in self))
+
+
+def signed_differences(rewards: Rewards, estimator: Estimator) -> Float[np.ndarray, " n"]:
+    """d of every example.
+
+    Raises:
+        ValueError: the corrected estimator without third rewrites.
+
+    Source: [1], section 3; `corrected` is ours (see the conventions).
+    """
+    sign = np.where(rewards.treated, 1.0, -1.0)
+    if estimator == "single":
+        return np.asarray(sign * (rewards.original - rewards.rewrite))
+    if estimator == "double":
+        return np.asarray(sign * (rewards.rerewrite - rewards.rewrite))
+    if rewards.third is None:
+        raise ValueError("the corrected estimator needs third rewrites")
+    return np.asarray(sign * (rewards.rerewrite - (rewards.rewrite + rewards.third) / 2.0))
+
+
+def effect(rewards: Rewards, estimator: Estimator, target: Target, level: float = 0.95) -> Interval:
+    """An effect with its paired t interval; see `contrast`. The ATE targets the sample's mix of w. Source: [1]."""
+    d = signed_differences(rewards, estimator)
+    return contrast(d, rewards.treated, _weights(rewards.treated, target), rewards.clusters, level)
+
+
+def population_effect(rewards: Rewards, estimator: Estimator, level: float = 0.95) -> Interval:
+    """The ATE of the population that the examples are a sample of: the mix of w is a chance result, too.
+
+    Its interval is that of mean(d), wider than that of `effect` where ATT and ATU differ. Source: [1], section 3.
+    """
+    d = signed_differences(rewards, estimator)
+    everybody = np.ones(len(d), bool)
+    found = contrast(d, everybody, (1.0, 0.0), rewards.clusters, level)
+    return _needing_both(found, rewards.treated)
+
+
+def naive_effect(rewards: Rewards, level: float = 0.95) -> Interval:
+    """mean(O | w = 1) - mean(O | w = 0): what the reward correlates with, not what it rewards. Source: [1], [2]."""
+    return contrast(rewards.original, rewards.treated, (1.0, -1.0), rewards.clusters, level)
+
+
+def rewrite_effect(rewards: Rewards, treated: bool, level: float = 0.95) -> Interval:
+    """mean(D - O) where w is `treated`: what two rewrites do to the reward of a text whose attribute they restore.
+
+    Source: [1], section 4.
+    """
+    weights = (1.0, 0.0) if treated else (0.0, 1.0)
+    return contrast(rewards.rerewrite - rewards.original, rewards.treated, weights, rewards.clusters, level)
+
+
+def contrast(
+    values: Float[np.ndarray, " n"],
+    treated: Bool[np.ndarray, " n"],
+    weights: tuple[float, float],
+    clusters: Clusters = None,
+    level: float = 0.95,
+) -> Interval:
+    """a1 mean(values | w = 1) + a0 mean(values | w = 0), with its t interval.
+
+    A group whose weight is 0 is left out altogether, so an ATT has the degrees of freedom of its own group.
+
+    Args:
+        values: one per example.
+        treated: w.
+        weights: (a1, a0).
+        clusters: label per example; labels that never repeat are no clusters.
+        level: coverage.
+
+    Returns:
+        Without a value, and with a reason, where a group that is needed is empty; without ends, and with a reason,
+        where a group has one example only.
+
+    Source: strata [2], clusters [3].
+    """
+    needed = np.where(treated, weights[0], weights[1]) != 0.0
+    labels = None if clusters is None else np.asarray(clusters)[needed]
+    values, treated = values[needed], treated[needed]
+    parts = [(weights[0], values[treated], NO_TREATED), (weights[1], values[~treated], NO_UNTREATED)]
+    parts = [part for part in parts if part[0]]
+    empty = [reason for _, group, reason in parts if not len(group)]
+    if empty:
+        return Interval(None, reason=empty[0])
+    value = float(sum(weight * group.mean() for weight, group, _ in parts))
+    repeated = labels is not None and len(np.unique(labels)) < len(labels)
+    if any(len(group) == 1 for _, group, _ in parts):
+        return Interval(value, n=len(values), clusters=len(values), reason=ONE_EXAMPLE)
+    if repeated:
+        return interval(Statistic(value, _influence(values, treated, weights)), labels, level)
+    variances = np.array([weight**2 * group.var(ddof=1) / len(group) for weight, group, _ in parts])
+    found = Interval(value, n=len(values), clusters=len(values), method="t")
+    if not variances.any():
+        return found._replace(reason=NO_SPREAD)
+    freedom = variances.sum() ** 2 / sum(v**2 / (len(part[1]) - 1) for v, part in zip(variances, parts, strict=True))
+    return student(found, value, math.sqrt(variances.sum()), float(freedom), level)
+
+
+def _influence(
+    values: Float[np.ndarray, " n"], treated: Bool[np.ndarray, " n"], weights: tuple[float, float]
+) -> Float[np.ndarray, " n"]:
+    """Influence of every example on a1 mean(v | 1) + a0 mean(v | 0)."""
+    psi = np.zeros(len(values))
+    for weight, group in zip(weights, (treated, ~treated), strict=True):
+        if weight:
+            psi[group] = weight * len(values) / group.sum() * (values[group] - values[group].mean())
+    return psi
+
+
+def _weights(treated: Bool[np.ndarray, " n"], target: Target) -> tuple[float, float]:
+    share = float(treated.mean()) if len(treated) else 0.0
+    weights = {"ATT": (1.0, 0.0), "ATU": (0.0, 1.0), "ATE": (share, 1.0 - share), "balanced": (0.5, 0.5)}[target]
+    # With one group only there is no ATE: the weight of the other is 0, which would leave it out in silence.
+    return (0.5, 0.5) if target == "ATE" and share in (0.0, 1.0) else weights
+
+
+def _needing_both(found: Interval, treated: Bool[np.ndarray, " n"]) -> Interval:
+    missing = NO_TREATED if not treated.any() else NO_UNTREATED if treated.all() else ""
+    return Interval(None, reason=missing) if missing else found
+
+
+def pooled_sd(values: Float[np.ndarray, " n"], treated: Bool[np.ndarray, " n"]) -> float | None:
+    """sqrt(((n1 - 1) s1^2 + (n0 - 1) s0^2) / (n1 + n0 - 2)), None where that is 0 or needs more examples.
+
+    With one group only it is the standard deviation of that group.
+
+    Source: Cohen 1988, Statistical power analysis, section 2.5.
+    """
+    groups = [values[group] for group in (treated, ~treated) if group.any()]
+    freedom = len(values) - len(groups)
+    squares = sum(float(np.square(group - group.mean()).sum()) for group in groups)
+    return math.sqrt(squares / freedom) if freedom > 0 and squares > 0.0 else None
+
+
+def scaled(found: Interval, sd: float | None) -> Interval:
+    """An effect in units of sd, as if sd were known exactly; `bootstrap` carries its uncertainty. Source: [1]."""
+    if found.value is None:
+        return found
+    if sd is None:
+        return Interval(None, n=found.n, clusters=found.clusters, reason=NO_SCALE)
+    parts = {name: getattr(found, name) for name in ("value", "low", "high", "error")}
+    return found._replace(**{name: None if part is None else part / sd for name, part in parts.items()})
+
+
+def unpaired_error(rewards: Rewards, target: Literal["ATE", "ATT", "ATU"]) -> float | None:
+    """The standard error that the published code gives its double-rewrite effects: as if D and S were unmatched.
+
+    Parity only: it ignores the pairing, and clusters.
+
+    Source: [1], the published code.
+    """
+    treated = rewards.treated
+    kept = {"ATT": treated, "ATU": ~treated, "ATE": np.ones(len(treated), bool)}[target]
+    with_it = np.where(treated, rewards.rerewrite, rewards.rewrite)[kept]
+    without = np.where(treated, rewards.rewrite, rewards.rerewrite)[kept]
+    if len(with_it) < 2:
+        return None
+    return math.sqrt((with_it.var(ddof=1) + without.var(ddof=1)) / len(with_it))
+
+
+class Bootstrapped(NamedTuple):
+    """Effects with bootstrap intervals.
+
+    Attributes:
+        raw, standardised: by (estimator, target); the naive effect is ("naive", "ATE").
+    """
+
+    raw: dict[tuple[str, str], Interval]
+    standardised: dict[tuple[str, str], Interval]
+
+
+def bootstrap(
+    rewards: Rewards,
+    generator: Generator,
+    draws: int = 2000,
+    method: Literal["percentile", "bca"] = "bca",
+    level: float = 0.95,
+) -> Bootstrapped:
+    """All effects from one set of resamples of whole clusters, unstratified; sd is resampled with them.
+
+    Resamples without one of the two groups say nothing about an effect that needs it and are left out of its interval.
+
+    Args:
+        rewards: of the examples.
+        generator: source of the draws.
+        draws: number of resamples.
+        method: of the interval.
+        level: coverage.
+
+    Source: [1]; intervals as in `intervals.percentile_ends` and `intervals.bca_ends`.
+    """
+    ends = {"percentile": percentile_ends, "bca": bca_ends}[method]
+    keys: list[tuple[str, str]] = [("naive", "ATE")]
+    keys += [(estimator, target) for estimator in rewards.estimators for target in TARGETS]
+    points = {key: _point(rewards, key, level) for key in keys}
+    count = len(rewards.treated) if rewards.clusters is None else len(np.unique(rewards.clusters))
+    if count < 2:
+        return Bootstrapped(points, {key: found._replace(value=None) for key, found in points.items()})
+    found = resample(
+        _terms(rewards), lambda sums: _statistics(sums, len(rewards.estimators)), generator, rewards.clusters, draws
+    )
+    low, high = ends(found, level)
+    words = f"{'BCa' if method == 'bca' else 'percentile'} cluster bootstrap, {draws} draws"
+    made = []
+    for index in range(2 * len(keys)):
+        point = points[keys[index % len(keys)]]
+        if point.value is None or point.reason:
+            made.append(point)
+        elif math.isnan(found.values[index]):
+            made.append(Interval(None, n=found.n, clusters=found.clusters, reason=NO_SCALE))
+        else:
+            made.append(
+                Interval(
+                    float(found.values[index]), float(low[index]), float(high[index]), point.n, found.clusters, words
+                )
+            )
+    return Bootstrapped(dict(zip(keys, made, strict=False)), dict(zip(keys, made[len(keys) :], strict=True)))
+
+
+def _point(rewards: Rewards, key: tuple[str, str], level: float) -> Interval:
+    if key[0] == "naive":
+        return naive_effect(rewards, level)
+    return effect(rewards, key[0], key[1], level)  # type: ignore[arg-type]
+
+
+def _terms(rewards: Rewards) -> Float[np.ndarray, "n k"]:
+    """What the bootstrap sums: w, 1 - w; O and O^2 in either group; every d in either group."""
+    w = rewards.treated.astype(np.float64)
+    # Centred, so that the squares lose no digits where rewards are far from 0.
+    centred = rewards.original - rewards.original.mean()
+    columns = [w, 1.0 - w, w * centred, (1.0 - w) * centred, w * centred**2, (1.0 - w) * centred**2]
+    for estimator in rewards.estimators:
+        d = signed_differences(rewards, estimator)
+        columns += [w * d, (1.0 - w) * d]
+    return np.stack(columns, axis=1)
+
+
+def _statistics(sums: Sums, estimators: int) -> Float[np.ndarray, "draws m"]:
+    """Raw effects, then the same divided by sd, in the order of `bootstrap`."""
+    # A resample without a group divides by 0: the NaN is its answer.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        n1, n0, o1, o0, square1, square0 = sums.T[:6]
+        naive = o1 / n1 - o0 / n0
+        within = square1 - np.where(n1 > 0, o1**2 / n1, 0.0) + square0 - np.where(n0 > 0, o0**2 / n0, 0.0)
+        freedom = n1 + n0 - (n1 > 0) - (n0 > 0)
+        sd = np.sqrt(within / freedom)
+        columns = [naive]
+        for index in range(estimators):
+            d1, d0 = sums.T[6 + 2 * index : 8 + 2 * index]
+            att, atu = d1 / n1, d0 / n0
+            columns += [(n1 * att + n0 * atu) / (n1 + n0), att, atu, (att + atu) / 2.0]
+        raw = np.stack(columns, axis=1)
+        return np.concatenate([raw, raw / sd[:, None]], axis=1)
+
+
+def permutation_p(
+    rewards: Rewards, estimators: Sequence[Estimator], generator: Generator, draws: int = 2000
+) -> dict[tuple[str, str], float]:
+    """Sign-flip p-values of ATE, ATT and ATU: no effect makes d as likely as -d. Flips are per cluster.
+
+    Source: `intervals.sign_flip_p`.
+    """
+    groups = {"ATE": np.ones(len(rewards.treated)), "ATT": rewards.treated * 1.0, "ATU": ~rewards.treated * 1.0}
+    kept = {name: group for name, group in groups.items() if group.any()}
+    keys = [(estimator, target) for estimator in estimators for target in kept]
+    if not keys:
+        return {}
+    values = np.stack([signed_differences(rewards, estimator) * kept[target] for estimator, target in keys], axis=1)
+    found = sign_flip_p(values, generator, rewards.clusters, draws)
+    return dict(zip(keys, found.tolist(), strict=True))
+
+
+def tipping_point(found: Interval) -> float | None:
+    """The asymmetry of the rewriter's drift |delta_1 - delta_0| that brings the nearer end of the interval to 0.
+
+    0 where the interval holds 0 already; None where there is no interval. Under the replacement law ATT, ATU and ATE
+    are each biased by delta_1 - delta_0.
+
+    Source: ours, from the bias of [1] under an asymmetric rewriter.
+    """
+    if found.low is None or found.high is None:
+        return None
+    return max(found.low, -found.high, 0.0)
+
+
+class Components(NamedTuple):
+    """Variance of the signed differences by source; negative estimates are set to 0.
+
+    Attributes:
+        text: between texts: the effect differs from text to text.
+        rewriter: between rewriters, the same for all texts; None with one rewriter.
+        interaction: between rewriters, differently for every text; None with one rewriter.
+        draw: between repeated rewrites of one text by one rewriter.
+    """
+
+    text: float
+    rewriter: float | None
+    interaction: float | None
+    draw: float
+
+
+def variance_components(values: Float[np.ndarray, "texts rewriters draws"]) -> Components:
+    """Components of the random-effects model value = mean + text + rewriter + text x rewriter + draw, by mean squares.
+
+    Args:
+        values: signed differences; at least two texts and two draws.
+
+    Source: Searle, Casella and McCulloch 1992, Variance components, section 4.3 (balanced two-way crossed data).
+    """
+    texts, rewriters, draws = values.shape
+    cells = values.mean(axis=2)
+    by_text, by_rewriter, overall = cells.mean(axis=1), cells.mean(axis=0), cells.mean()
+    draw = float(np.square(values - cells[:, :, None]).sum()) / (texts * rewriters * (draws - 1))
+    text_square = rewriters * draws * float(np.square(by_text - overall).sum()) / (texts - 1)
+    if rewriters == 1:
+        return Components(max(0.0, (text_square - draw) / draws), None, None, draw)
+    rest = cells - by_text[:, None] - by_rewriter[None, :] + overall
+    interaction_square = draws * float(np.square(rest).sum()) / ((texts - 1) * (rewriters - 1))
+    rewriter_square = texts * draws * float(np.square(by_rewriter - overall).sum()) / (rewriters - 1)
+    return Components(
+        text=max(0.0, (text_square - interaction_square) / (rewriters * draws)),
+        rewriter=max(0.0, (rewriter_square - interaction_square) / (texts * draws)),
+        interaction=max(0.0, (interaction_square - draw) / draws),
+        draw=draw,
+    )
