@@ -86,7 +86,14 @@ class Rewards(NamedTuple):
 
     def only(self, kept: Bool[np.ndarray, " n"]) -> Rewards:
         """The examples of a subgroup, or those whose rewrites did what was asked (per protocol)."""
-        return Rewards(*(None if values is None else np.asarray(values)[kept] for values in self))
+        return Rewards(
+            self.treated[kept],
+            self.original[kept],
+            self.rewrite[kept],
+            self.rerewrite[kept],
+            None if self.third is None else self.third[kept],
+            None if self.clusters is None else self.clusters[kept],
+        )
 
 
 def signed_differences(rewards: Rewards, estimator: Estimator) -> Float[np.ndarray, " n"]:
@@ -226,8 +233,9 @@ def scaled(found: Interval, sd: float | None) -> Interval:
         return found
     if sd is None:
         return Interval(None, n=found.n, clusters=found.clusters, reason=NO_SCALE)
-    parts = {name: getattr(found, name) for name in ("value", "low", "high", "error")}
-    return found._replace(**{name: None if part is None else part / sd for name, part in parts.items()})
+    parts = (found.value, found.low, found.high, found.error)
+    value, low, high, error = (None if part is None else part / sd for part in parts)
+    return found._replace(value=value, low=low, high=high, error=error)
 
 
 def unpaired_error(rewards: Rewards, target: Literal["ATE", "ATT", "ATU"]) -> float | None:
