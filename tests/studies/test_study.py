@@ -80,6 +80,13 @@ def test_changes_reach_one_stage_and_common_ones_every_stage(tmp_path: Path) -> 
     assert steps[5].config == Join(inputs=tuple(ROOT / f"many.{i}" / "lines.jsonl" for i in range(4)))
 
 
+def test_a_flag_may_stand_for_a_value_of_foreach(tmp_path: Path) -> None:
+    flags = [("stages.many.word", "${times}"), ("stages.many.seed", "${times}")]
+    steps = study(tmp_path).steps(ROOT, flags, VERBS)
+    made: list[Any] = [step.config for step in steps[1:5]]
+    assert [(config.word, config.seed) for config in made] == [("1", 1), ("2", 2)] * 2
+
+
 def test_every_problem_of_every_stage_comes_at_once(tmp_path: Path) -> None:
     text = """\
 name: small

@@ -294,7 +294,10 @@ def _step(
 
 def _filled_flag(text: str, scope: _Scope, needs: set[str]) -> str:
     filled = scope.filled(text, needs)
-    return filled if isinstance(filled, str) else str(yaml.safe_dump(filled, default_flow_style=True))
+    if isinstance(filled, str):
+        return filled
+    # YAML ends a single value with the mark of a document's end, which a text would keep.
+    return str(yaml.safe_dump(filled, default_flow_style=True)).removesuffix("\n...\n")
 
 
 def _flags_of(stage: str, kind: type[Config], flags: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
