@@ -19,6 +19,7 @@ RANKS: list[set[str]] = [
     {"functional"},
     {"store"},
     {"data"},
+    {"llm"},
     {"models"},
     {"train", "score"},
     {"evaluate"},

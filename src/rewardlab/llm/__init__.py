@@ -1,0 +1,1 @@
+"""Calls of chat models through any OpenAI-compatible endpoint, each paid once."""

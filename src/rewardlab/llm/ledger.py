@@ -1,0 +1,240 @@
+"""Every call of a paid model, once: an SQLite file keyed by the content of the request.
+
+An answer is in the file before anything else happens with it, and is never overwritten, so whatever crashes, it is
+not paid again. A request without an answer may be sent again. Requests that were handed over in a batch belong to
+that batch until it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rewardlab.errors import DataError, Problem, RunError
+from rewardlab.llm.requests import Answer, ChatRequest
+from rewardlab.records import Message
+
+VERSION = 1
+_KEYS_AT_ONCE = 500
+"""Keys in one query: below the limit of variables of every SQLite."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS requests (
+    key TEXT PRIMARY KEY,
+    state TEXT NOT NULL CHECK (state IN ('sent', 'answered', 'failed')),
+    request TEXT NOT NULL,
+    text TEXT,
+    finish_reason TEXT,
+    refusal TEXT,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    cost REAL,
+    logprobs TEXT,
+    failure TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    batch TEXT,
+    changed REAL NOT NULL
+) WITHOUT ROWID
+"""
+_INDEX = "CREATE INDEX IF NOT EXISTS sent ON requests (batch) WHERE state = 'sent'"
+_ANSWER_COLUMNS = "text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs"
+_ANSWERED = """
+INSERT INTO requests (key, state, request, attempts, changed,
+    text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs)
+VALUES (?, 'answered', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET state = 'answered', changed = excluded.changed, attempts = attempts + 1,
+    failure = NULL, batch = NULL, text = excluded.text, finish_reason = excluded.finish_reason,
+    refusal = excluded.refusal, prompt_tokens = excluded.prompt_tokens,
+    completion_tokens = excluded.completion_tokens, cost = excluded.cost, logprobs = excluded.logprobs
+WHERE state != 'answered'
+"""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a ledger holds.
+
+    Attributes:
+        answered, sent, failed: requests by state.
+        prompt_tokens, completion_tokens, cost: of all answers.
+    """
+
+    answered: int = 0
+    sent: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+class Ledger:
+    """The file. One process writes at a time (the folder's lock sees to that); any number may read.
+
+    Args:
+        path: of the file; made, with its folder, where it is missing.
+
+    Raises:
+        DataError: the file is no ledger, or one of a later version.
+        RunError: the file cannot be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+            # A commit is in the file system when it returns, so a killed process loses nothing; only a machine that
+            # loses power can lose the last ones.
+            self._base.execute("PRAGMA journal_mode = WAL")
+            self._base.execute("PRAGMA synchronous = NORMAL")
+            (version,) = self._base.execute("PRAGMA user_version").fetchone()
+            if version not in (0, VERSION):
+                raise _not_a_ledger(path, f"version {version}", f"version {VERSION}")
+            self._base.execute(_TABLE)
+            self._base.execute(_INDEX)
+            self._base.execute(f"PRAGMA user_version = {VERSION}")
+        except sqlite3.OperationalError as error:
+            problem = Problem(str(path), str(error), "a file that can be written to")
+            raise RunError("cannot open the ledger of paid answers", [problem]) from error
+        except sqlite3.DatabaseError as error:
+            raise _not_a_ledger(path, str(error), "a ledger of paid answers") from error
+        except OSError as error:
+            problem = Problem(str(path), str(error.strerror), "a file that can be written to")
+            raise RunError("cannot open the ledger of paid answers", [problem]) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._base.close()
+
+    # --- writing ----------------------------------------------------------------------------------------------
+
+    def answer(self, request: ChatRequest, answer: Answer) -> None:
+        """Keep an answer; one that is there already stays."""
+        values = (
+            _storable(answer.text),
+            answer.finish_reason,
+            _storable(answer.refusal),
+            answer.prompt_tokens,
+            answer.completion_tokens,
+            answer.cost,
+            None if answer.logprobs is None else _json(answer.logprobs),
+        )
+        self._base.execute(_ANSWERED, (request.key, _json(_request(request)), time.time(), *values))
+
+    def fail(self, request: ChatRequest, failure: str) -> None:
+        """Note that a request got no answer, and why; it may be sent again."""
+        self._base.execute(
+            "INSERT INTO requests (key, state, request, attempts, changed, failure) VALUES (?, 'failed', ?, 1, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET state = 'failed', changed = excluded.changed, "
+            "failure = excluded.failure, attempts = attempts + 1, batch = NULL WHERE state != 'answered'",
+            (request.key, _json(_request(request)), time.time(), failure),
+        )
+
+    def send(self, requests: Iterable[ChatRequest], batch: str) -> None:
+        """Note that requests were handed over in a batch; all of them or none."""
+        rows = [(request.key, _json(_request(request)), time.time(), batch) for request in requests]
+        self._base.execute("BEGIN IMMEDIATE")
+        self._base.executemany(
+            "INSERT INTO requests (key, state, request, changed, batch) VALUES (?, 'sent', ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET state = 'sent', changed = excluded.changed, batch = excluded.batch, "
+            "failure = NULL WHERE state != 'answered'",
+            rows,
+        )
+        self._base.execute("COMMIT")
+
+    def release(self, batch: str, failure: str) -> int:
+        """Mark what a batch that has ended left unanswered as failed, so that it may be sent again; how many."""
+        return self._base.execute(
+            "UPDATE requests SET state = 'failed', failure = ?, batch = NULL, attempts = attempts + 1, changed = ? "
+            "WHERE state = 'sent' AND batch = ?",
+            (failure, time.time(), batch),
+        ).rowcount
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def answers(self, requests: Iterable[ChatRequest]) -> dict[str, Answer]:
+        """The answers that are there, by key."""
+        keys = list(dict.fromkeys(request.key for request in requests))
+        return {row[0]: _answer(row[1:]) for row in self._rows(keys, f"key, {_ANSWER_COLUMNS}", "state = 'answered'")}
+
+    def failures(self, requests: Iterable[ChatRequest]) -> dict[str, str]:
+        """Why requests have no answer, by key."""
+        keys = list(dict.fromkeys(request.key for request in requests))
+        return dict(self._rows(keys, "key, failure", "state = 'failed'"))
+
+    def missing(self, requests: Iterable[ChatRequest]) -> list[ChatRequest]:
+        """The requests, each once, that have no answer and are in no batch under way."""
+        wanted = {request.key: request for request in requests}
+        taken = {row[0] for row in self._rows(list(wanted), "key", "state IN ('answered', 'sent')")}
+        return [request for key, request in wanted.items() if key not in taken]
+
+    def batches(self) -> list[str]:
+        """Batches under way."""
+        rows = self._base.execute("SELECT DISTINCT batch FROM requests WHERE state = 'sent' ORDER BY batch")
+        return [batch for (batch,) in rows]
+
+    def batch(self, name: str) -> dict[str, ChatRequest]:
+        """The requests of a batch under way, by key."""
+        rows = self._base.execute("SELECT key, request FROM requests WHERE state = 'sent' AND batch = ?", (name,))
+        return {key: _chat_request(json.loads(request)) for key, request in rows}
+
+    def totals(self) -> Totals:
+        """Counts and costs."""
+        counts = dict(self._base.execute("SELECT state, COUNT(*) FROM requests GROUP BY state").fetchall())
+        sums = self._base.execute(
+            "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost) FROM requests WHERE state = 'answered'"
+        ).fetchone()
+        return Totals(**counts, prompt_tokens=int(sums[0]), completion_tokens=int(sums[1]), cost=sums[2])
+
+    def _rows(self, keys: list[str], columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            yield from self._base.execute(
+                f"SELECT {columns} FROM requests WHERE {condition} AND key IN ({marks})",  # noqa: S608  # ours
+                some,
+            )
+
+
+def _not_a_ledger(path: Path, found: str, expected: str) -> DataError:
+    remedy = "Name another file, or use the version of rewardlab that made it."
+    return DataError("this is no ledger that can be read", [Problem(str(path), found, expected, remedy)])
+
+
+def _storable(text: str | None) -> str | None:
+    """The text with lone surrogates, which JSON allows and UTF-8 does not, as question marks."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _json(value: Any) -> str:
+    # Escaped, since a lone surrogate in a text is legal JSON but cannot be stored as it is.
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _request(request: ChatRequest) -> dict[str, Any]:
+    return {**request.body(), "draw": request.draw}
+
+
+def _chat_request(values: dict[str, Any]) -> ChatRequest:
+    messages = tuple(Message(**message) for message in values.pop("messages"))
+    return ChatRequest(values.pop("model"), messages, draw=values.pop("draw"), parameters=values)
+
+
+def _answer(row: tuple[Any, ...]) -> Answer:
+    text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs = row
+    found = None if logprobs is None else json.loads(logprobs)
+    return Answer(text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, found)

@@ -1,0 +1,71 @@
+"""What is asked of a chat model and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from rewardlab.records import Message, content_id
+
+Outcome = Literal["ok", "empty", "refused", "truncated"]
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One call.
+
+    Attributes:
+        model: name of the model, as the endpoint knows it.
+        messages: the conversation.
+        parameters: of sampling (`temperature`, `max_tokens`, ...), as the endpoint calls them; JSON values.
+        draw: number of the sample: N answers to the same messages are N requests.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    draw: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """Id by content: the same call has the same key in every run."""
+        messages = [message.as_dict() for message in self.messages]
+        return content_id([self.model, dict(self.parameters), messages, self.draw])
+
+    def body(self) -> dict[str, Any]:
+        """What is sent, as JSON values; the draw stays here."""
+        messages = [message.as_dict() for message in self.messages]
+        return {"model": self.model, "messages": messages, **self.parameters}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered. It was paid for, whatever it is worth.
+
+    Attributes:
+        text: the answer; None where there is none (a refusal, a filter).
+        finish_reason: the endpoint's word: `stop`, `length`, `content_filter`, ...
+        refusal: the endpoint's words of refusal; empty where there are none.
+        prompt_tokens, completion_tokens: as the endpoint counts them; 0 where it does not.
+        cost: in the currency of the prices given; 0 without prices.
+        logprobs: log-probabilities of the tokens, where they were asked for; JSON values.
+    """
+
+    text: str | None
+    finish_reason: str = "stop"
+    refusal: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    logprobs: Any = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of what use it is."""
+        if self.refusal or self.finish_reason == "content_filter":
+            return "refused"
+        if self.finish_reason == "length":
+            return "truncated"
+        return "ok" if self.text and self.text.strip() else "empty"
