@@ -28,6 +28,8 @@ PAIR_COLUMNS = [
         for what in ("", "_score", "_tokens", "_characters", "_truncated")
     ),
 ]
+GOLD_COLUMN = "gold_margin"
+"""Only data with known truth have values in it, and files of earlier versions not even the column."""
 _SHOWN_SHAPE_PROBLEMS = 5
 _ROWS_AT_ONCE = 4096
 
@@ -200,7 +202,7 @@ class PairFile:
         found: dict[int, dict[str, Any]] = {}
         start = 0
         with _readable(self.path):
-            for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE, columns=PAIR_COLUMNS):
+            for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE, columns=[*PAIR_COLUMNS, GOLD_COLUMN]):
                 inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
                 rows = batch.take(pa.array(inside - start)).to_pylist()
                 found.update(zip(inside.tolist(), rows, strict=True))
