@@ -441,7 +441,8 @@ def _refuse_run(folder: Path) -> None:
     Raises:
         ModelError: the run's folder, in place of the model's.
     """
-    if not (folder / CONFIG_NAME).is_file() and (folder / MODEL / CONFIG_NAME).is_file():
+    own = (CONFIG_NAME, ADAPTER_CONFIG, "tokenizer_config.json")
+    if (folder / MODEL / CONFIG_NAME).is_file() and not any((folder / name).is_file() for name in own):
         remedy = f"Did you mean {folder / MODEL}?"
         problem = Problem(str(folder), f"a folder without {CONFIG_NAME}", "the folder of a model", remedy)
         raise ModelError("The model cannot be loaded", [problem])
