@@ -55,8 +55,8 @@ class _Number(NamedTuple):
 def findings(result: Mapping[str, Any]) -> list[str]:
     """Plain sentences: how good, how much of it is length, what it knows beyond the ignorant baselines.
 
-    Behind the first one stand a warning where training data were not given, and how it agrees with the truth where
-    the data carry one; a last one warns of conversations that the training data hold too.
+    The first one also says how it agrees with the truth, where the data carry one. Behind it stands a warning where
+    training data were not given; a last one warns of conversations that the training data hold too.
 
     Args:
         result: the object in accuracy.json.
@@ -65,9 +65,8 @@ def findings(result: Mapping[str, Any]) -> list[str]:
     found = {one.name: _Number(one.value, one.low, one.high) for one in estimates if one.value is not None}
     counts = result["counts"]
     return [
-        _how_good(result, found),
+        " ".join([_how_good(result, found), *_against_gold(found)]),
         *_not_checked(counts, found),
-        *_against_gold(found),
         _how_much_length(found),
         _what_more(counts, found),
         *_how_much_was_seen(counts),
