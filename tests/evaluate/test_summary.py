@@ -148,7 +148,7 @@ def test_the_known_truth_is_told() -> None:
         "it would get; this one orders 76.0 % (72.0 to 80.0) of the pairs as it does, and 91.0 % (87.0 to 95.0) of "
         "those whose gold rewards differ by more than 4."
     )
-    assert findings(result(**gold, gold__accuracy_clear=None))[1].endswith("of the pairs as it does.")
+    assert findings(result(**gold, gold__accuracy_clear=None))[0].endswith("of the pairs as it does.")
 
 
 def test_nothing_known_is_said_too() -> None:
