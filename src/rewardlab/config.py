@@ -45,6 +45,7 @@ _SHAPES = {
     "list_type": ("a list", "Write [a, b]."),
     "tuple_type": ("a list", "Write [a, b]."),
     "model_type": ("a mapping of its fields", "`--help` lists them."),
+    "path_type": ("a path", "Write the path alone: FILE, or [FILE, FILE]."),
     "dict_type": ("a mapping of names to values", "Write {{name: value}}, or --{name}.NAME VALUE on the command line."),
 }
 """What pydantic calls by Python's names, and how it is written: type of error → (expected, remedy)."""

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rewardlab.report.page import Report, write_report
@@ -194,6 +197,27 @@ def test_examples_can_be_sorted_filtered_searched_and_paged(tidy: tuple[playwrig
     assert count.inner_text() == "None of the 120 pairs matches."
     assert page.get_by_role("button", name="Next").is_disabled()
     search.fill("")
+
+
+def test_labels_against_the_known_truth_are_marked_and_filtered(
+    chromium: playwright.Browser, tmp_path: Path, tidy: tuple[playwright.Page, Watch]
+) -> None:
+    folder = finished.write_evaluation(tmp_path / "evaluate", np.random.default_rng(0), 12)
+    table = pq.read_table(folder / "pairs.parquet")
+    gold = pa.array([1.0, -1.0, 0.0, None] * 3)
+    pq.write_table(table.append_column("gold_margin", gold), folder / "pairs.parquet")
+    written = write_report(Report(evaluate=(folder,)), cast(Run, Folder(tmp_path / "report")))
+    page, watch = opened(chromium, written.page)
+    show = page.locator(".controls select").first
+    show.select_option("against gold")
+    assert page.locator(".browser .count").inner_text() == "1–3 of 3 matching pairs (12 on this page)"
+    assert page.locator(".excerpt .badge").all_inner_texts() == ["label against gold"] * 3
+    assert "gold of chosen minus rejected −1.00" in page.locator(".example").first.inner_text()
+    show.select_option("all pairs")
+    assert page.locator(".excerpt .badge").count() <= 3
+    only_itself(page, watch)
+    without, _ = tidy
+    assert "against gold" not in without.locator(".controls select").first.inner_text()
 
 
 def test_differences_are_marked_side_by_side(tidy: tuple[playwright.Page, Watch]) -> None:

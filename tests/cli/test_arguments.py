@@ -57,12 +57,12 @@ def test_everything_not_understood_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse(words, GRAMMAR)
     assert [str(problem) for problem in caught.value.problems] == [
-        '--learnin_rate: found an unknown flag; expected a known one. Did you mean "learning_rate"?',
-        '--model.pth: found an unknown flag; expected a known one. Did you mean "model.path"?',
+        '--learnin_rate: found an unknown flag; expected a known one. Did you mean "--learning_rate"?',
+        '--model.pth: found an unknown flag; expected a known one. Did you mean "--model.path"?',
         "--run: found nothing; expected a value",
         "--zzzzzzzz: found an unknown flag; expected a known one. --help lists them.",
         "--model.path: found nothing; expected a value",
-        '--resume: found an unknown flag; expected a known one. Did you mean "resume"?',
+        '--resume: found an unknown flag; expected a known one. Did you mean "--resume"?',
         "'two': found one word too many; expected flags that begin with --",
     ]
     with pytest.raises(ConfigError) as caught:

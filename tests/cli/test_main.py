@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -71,7 +72,7 @@ def test_bad_input_is_one_message_and_code_2(home: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().err
     assert "Traceback" not in printed
     for line in (
-        '--tmies: found an unknown flag; expected a known one. Did you mean "times"?',
+        '--tmies: found an unknown flag; expected a known one. Did you mean "--times"?',
         "word: found nothing; expected a value. Set word in the YAML file or with --word.",
         "--times: found 'many'; expected a valid integer",
         "--shape.width: found 0; expected greater than or equal to 1",
@@ -82,6 +83,22 @@ def test_bad_input_is_one_message_and_code_2(home: Path, capsys: pytest.CaptureF
     ):
         assert line in printed
     assert list(home.iterdir()) == []
+
+
+def test_a_refusal_says_that_its_folder_is_gone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("make", "--word", "a", "--trouble", "input", "--run", "first") == 2
+    log, _, message = capsys.readouterr().err.partition("rewardlab: ")
+    assert log == "started make in runs/first\nrefused; runs/first is removed again\n"
+    assert "found rubbish" in message
+    assert list(home.iterdir()) == []
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert call("make", "--word", "a", "--run", "first", "--description", "größe") == 0
+    assert call("runs", "show", "first") == 0
+    assert b"gr\\xf6\\xdfe" in written.getvalue()
 
 
 def test_a_bug_is_a_short_message_and_a_traceback_in_the_log(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,6 +278,15 @@ def test_help_is_made_from_the_configuration(capsys: pytest.CaptureFixture[str])
         assert part in flat, part
     assert "second paragraph" not in flat
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_help_says_what_is_off_and_names_no_python_types(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["train", "reward", "--help"]) == 0
+    flat = " ".join(capsys.readouterr().out.split())
+    assert "--lora.r INT Rank. (default: 8; without any --lora flag: null)" in flat
+    assert "--encoding.max_tokens INT Longest sequence in tokens, special tokens included. (default: 1024)" in flat
+    assert "--betas list of FLOAT " in flat
+    assert "Annotated" not in flat
     for words in (["--help"], [], ["-h"], ["run", "--help"], ["runs", "show", "--help"], ["runs"], ["--version"]):
         assert call(*words) == 0, words
     assert "join files" in capsys.readouterr().out

@@ -143,6 +143,39 @@ def test_whitespace_that_is_on_both_sides_or_at_random_is_no_problem() -> None:
     assert (found.count, found.severity) == (200, "warning")
 
 
+def text_pair(prompt: str, chosen: str, rejected: str) -> Pair:
+    return Pair(Prompt.of_text(prompt), chosen, rejected, None, Source("f", 1))
+
+
+def test_prompts_that_run_on_into_their_answers() -> None:
+    apart = [
+        text_pair("Which flavor?\n", "Any.", "None."),
+        text_pair("Which flavor?", " Any.", "\nNone."),
+        text_pair("", "Any.", "None."),
+        pair("Any.", "None.", "Which flavor?"),
+    ]
+    glued = [text_pair("Which flavor?", "Any.", "None."), text_pair("Which flavor?", " Any.", "None.")]
+    assert (check("touching_prompts", apart).count, check("touching_prompts", apart).severity) == (0, "ok")
+    found = check("touching_prompts", [*apart, *glued])
+    assert (found.count, found.total, found.severity) == (2, 6, "warning")
+    assert "`prompt_role: user`" in found.reading
+    assert "Which flavor?Any." in found.examples[0]["note"]
+    assert check("touching_prompts", [*CLEAN, *glued[:1]]).severity == "note"
+    parted = {"encoding": Encoding(template="Q: {prompt}\nA: {completion}")}
+    assert check("touching_prompts", glued, **parted).count == 0
+    assert check("touching_prompts", glued, encoding=Encoding(template="{prompt}{completion}")).count == 2
+
+
+def test_excerpts_are_readable_and_steer_no_terminal() -> None:
+    texts = ["it\u2019s größe 味は?\x1b[31m\u202e ", "b."]
+    told = check("whitespace_cues", [*CLEAN, *[pair(texts[0], texts[1], f"q{i}") for i in range(9)]])
+    shown = told.examples[0]["ends"]["chosen"]
+    assert "it\u2019s größe 味は?" in shown
+    assert "\\x1b[31m\\u202e" in shown
+    assert "\x1b" not in shown
+    assert "größe" in check("cut_off", [pair("größe", "b.")]).examples[0]["note"]
+
+
 def test_special_tokens_in_the_text() -> None:
     marked = [pair(question="<s>[INST] q"), pair("good.</s>", question="x"), pair("a <b> c.", question="y")]
     found = check("special_tokens", [*CLEAN, *marked])
@@ -380,7 +413,7 @@ def test_the_table_names_every_check_and_lets_no_control_character_through(
     assert "PROBLEM" in table
     assert "train: 21 records (preference), set aside: 1 identical" in table
     assert "\x1b" not in table
-    assert table.isascii()
+    assert all(character.isprintable() or character == "\n" for character in table)
 
 
 def test_problems_of_all_sources_and_of_the_tokenizer(sources: dict[str, Any], run: Any, tmp_path: Path) -> None:

@@ -308,6 +308,60 @@ def test_every_broken_file_has_one_clear_problem(case: str, tmp_path: Path) -> N
     assert problems[0].expected
 
 
+CUT = "was it cut off?"
+LINES = b'{"a": "caf\xc3\xa9 \\u00e9", "b": true, "c": [1]}'
+
+
+@pytest.mark.parametrize("end", range(1, len(LINES)))
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_file_that_ends_too_soon_is_said_to_be_cut(name: str, end: int, tmp_path: Path) -> None:
+    """Cut anywhere: in a character, an escape, a word or between."""
+    path = tmp_path / name
+    path.write_bytes(LINES + b"\n" + LINES[:end] if name == "a.jsonl" else b"[" + LINES[:end])
+    _, (problem,) = read(path)
+    assert CUT in problem.remedy, problem
+
+
+@pytest.mark.parametrize("line", [b'{"a": b}', b'{"a": 1,}', b"{'a': 1}", b'{"a": "\\x"}', b'{"a" 1}', b'{"a": 1}}'])
+def test_what_is_wrong_before_the_end_is_no_cut(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line)
+    _, (problem,) = read(path)
+    assert CUT not in problem.remedy
+    path.write_bytes(b'{"a": "b\n{"a": 1}\n')
+    _, (problem,) = read(path)
+    assert CUT not in problem.remedy, "a torn line in the middle"
+
+
+def test_a_table_that_ends_too_soon_is_said_to_be_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for torn in (b"a,b\n1,2\n3", b'a,b\n1,2\n3,"x y'):
+        path.write_bytes(torn)
+        _, (problem,) = read(path)
+        assert CUT in problem.remedy
+    path.write_bytes(b"a,b\n1,2\n3\n4,5\n")
+    _, (problem,) = read(path)
+    assert CUT not in problem.remedy
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ";"), ("a.csv", "\t"), ("a.csv", "|"), ("a.tsv", ",")])
+def test_a_table_with_other_separators_is_one_problem(name: str, mark: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(f"a{mark}b\nx, y{mark}2\nz{mark}3\n")
+    rows, (problem,) = read(path)
+    assert rows == []
+    assert f"the header looks separated by {mark!r}" in problem.found
+    assert "Save it again with commas" in problem.remedy
+
+
+def test_a_name_is_only_suggested_where_it_is_near(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    _, (problem,) = read(tmp_path / "nope.jsonl")
+    assert problem.remedy == ""
+    _, (problem,) = read(tmp_path / "empyt.jsonl")
+    assert "empty.jsonl" in problem.remedy
+
+
 def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
     """Each would be waited for, or read, for ever."""
     os.mkfifo(tmp_path / "pipe.jsonl")

@@ -68,6 +68,7 @@ def test_the_findings_are_in_the_record_and_end_with_the_page(place: Path) -> No
     findings = RunRecord.read(place / "runs/demo/report").findings
     assert len(findings) == 4
     assert re.match(r"It prefers the chosen answer in \d+\.\d % \(95 % interval .*\) of 24 pairs", findings[0])
+    assert "The truth is known here (gold): " in findings[0]
     assert findings[-1] == "The report: runs/demo/report/report.html"
 
 

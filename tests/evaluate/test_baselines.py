@@ -155,7 +155,9 @@ def test_pairs_seen_in_training_are_refused(workshop: Workshop) -> None:
     pairs = sentences(19, 20)
     with pytest.raises(DataError, match="overlap") as caught:
         evaluated(workshop, [pairs[:5]], [pairs[3:]])
-    assert len(caught.value.problems) == 2
+    (problem,) = caught.value.problems
+    assert problem.found.startswith("2 of the ")
+    assert any(pair.id in problem.found for pair in pairs[3:5])
 
 
 def test_conversations_that_were_trained_on_are_counted_and_told(workshop: Workshop) -> None:
@@ -216,4 +218,5 @@ def test_overlap_is_looked_for_within_a_fold(workshop: Workshop) -> None:
     assert result.counts["train_pairs"] == 40
     with pytest.raises(DataError, match="overlap") as caught:
         evaluated(workshop, [parts[1], parts[1][:3]], parts)
-    assert len(caught.value.problems) == 3
+    (problem,) = caught.value.problems
+    assert problem.found.startswith("3 of the ")

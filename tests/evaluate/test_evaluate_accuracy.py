@@ -118,6 +118,7 @@ def test_every_estimate_of_the_contract_is_there_and_explains_itself(workshop: W
         "ignorance",
         "baselines",
         "agreement",
+        "gold",
     ]
     assert list(result.curves) == [
         "reliability",
@@ -167,6 +168,7 @@ def test_files_are_the_contract(workshop: Workshop) -> None:
         "shuffled_prompt_margin": None,
         "response_only_margin": None,
         "bag_of_words_margin": None,
+        "gold_margin": None,
     }
 
 
@@ -236,6 +238,33 @@ def test_probes_stand_beside_the_accuracy_with_their_paired_difference(workshop:
     assert "scores.response_only.parquet" in result["ignorance.response_only.lost"].reason
     rows = pq.ParquetFile(workshop.path("pairs.parquet")).read().to_pylist()
     assert all(row["shuffled_prompt_margin"] == -row["margin"] for row in rows)
+
+
+def golden(scores: tuple[float, float], gold: tuple[Any, Any]) -> Pair:
+    """A pair whose sides have these scores and, in `meta`, these gold rewards."""
+    chosen, rejected = ({"gold": one, "author": "a"} for one in gold)
+    name = f"{scores} {gold}"
+    return Pair(conversation(name), f"{scores[0]} x", f"{scores[1]} y", meta={"chosen": chosen, "rejected": rejected})
+
+
+def test_labels_and_scores_are_held_against_gold_where_pairs_carry_it(workshop: Workshop) -> None:
+    """By hand: gold ties in the fourth pair, the first two are clear, the last two carry none."""
+    known = [golden((2, 1), (5, 0)), golden((1, 2), (0, 5)), golden((1, 2), (1, 0)), golden((3, 1), (2, 2))]
+    result = evaluated(workshop, [*known, HAND[0], golden((1, 2), ("high", None))])
+    values = {name: result[f"gold.{name}"].value for name in ("accuracy_of_labels", "accuracy", "accuracy_clear")}
+    assert values == pytest.approx(
+        {"accuracy_of_labels": (1 + 0 + 1 + 0.5) / 4, "accuracy": (1 + 1 + 0 + 0.5) / 4, "accuracy_clear": 1.0}
+    )
+    assert [result[f"gold.{name}"].n for name in values] == [4, 4, 2]
+    assert "The truth is known here" in " ".join(result.lines())
+    rows = pq.ParquetFile(workshop.path("pairs.parquet")).read(["gold_margin"])["gold_margin"].to_pylist()
+    assert rows == [5.0, -5.0, 1.0, 0.0, None, None]
+
+
+def test_without_gold_nothing_is_said_of_it(workshop: Workshop) -> None:
+    result = evaluated(workshop, HAND)
+    assert [one.reason for one in result.estimates["gold"]] == ["the pairs carry no gold reward"] * 3
+    assert "truth" not in " ".join(result.lines())
 
 
 def test_folds_are_kept_apart_and_pooled(workshop: Workshop) -> None:

@@ -117,6 +117,18 @@ def test_missing_scores_are_all_named_and_nothing_is_written(workshop: Workshop)
     assert list(workshop.path().iterdir()) == []
 
 
+def test_a_table_of_other_data_is_one_problem(workshop: Workshop) -> None:
+    data = workshop.records("data.jsonl", PAIRS)
+    others = [Pair(conversation(f"other {n}"), "a", "b") for n in range(30)]
+    scores = workshop.table("scored", score_rows(others, lambda _, text: float(len(text))))
+    for made_from in ("", "; it was made from other.jsonl, more.jsonl"):
+        with pytest.raises(DataError) as caught:
+            evaluate_accuracy(AccuracyEvaluation(data=(data,), scores=(scores,)), workshop)
+        (problem,) = caught.value.problems
+        assert problem.found == f"none of the 8 completions in this table{made_from}"
+        (scores / "config.yaml").write_text("data: [{path: other.jsonl}, {path: more.jsonl}]")
+
+
 def test_a_second_occurrence_needs_its_own_row(workshop: Workshop) -> None:
     data = workshop.records("data.jsonl", [*PAIRS, PAIRS[0]])
     scores = workshop.table("scored", rows())

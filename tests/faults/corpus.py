@@ -64,7 +64,7 @@ def check_message(errors: str) -> str:
     """The one message on standard error, behind progress and the log; its problems are whole sentences."""
     assert "Traceback" not in errors
     shown = [line.rpartition("\r")[2] for line in errors.split("\n")]
-    lines = [line for line in shown if line and not line.startswith(("started ", "failed after "))]
+    lines = [line for line in shown if line and not line.startswith(("started ", "failed after ", "refused; "))]
     assert [number for number, line in enumerate(lines) if line.startswith("rewardlab: ")] == [0], errors
     problems = [line for line in lines[1:] if line.startswith("  ")]
     assert problems, errors

@@ -26,7 +26,9 @@ FLAGS = [
     Fault(
         "half a command", "train --model x", ("train: found half a command; expected one of train base, train reward",)
     ),
-    Fault("unknown flag", f"{DOCTOR} --exmaples 3", ("--exmaples: found an unknown flag", 'Did you mean "examples"?')),
+    Fault(
+        "unknown flag", f"{DOCTOR} --exmaples 3", ("--exmaples: found an unknown flag", 'Did you mean "--examples"?')
+    ),
     Fault(
         "unknown field of a source",
         f"{DOCTOR} --sources.mine.spilt test",
@@ -67,7 +69,7 @@ FLAGS = [
         ("--candidates: found 'drop'; expected 'keep' or 'pairs'",),
     ),
     Fault("a device for a verb without one", f"{DOCTOR} --device cpu", ("--device: found an unknown flag",)),
-    Fault("a misspelled switch before the study", "run --plna demo", ("--plna: found an unknown flag", '"plan"')),
+    Fault("a misspelled switch before the study", "run --plna demo", ("--plna: found an unknown flag", '"--plan"')),
     Fault("an unknown level of logging", f"{DOCTOR} --log-level loud", ("--log-level: found loud; expected one of",)),
     Fault("a number that is no number", "data world --gold.sharpness x", ("--gold.sharpness",)),
     Fault("a negative seed", "data world --seed -1", ("--seed: found -1; expected greater than or equal to 0",)),

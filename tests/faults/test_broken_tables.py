@@ -78,8 +78,17 @@ SCORES = [
     Fault(
         "data that are not canonical",
         EVALUATE,
-        ("test.jsonl: found columns 'prompt', 'chosen', 'rejected'; expected canonical", "`rewardlab data prepare`"),
+        (
+            "test.jsonl: found columns 'prompt', 'chosen', 'rejected'; expected canonical",
+            "`rewardlab data prepare --sources.mine.path test.jsonl`",
+        ),
         both(GOOD, rows("test.jsonl", *ROWS)),
+    ),
+    Fault(
+        "a source in place of a path",
+        f"{EVALUATE} --train '[{{path: pairs.jsonl}}]'",
+        ("--train, train.0: found {'path': 'pairs.jsonl'}; expected a path. Write the path alone",),
+        GOOD,
     ),
     Fault(
         "a folder that nobody scored in",
@@ -92,7 +101,7 @@ SCORES = [
     Fault(
         "scores of other data",
         EVALUATE,
-        ("found no row of prompt_id", "expected a score for every completion", "Score the same file"),
+        ("none of the 24 completions in this table", "expected a score for every completion", "Score the file"),
         table(pairs("another")),
     ),
     Fault(

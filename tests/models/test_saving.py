@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_models import BOS, EOS, SHAPES, word_tokenizer
+from small_models import BOS, EOS, FLAT_SHAPES, SHAPES, word_tokenizer
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rewardlab.data.tokenize import Encoding
-from rewardlab.models.card import model_card
+from rewardlab.models.card import model_card, usage
 from rewardlab.models.loading import LoRA, ModelSource, load_reward_model, new_reward_model, save_reward_model
 from rewardlab.models.reward import RewardModel, grouped
+from rewardlab.models.tiny import train_tokenizer
 from rewardlab.records import Prompt
 
 TOLERANCE = 1e-5
@@ -34,7 +36,7 @@ def tokenizer_folder(tmp_path: Path) -> Path:
 
 
 def fresh(shape: str, tokenizer: Path, encoding: Encoding | None = None, **options: Any) -> RewardModel:
-    fields = {key: value for key, value in SHAPES[shape].items() if not key.endswith("_token_id")}
+    fields = {key: value for key, value in (SHAPES | FLAT_SHAPES)[shape].items() if not key.endswith("_token_id")}
     source = ModelSource(shape=fields, tokenizer=str(tokenizer))
     return new_reward_model(source, encoding or Encoding(max_tokens=64), seed=0, **options).eval()
 
@@ -214,9 +216,67 @@ def test_a_card_shows_hostile_text_as_code() -> None:
         settings={"learning_rate": 1e-5},
         measures={"accuracy": ".7 [.6, .8]"},
         notes=["Cut on the left."],
+        use="",
     )
     metadata, _, body = card.removeprefix("---\n").partition("---\n")
     assert "pipeline_tag: text-classification" in metadata
     assert "`x'<script>alert(1)</script>`" in body
     assert "- `a/b c`" in body
     assert "| `accuracy` | `.7 [.6, .8]` |" in body
+
+
+def code_in(markdown: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", markdown, re.DOTALL | re.MULTILINE)
+
+
+CHAT = "{% for m in messages %}{{ bos_token + m['content'] }}{% endfor %}{{ end }}"
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+@pytest.mark.parametrize("shape", ["llama-grouped-query", "gpt2", "bert"])
+@pytest.mark.parametrize(
+    ("encoding", "chat_template"),
+    [
+        ({}, None),
+        ({"append_eos": False}, None),
+        ({"template": "Q: {prompt}\nA: {completion}"}, None),
+        ({}, CHAT.replace("{{ end }}", "")),
+        ({}, CHAT.replace("{{ end }}", "{{ eos_token }}")),
+    ],
+)
+def test_the_lines_of_a_card_give_the_score_of_the_scorer(
+    tmp_path: Path, shape: str, encoding: dict[str, Any], chat_template: str | None, is_text: bool
+) -> None:
+    # What a byte-level tokenizer reads, so that every word of the card counts.
+    tokenizer = train_tokenizer(["What is the capital of France? Paris."], vocab_size=300)
+    tokenizer.chat_template = chat_template
+    if shape == "bert":
+        tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    model = fresh(shape, tmp_path / "tokenizer", Encoding(max_tokens=120, **encoding))
+    use = usage(model.encoder, is_text=is_text)
+    folder = saved(model, tmp_path / "model")
+    ours, plain = (code.replace("path/to/this/folder", str(folder)) for code in code_in(use))
+    found: list[dict[str, Any]] = [{}, {}]
+    exec(ours, found[0])
+    exec(plain, found[1])
+    assert found[1]["reward"] == pytest.approx(found[0]["reward"], abs=1e-6)
+    # The lines are not the same whatever is written in them: without the last id the reward is another one.
+    with torch.no_grad():
+        other = found[1]["model"](torch.tensor([found[1]["ids"][:-1]])).logits[0, 0].item()
+    assert abs(other - found[0]["reward"]) > 1e-5
+
+
+def test_the_lines_of_the_documentation_give_the_score_of_the_scorer(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["Name a prime. Where is the river?"], vocab_size=300)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    folder = saved(fresh("llama", tmp_path / "tokenizer", Encoding(max_tokens=120)), tmp_path / "model")
+    pages = Path(__file__).resolve().parents[2]
+    for page, name in (("README.md", "runs/rm/model"), ("docs/tour.md", "runs/demo/train/model")):
+        found: dict[str, Any] = {}
+        for code in code_in((pages / page).read_text(encoding="utf-8")):
+            exec(code.replace(name, str(folder)), found)
+        scorer = found["scorer"]
+        text = [found["turn"]] if "turn" in found else "Name a prime.\n"
+        answer = "In the north." if "turn" in found else "Seven."
+        assert found.get("same", found["reward"]) == pytest.approx(scorer([text], [answer])[0], abs=1e-6)

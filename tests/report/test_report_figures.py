@@ -177,6 +177,12 @@ def test_narrow_bins_beside_wide_ones_have_room() -> None:
         assert f">{end}<".replace("-", "\N{MINUS SIGN}") in svg
 
 
+def test_an_axis_that_is_not_to_scale_says_so(drawn: dict[str, str]) -> None:
+    assert "logarithmic scale" in drawn["length-bins"]
+    assert "square-root scale" in drawn["length-scores"]
+    assert "scale" not in "".join(re.findall(r">([^<]*tokens[^<]*)<", drawn["length-scatter"]))
+
+
 def test_the_histogram_turns_its_colour_at_zero() -> None:
     sides = [row["side"] for row in SPECS["margins"]["data"]["values"]]
     assert sides == ["ranked wrong"] * 5 + ["ranked right"] * 5

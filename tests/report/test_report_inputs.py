@@ -52,6 +52,16 @@ def test_every_problem_is_reported(tmp_path: Path) -> None:
         assert place in places
 
 
+def test_a_run_of_another_verb_is_named(tmp_path: Path) -> None:
+    stages = finished.write_all(tmp_path, pairs=4)
+    with pytest.raises(DataError) as caught:
+        read(**{**stages, "doctor": stages["score"], "score": stages["train"][:1]})
+    assert [(problem.where, problem.found, problem.expected) for problem in caught.value.problems] == [
+        (str(stages["score"][0]), "a run of `score`", "a run of `data doctor`"),
+        (str(stages["train"][0]), "a run of `train reward`", "a run of `score`"),
+    ]
+
+
 def test_pairs_are_read_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any order, across the parts that the file is read in; the others never leave the file."""
     folder = finished.write_all(tmp_path, pairs=23)["evaluate"][0]

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rewardlab.errors import ConfigError
+from rewardlab.evaluate.accuracy import AccuracyEvaluation, evaluate_accuracy
+from rewardlab.records import Candidates
 from rewardlab.report.inputs import read_inputs
 from rewardlab.report.page import Report, WrittenReport, named_findings, page, page_sections, write_report
 from rewardlab.store.runs import Run
+from tests.evaluate.scored_data import Workshop, conversation
 from tests.report import finished
 from tests.report.test_report_html import PAYLOADS, Reader, read
 
@@ -187,6 +192,78 @@ def test_several_evaluations_are_compared(tmp_path: Path) -> None:
     assert labels == ["first", "second"]
     inputs = read_inputs(doctor=[], train=[], score=[], evaluate=folders)
     assert [line.partition(":")[0] for line in named_findings(inputs)] == ["first"] * 3 + ["second"] * 3
+
+
+@pytest.fixture(scope="module")
+def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation of candidates with rewards, of which there are no pairs, by the verb itself."""
+    workshop = Workshop(tmp_path_factory.mktemp("candidates"))
+    records = [
+        Candidates(conversation(f"q{index}"), ("a b c", f"d {'e ' * index} f g", f"h{index}"), (3.0, 2.0, 1.0))
+        for index in range(12)
+    ]
+    data = workshop.records("data.jsonl", records)
+    scores = workshop.scores("scored", records, lambda _, text: len(text) % 7 + len(text) / 50)
+    evaluate_accuracy(AccuracyEvaluation(data=(data,), scores=(scores,), split="test"), workshop)
+    return workshop.path()
+
+
+def test_data_without_pairs_have_no_figure_without_data(candidates: Path) -> None:
+    markup = render({"evaluate": [candidates]})
+    parsed = read(markup)
+    figures = {name: spec for name, spec in islands(markup) if name.startswith("spec-")}
+    assert set(figures) == {"spec-length-scores", "spec-length-correlations"}
+    assert all(spec["data"]["values"] for spec in figures.values())
+    assert "Not available" not in parsed.text
+    assert not re.search(r"\b0 pairs", parsed.text)
+    assert "on the set test (12 prompts)" in parsed.text
+    assert "data prepare --candidates pairs" in parsed.text
+    sections = [attributes["id"] for tag, attributes in parsed.tags if tag == "section"]
+    assert sections == ["findings", "runs", "accuracy", "length"]
+
+
+def test_evaluations_without_pairs_are_not_compared(candidates: Path, stages: dict[str, list[Path]]) -> None:
+    assert "spec-comparison" not in dict(islands(render({"evaluate": [candidates, candidates]})))
+    both = dict(islands(render({"evaluate": [candidates, *stages["evaluate"]]})))
+    assert len(both["spec-comparison"]["data"]["values"]) == 1
+
+
+def test_a_reference_value_without_an_interval_is_not_called_missing(tmp_path: Path) -> None:
+    folder = finished.write_evaluation(tmp_path / "evaluate", np.random.default_rng(0), 20)
+    result = json.loads((folder / "accuracy.json").read_text(encoding="utf-8"))
+    chance = result["estimates"]["calibration"][1]
+    chance |= {"low": None, "high": None, "reason": "it is a simulated reference value"}
+    (folder / "accuracy.json").write_text(json.dumps(result), encoding="utf-8")
+    parsed = read(render({"evaluate": [folder]}))
+    assert "No interval: it is a simulated reference value." in parsed.text
+    assert "Not available: it is" not in parsed.text
+
+
+def test_the_calibration_error_is_said_under_its_own_figure_alone(written: WrittenReport) -> None:
+    specs = dict(islands(written.page.read_text(encoding="utf-8")))
+    assert "ECE" in specs["spec-confidence"]["description"]
+    assert "ECE" not in specs["spec-reliability"]["description"]
+    assert "slope" in specs["spec-reliability"]["description"]
+
+
+def test_the_known_truth_has_its_figure_and_its_pairs_say_so(tmp_path: Path) -> None:
+    folder = finished.write_evaluation(tmp_path / "evaluate", np.random.default_rng(0), 20)
+    without = dict(islands(render({"evaluate": [folder]})))
+    assert "spec-gold" not in without
+    assert {row["gold"] for row in without["examples-data"]["rows"]} == {None}
+    result = json.loads((folder / "accuracy.json").read_text(encoding="utf-8"))
+    result["estimates"]["gold"] = [
+        finished.estimate("gold.accuracy_of_labels", 0.84, 0.03),
+        finished.estimate("gold.accuracy", 0.75, 0.04),
+        finished.estimate("gold.accuracy_clear", None, reason="no pair has gold rewards that differ by so much"),
+    ]
+    (folder / "accuracy.json").write_text(json.dumps(result), encoding="utf-8")
+    table = pq.read_table(folder / "pairs.parquet")
+    gold = pa.array([float(index) - 5.0 for index in range(20)])
+    pq.write_table(table.append_column("gold_margin", gold), folder / "pairs.parquet")
+    found = dict(islands(render({"evaluate": [folder]})))
+    assert [row["value"] for row in found["spec-gold"]["data"]["values"]] == pytest.approx([84.0, 75.0])
+    assert [row["gold"] for row in found["examples-data"]["rows"]] == gold.to_pylist()
 
 
 def test_nothing_to_report_on_is_an_error(tmp_path: Path) -> None:

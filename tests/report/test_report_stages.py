@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from scipy import stats
 
 from rewardlab.report.html import Html
 from rewardlab.report.inputs import HistoryRow, Stage, Training
-from rewardlab.report.stages import MOST_CURVE_POINTS, training_section
+from rewardlab.report.stages import MOST_CURVE_POINTS, score_section, training_section
 
 
 def stage(label: str, *lines: dict[str, Any]) -> Stage[Training]:
@@ -42,12 +43,47 @@ def test_lines_that_do_not_say_of_how_many_records_have_no_interval() -> None:
     assert "63.0 %<" in table
 
 
-def test_the_last_value_is_not_the_mean_of_the_last_few() -> None:
-    """Curves of many points are drawn as means of neighbours; the words are about the last point."""
-    steps = range(1, 10 * MOST_CURVE_POINTS + 1)
-    lines = [{"step": step, "split": "train", "loss": float(step)} for step in steps]
+def test_the_last_training_value_is_where_its_curve_ends() -> None:
+    """A curve of many points is drawn as means of neighbours: words and table say the last mean, not one noisy step.
+
+    241 steps are drawn in means of 5, of which the last has all five: 4, 6, 4, 6, 30 make 10.
+    """
+    ends = [4.0, 6.0, 4.0, 6.0, 30.0]
+    losses = [1.0] * (4 * MOST_CURVE_POINTS + 1 - len(ends)) + ends
+    lines = [{"step": step, "split": "train", "loss": loss} for step, loss in enumerate(losses, start=1)]
+    run = stage("run", *lines)
+    found, table = findings_and_table(run)
+    assert found["training-loss"] == "Last loss: train 10.0 (mean of the last 5 logged steps)."
+    assert "10.000<" in table
+    figure = next(block for block in training_section([run]).blocks if not isinstance(block, Html))
+    assert figure.spec["data"]["values"][-1]["value"] == 10.0
+    assert figure.spec["data"]["values"][-1]["step"] == len(losses)
+
+
+def test_the_last_evaluation_speaks_for_itself() -> None:
+    """However many there are: its interval is that of one evaluation."""
+    lines = [held_out(step, 0.5 + (step == 200) / 8, n=80) for step in range(1, 201)]
     found, _ = findings_and_table(stage("run", *lines))
-    assert found["training-loss"] == f"Last loss: train {float(len(steps)):.1f}."
+    assert found["training-accuracy"].startswith("Last accuracy (%): val 62.5 (")
+
+
+def test_scoring_is_told_in_words_and_what_is_empty_is_left_out() -> None:
+    summary = {
+        "scorer": "model",
+        "fallback": "",
+        "encoding": {"template": None, "truncation_side": "left", "overlong": "truncate"},
+        "set_aside": {"identical": 2},
+        "verified": {"difference": 3.5762786865234375e-07, "tolerance": 1e-05},
+    }
+    (block,) = score_section([Stage("score", {}, "", summary)]).blocks
+    facts = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", str(block))
+    assert facts == [
+        ("Model", "model"),
+        ("Side cut beyond them", "left"),
+        ("Rows set aside: identical", "2"),
+        ("Largest difference then", "3.6e-07"),
+        ("Difference allowed", "1e-05"),
+    ]
 
 
 def test_several_folds_have_their_mean_and_how_far_they_lie_apart() -> None:

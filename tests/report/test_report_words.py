@@ -60,6 +60,9 @@ def test_nested_facts_are_flat_and_readable() -> None:
         "f": [],
         "g": -3,
         "h": 1e300,
+        "k": 3.5762786865234375e-07,
+        "l": -1e-05,
+        "m": 0.0,
         "i": {"j": [{"k": 1}]},
     }
     assert words.flat(values) == {
@@ -69,5 +72,8 @@ def test_nested_facts_are_flat_and_readable() -> None:
         "f": words.DASH,
         "g": "−3",
         "h": "1e+300",
+        "k": "3.6e-07",
+        "l": "−1e-05",
+        "m": "0.000",
         "i.j": "{'k': 1}",
     }

@@ -229,11 +229,23 @@ def test_template_options_are_part_of_the_prompt(model_folder: Path, tmp_path: P
         (["a", "a"], ["b", []], "completion 1"),
         (["a"], [[{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]], "2 messages"),
         (["a"], [[{"role": "assistant", "content": None}]], "completion 0"),
+        ("abc", "def", "prompts: found 'abc'; expected a list"),
+        (["abc"], "d", "completions: found 'd'; expected a list"),
+        ([1], ["b"], "prompt 0: found 1; expected a text, or a list of messages"),
+        ([{"role": "user", "content": "a"}], ["b"], "prompt 0: found {'role'"),
+        (["a"], [None], "completion 0: found None; expected a text"),
     ],
 )
 def test_inputs_of_another_form(scorer: LocalScorer, prompts: Any, completions: Any, expected: str) -> None:
     with pytest.raises(DataError, match=expected):
         scorer(prompts, completions)
+
+
+def test_the_folder_of_a_run_in_place_of_its_model(model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "rm/model")
+    with pytest.raises(ModelError, match=f"Did you mean {tmp_path}/rm/model"):
+        load_scorer(tmp_path / "rm")
+    assert load_scorer(tmp_path / "rm/model", device="cpu")(["w1 "], ["w2"])
 
 
 def test_nothing_to_score(scorer: LocalScorer) -> None:

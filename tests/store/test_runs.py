@@ -182,6 +182,9 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path
             assert other.stdout is not None
             assert other.stdout.readline() == "ready\n"
             assert find_run(tmp_path, "first").status == "running"
+            with pytest.raises(RunError, match=r"found a run that is running now; .* or wait for it") as refused:
+                begin(tmp_path, name="first")
+            assert "--resume" not in str(refused.value)
             with pytest.raises(RunError, match=f"in use by process {other.pid} on "):
                 Run.create(Config(), verb="v", name="first", root=tmp_path, resume=True)
             other.kill()

@@ -20,7 +20,7 @@ from transformers.integrations import integration_utils
 
 from rewardlab.data.splits import place
 from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError
-from rewardlab.models.loading import load_reward_model
+from rewardlab.models.loading import ModelSource, load_reward_model, new_reward_model
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.store.runs import Run
 from rewardlab.train import reward
@@ -67,11 +67,45 @@ def test_a_planted_rule_is_learned(tokenizer: Path, tmp_path: Path, files: dict[
     assert printed.out == ""
     assert [part for part in re.split(r"[\r\n]+", printed.err) if part and not part.startswith("training:")] == []
     assert result.summary["best"]["metrics"]["accuracy"] > 0.9
-    assert result.lines()[0].startswith("Best at step ")
+    assert re.fullmatch(
+        r"Best at step \d+ of 24: accuracy \d+ % \(\d+ to 100\), loss 0\.\d+, on 24 held-out records \(val\)\.",
+        result.lines()[0],
+    )
+    assert result.lines()[1].startswith("24 are too few to choose a checkpoint by")
     _check_history(folder)
     _check_summary(result, folder)
     _check_folder_in_plain_transformers(folder / "model")
     _check_log((folder / "run.log").read_text())
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "count", "words"),
+    [
+        # Student 1908 on 14 of 20: .7 +- t(19, .975) sqrt(.7 .3 / 19) = .7 +- 2.093 x .1051.
+        (0.7, 20, "70 % (48 to 92)"),
+        (0.7, 2000, "70 % (68 to 72)"),
+        # All right: p^G = .025.
+        (1.0, 20, "100 % (83 to 100)"),
+        (1.0, 1, "100 %"),
+    ],
+)
+def test_an_accuracy_comes_with_its_interval_and_number(
+    accuracy: float, count: int, words: str, tmp_path: Path
+) -> None:
+    best = {"step": 20, "split": "val", "metrics": {"accuracy": accuracy, "loss": 0.717}}
+    result = TrainedReward(tmp_path, {"best": best, "steps": 30, "counts": {"val": {"used": count}}})
+    first, *others = result.lines()
+    assert first == f"Best at step 20 of 30: accuracy {words}, loss 0.717, on {count} held-out records (val)."
+    assert any("too few" in line for line in others) == (count < 30)
+
+
+def test_the_vocabulary_grows_with_a_word(tokenizer: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rewardlab")
+    for rows, told in ((50, True), (400, False)):
+        caplog.clear()
+        shape = {**LLAMA, "vocab_size": rows}
+        model = new_reward_model(ModelSource(shape=shape, tokenizer=str(tokenizer)), ENCODING, seed=0)
+        assert any(f"grew from 50 to {len(model.tokenizer)} rows" in line for line in caplog.messages) == told
 
 
 def _check_history(folder: Path) -> None:

@@ -160,7 +160,7 @@ def _value(given: str | None, rest: _Words) -> str | None:
 def _hint(name: str, known: Sequence[str]) -> str:
     # All flags of a large configuration would bury the message.
     hint = nearest(name, known)
-    return hint if hint.startswith("Did") else "--help lists them."
+    return hint.replace('"', '"--', 1) if hint.startswith("Did") else "--help lists them."
 
 
 def _wrong_count(given: Sequence[str], grammar: Grammar) -> list[Problem]:

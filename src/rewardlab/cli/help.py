@@ -8,12 +8,12 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from rewardlab.config import Config, config_within
+from rewardlab.config import Config, config_within, nested_config
 from rewardlab.studies.verbs import Verb
 
 _NAME_COLUMNS = 30
@@ -45,7 +45,12 @@ def verb_help(name: str, verb: Verb) -> str:
     purpose = inspect.getdoc(kind)
     lines += ["", *_wrapped(purpose.partition("\n\n")[0], "")] if purpose else []
     lines += ["", "options:", *(line for option, text in VERB_OPTIONS.items() for line in _entry(option, text))]
-    lines += ["", "configuration:", *(line for flag, field in kind.flag_names() for line in _flag(flag, field))]
+    # A group that is null has fields with defaults all the same: they hold once one of its flags is given.
+    groups = {name for name, field in kind.model_fields.items() if nested_config(field) and field.default is None}
+    lines += ["", "configuration:"]
+    for flag, field in kind.flag_names():
+        group = flag.partition(".")[0]
+        lines += _flag(flag, field, f"; without any --{group} flag: null" if group in groups else "")
     return "\n".join(lines)
 
 
@@ -59,6 +64,8 @@ def command_help(usage: str, text: str, options: Mapping[str, str] = MappingProx
 def type_name(annotation: Any) -> str:
     """A type in words: `INT`, `a|b`, `FLOAT or null`, `list of TEXT`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
     if origin is Literal:
         return "|".join(str(choice) for choice in arguments)
     if origin in (Union, UnionType):
@@ -82,21 +89,23 @@ def _grouped(entries: Mapping[str, str]) -> dict[str, str]:
     return {name: entries[name] for name in sorted(entries, key=lambda name: groups.index(name.split()[0]))}
 
 
-def _flag(name: str, field: FieldInfo) -> list[str]:
+def _flag(name: str, field: FieldInfo, otherwise: str) -> list[str]:
     about = " ".join((field.description or "").split())
     inner = config_within(field.annotation)
     each = f"Each has {', '.join(inner.model_fields)}." if inner else ""
-    return _entry(f"--{name} {type_name(field.annotation)}", " ".join(filter(None, (about, each, _default(field)))))
+    return _entry(
+        f"--{name} {type_name(field.annotation)}", " ".join(filter(None, (about, each, _default(field, otherwise))))
+    )
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: FieldInfo, otherwise: str) -> str:
     if field.is_required():
         return "(required)"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return ""
     shown = {None: "null", True: "true", False: "false"}.get(value, value) if isinstance(value, bool | None) else value
-    return f"(default: {shown})" if shown != "" else ""
+    return f"(default: {shown}{otherwise})" if shown != "" else ""
 
 
 def _entry(name: str, text: str) -> list[str]:

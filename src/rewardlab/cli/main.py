@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import sys
@@ -35,6 +36,7 @@ def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) 
     try:
         load_env_file(Path(), os.environ)
         spin_briefly(os.environ)
+        _print_anything()
         _dispatch(words, verbs)
         sys.stdout.flush()
     except RewardlabError as error:
@@ -69,6 +71,12 @@ def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         formats.run_command(rest)
     else:
         runs.run_command(name, rest)
+
+
+def _print_anything() -> None:
+    """Where a terminal lacks a character of the data, its escape is printed, as Python does on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _command(words: Sequence[str], known: Sequence[str]) -> tuple[str, list[str]]:

@@ -55,7 +55,7 @@ def read_records(path: str | Path) -> list[Record]:
     if rows and not any(row.has("kind") for row in rows):
         # One problem, rather than several a row.
         found = f"columns {', '.join(map(repr, rows[0].values))}"
-        remedy = "`rewardlab data prepare` makes them of rows in other formats."
+        remedy = f"`rewardlab data prepare --sources.mine.path {path}` makes them of other formats: give what it wrote."
         raise unreadable([*problems, Problem(str(path), found, "canonical records, which have a `kind`", remedy)])
     records = []
     for row in rows:

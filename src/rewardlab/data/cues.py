@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rewardlab.data.checks import MANY, Check, Examined, Severity, example, excludes, graded, share
+from rewardlab.data.checks import MANY, Check, Examined, Member, Severity, example, excludes, graded, share
 from rewardlab.data.render import plain_text, render
 from rewardlab.data.tokenize import Encoding
 from rewardlab.records import Pair, Prompt, Record
@@ -91,10 +91,41 @@ def whitespace_cues(examined: Examined) -> Check:
 
 def _cue_example(pair: Pair, note: str) -> dict[str, Any]:
     ends = {
-        side: f"{text[:20]!a} ... {text[-20:]!a}"
+        side: f"{text[:20]!r} ... {text[-20:]!r}"
         for side, text in (("chosen", pair.chosen), ("rejected", pair.rejected))
     }
     return example(pair, note, ends=ends)
+
+
+def touching_prompts(examined: Examined, template: str | None) -> Check:
+    """Plain-text prompts that run on into their answers: `...the answer?It is`.
+
+    Args:
+        examined: the data.
+        template: of the encoding; what it writes between prompt and completion parts them.
+    """
+    parted = template is not None and "{prompt}{completion}" not in template
+    found = [] if parted else [member for member in examined.members if _touches(member)]
+    total = len(examined.members)
+    reading = (
+        "A prompt that is a string is plain text: the answer follows it as it stands, with nothing between them. "
+        "Where it is what a user said, set `prompt_role: user` in the source, or write what parts them: a line break "
+        "at the end of the prompt, or a template (`encoding.template`)."
+    )
+    examples = tuple(
+        example(member.record, f"reads {plain_text(member.prompt)[-30:] + member.completions[0][:30]!r}")
+        for member in found[: examined.shown]
+    )
+    title = "Records whose prompt and answer touch without white space"
+    numbers = {"by_set": examined.by_set(member.set for member in found)}
+    return Check("touching_prompts", title, len(found), total, graded(len(found), total), reading, examples, numbers)
+
+
+def _touches(member: Member) -> bool:
+    prompt = plain_text(member.prompt)
+    if not member.prompt.is_text or not prompt or prompt[-1].isspace():
+        return False
+    return any(text and not text[0].isspace() for text in member.completions)
 
 
 def special_tokens(examined: Examined, marks: Iterable[str] = ()) -> Check:
@@ -172,7 +203,7 @@ def cut_off(examined: Examined) -> Check:
         "No closing punctuation at the end: the answer was probably cut off by a length limit. Where one side is "
         "cut off more often, an end-of-text token tells the sides apart (`finished`)."
     )
-    examples = tuple(example(member.record, f"ends {text[-60:]!a}") for member, text in found[: examined.shown])
+    examples = tuple(example(member.record, f"ends {text[-60:]!r}") for member, text in found[: examined.shown])
     telling = excludes(numbers["finished"]["accuracy"], 0.5) and len(found) >= MANY * len(texts)
     severity: Severity = "warning" if telling else graded(len(found), len(texts), many="note")
     title = "Answers that end as if cut off"

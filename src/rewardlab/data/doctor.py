@@ -36,6 +36,7 @@ from rewardlab.data.cues import (
     missing_eos,
     odd_characters,
     special_tokens,
+    touching_prompts,
     truncated,
     whitespace_cues,
 )
@@ -177,6 +178,7 @@ def examine(
         conflicting_duplicates(examined),
         *leakage(examined),
         whitespace_cues(examined),
+        touching_prompts(examined, rules.template),
         special_tokens(examined, marks),
         doubled_bos(examined, bos),
         missing_eos(examined, eos),
@@ -232,9 +234,10 @@ def _shown(estimate: Mapping[str, Any]) -> str:
 
 
 def _example_line(item: Mapping[str, Any]) -> str:
-    # Text of the data may hold anything: terminal control sequences must not reach the terminal.
+    # Text of the data may hold anything: terminal control sequences must not reach the terminal. `repr` escapes what
+    # cannot be printed, invisible marks that change the direction of writing included, and nothing else.
     text = item.get("chosen") or item.get("row") or item.get("completions") or ""
-    line = f"{item['source']} {item['note']}".rstrip() + f": {text!a}"
+    line = f"{item['source']} {item['note']}".rstrip() + f": {text!r}"
     return line if len(line) <= WIDTH - 4 else f"{line[: WIDTH - 7]}..."
 
 

@@ -65,6 +65,11 @@ ALWAYS_INFLATED_BYTES = 1 << 30
 """What any gzipped file may inflate to."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+SEPARATORS = (";", "\t", "|", ",")
+"""What stands between the columns of a table as text; which one is decided by the name of the file."""
+NEAR_NAME = 0.8
+"""How like a missing file's name another must be to be suggested: their endings alone make names alike."""
+CUT = "It is where the file ends: was it cut off? Fetch or write it again."
 READABLE = f"one of {', '.join(SUFFIXES)}, each also gzipped (.gz)"
 
 Values = Mapping[str, Any]
@@ -352,7 +357,7 @@ def _json_or_lines(content: bytes, name: str, kind: str, problems: list[Problem]
     elif body.startswith(b"{") or kind in ("jsonl", "ndjson"):
         yield from _line_rows(content, name, problems)
     else:
-        problems.append(Problem(name, f"a file that starts with {shown(body[:20].decode('latin-1'))}", READABLE))
+        problems.append(Problem(name, f"a file that starts with {body[:20].decode('latin-1')!a}", READABLE))
 
 
 def _is_lines(body: bytes, kind: str) -> bool:
@@ -369,11 +374,12 @@ def _is_lines(body: bytes, kind: str) -> bool:
 
 def _line_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
     # Only "\n" ends a line: U+2028 and friends may stand unescaped inside JSON strings.
-    for number, line in enumerate(content.split(b"\n"), 1):
+    lines = content.rstrip().split(b"\n")
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{name}:{number}"
-        value = _parsed(line, where, problems)
+        value = _parsed(line, where, problems, is_end=number == len(lines))
         if isinstance(value, dict):
             yield Source(name, number), value
         elif value is not _NOTHING:
@@ -381,7 +387,7 @@ def _line_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[t
 
 
 def _document_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
-    document = _parsed(content, name, problems)
+    document = _parsed(content, name, problems, is_end=True)
     if document is _NOTHING:
         return
     for number, value in enumerate(_elements(document), 1):
@@ -417,20 +423,33 @@ def _is_ranking(value: Sequence[Mapping[str, Any]]) -> bool:
 _NOTHING = object()
 
 
-def _parsed(data: bytes, where: str, problems: list[Problem]) -> Any:
+def _parsed(data: bytes, where: str, problems: list[Problem], *, is_end: bool) -> Any:
+    """The JSON value of a line or a document; with `is_end`, nothing follows it in the file."""
+    text = ""
     try:
-        return json.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        return json.loads(text)
     except UnicodeDecodeError as error:
         found = f"byte 0x{data[error.start]:02x} that is not UTF-8, at byte {error.start + 1}"
-        problems.append(Problem(where, found, "UTF-8 text", "Save the file as UTF-8."))
+        remedy = CUT if is_end and error.reason == "unexpected end of data" else "Save the file as UTF-8."
+        problems.append(Problem(where, found, "UTF-8 text", remedy))
     except RecursionError:
         problems.append(Problem(where, "JSON nested too deeply", "JSON with a row's columns"))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"character {error.colno}"
-        problems.append(Problem(where, f"no valid JSON: {error.msg} at {place}", "valid JSON"))
+        remedy = CUT if is_end and _ran_out(text, error) else ""
+        problems.append(Problem(where, f"no valid JSON: {error.msg} at {place}", "valid JSON", remedy))
     except ValueError as error:
         problems.append(Problem(where, f"no valid JSON: {error}", "valid JSON"))
     return _NOTHING
+
+
+def _ran_out(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether the text ended where JSON would have gone on: within a string, an escape or a word, or between two."""
+    rest = text[error.pos :].rstrip()
+    in_escape = "escape" in error.msg and '"' not in rest
+    in_word = any(word.startswith(rest) for word in ("true", "false", "null", "-"))
+    return error.msg.startswith("Unterminated string") or in_escape or in_word
 
 
 def _csv_rows(content: bytes, name: str, delimiter: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
@@ -446,19 +465,29 @@ def _csv_rows(content: bytes, name: str, delimiter: str, problems: list[Problem]
         try:
             records = [record for record in reader if record]
         except csv.Error as error:
-            problems.append(Problem(f"{name}:{reader.line_num}", f"no valid CSV: {error}", "valid CSV"))
+            # The end came within quotes.
+            remedy = f"{CUT} Or a quote is missing." if "unexpected end of data" in str(error) else ""
+            problems.append(Problem(f"{name}:{reader.line_num}", f"no valid CSV: {error}", "valid CSV", remedy))
             return
     if not records:
         problems.append(Problem(name, "an empty file", "a header and rows"))
         return
     header = records[0]
+    other = next((mark for mark in SEPARATORS if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        found = f"one column, {shown(header[0])}: the header looks separated by {other!r}"
+        remedy = "Save it again with commas as .csv, or with tabs as .tsv."
+        problems.append(Problem(f"{name}, header", found, f"columns separated by {delimiter!r}", remedy))
+        return
     if len(set(header)) < len(header):
         problems.append(Problem(f"{name}, header", "a column name that comes twice", "every name once"))
     for number, record in enumerate(records[1:], 1):
         if len(record) == len(header):
             yield Source(name, number), dict(zip(header, record, strict=True))
         else:
-            problems.append(Problem(f"{name}:{number}", f"{len(record)} cells", f"{len(header)}, as in the header"))
+            remedy = CUT if number == len(records) - 1 and len(record) < len(header) else ""
+            expected = f"{len(header)}, as in the header"
+            problems.append(Problem(f"{name}:{number}", f"{len(record)} cells", expected, remedy))
 
 
 @contextmanager
@@ -505,5 +534,5 @@ def _near(path: Path) -> str:
     several = re.split(r"[,;\s]+", str(path))
     if len(several) > 1 and all(Path(one).exists() for one in several):
         return f"Several files are written [{', '.join(several)}]."
-    close = difflib.get_close_matches(path.name, names, n=1)
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=NEAR_NAME)
     return f'Did you mean "{path.with_name(close[0])}"?' if close else ""

@@ -30,7 +30,7 @@ def shown(value: Any) -> str:
         return f"an object with {', '.join(map(repr, list(value)[:5])) or 'nothing'}"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    text = ascii(value)
+    text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 

@@ -154,6 +154,7 @@ def measure(scored: Scored, ignorant: Ignorant, settings: Settings, split: str) 
             "ignorance": ignorance_group(pairs, settings),
             "baselines": baselines_group(pairs, ignorant.margins, settings),
             "agreement": agreement_group(scored.candidates, settings),
+            "gold": quality.gold_group(pairs, settings),
         },
         curves={
             "reliability": quality.reliability_rows(pairs, settings),
@@ -223,6 +224,7 @@ def _pairs_table(table: PairTable, bag_of_words: np.ndarray | None) -> pa.Table:
     }
     columns |= {f"{probe}_margin": or_nulls(table.probes.get(probe)) for probe in PROBES}
     columns["bag_of_words_margin"] = or_nulls(bag_of_words)
+    columns["gold_margin"] = pa.array(table.gold_margin, type=pa.float64(), from_pandas=True)
     return pa.table(columns)
 
 

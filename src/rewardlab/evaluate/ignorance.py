@@ -176,9 +176,10 @@ def _beside(
 def _leaks(judged: Sequence[Pair], training: Sequence[Pair]) -> list[Problem]:
     """A baseline fitted on the pairs it is judged by would look better than it is."""
     seen = {pair.id for pair in training}
+    found = [pair for pair in judged if pair.id in seen]
+    if not found:
+        return []
+    example = f"{found[0].source or found[0].id} (pair {found[0].id})"
     remedy = "Give as train the files that this fold's model was trained on, split by `rewardlab data prepare`."
-    return [
-        Problem(str(pair.source or pair.id), f"pair {pair.id} also among the training pairs", "a pair held out", remedy)
-        for pair in judged
-        if pair.id in seen
-    ]
+    words = f"{len(found)} of the {len(judged)} pairs evaluated also among the training pairs, such as {example}"
+    return [Problem("train", words, "pairs held out", remedy)]

@@ -14,6 +14,8 @@ from rewardlab.functional.accuracy import credit
 from rewardlab.functional.agreement import pearson_statistic
 from rewardlab.records import Estimate
 
+CLEAR_GOLD_GAP = 4.0
+"""Gold rewards further apart than this are clear cases: the bar of docs/world.md is about them."""
 _MOST_BINS_A_SIDE = 50
 
 
@@ -58,6 +60,44 @@ def accuracy_group(table: PairTable, settings: Settings) -> list[Estimate]:
     return group
 
 
+def gold_group(table: PairTable, settings: Settings) -> list[Estimate]:
+    """Labels and model against the gold reward, where the pairs carry one (the world's do)."""
+    gap = table.gold_margin
+    known, clear = np.isfinite(gap), np.abs(gap) > CLEAR_GOLD_GAP
+    follows = credit(np.where(known, gap, 0.0), np.zeros(len(gap)))
+    agrees = credit(np.sign(table.margin) * np.sign(np.where(known, gap, 0.0)), np.zeros(len(gap)))
+
+    def share(name: str, values: np.ndarray, inside: np.ndarray, reading: str, reason: str) -> Estimate:
+        found = intervals.proportion(values[inside], table.cluster[inside], settings.level)
+        return settings.estimate(f"gold.{name}", found, reading, reason=reason if len(gap) else NO_PAIRS)
+
+    no_gold = "the pairs carry no gold reward"
+    return [
+        share(
+            "accuracy_of_labels",
+            follows,
+            known,
+            "Share of pairs whose chosen side has the higher gold reward (ties count half): the accuracy of a model "
+            "that knows the truth.",
+            no_gold,
+        ),
+        share(
+            "accuracy",
+            agrees,
+            known,
+            "Share of pairs that the scores order as the gold rewards do, whatever their labels say (ties count half).",
+            no_gold,
+        ),
+        share(
+            "accuracy_clear",
+            agrees,
+            clear,
+            f"The same where the gold rewards differ by more than {CLEAR_GOLD_GAP:g}.",
+            "no pair has gold rewards that differ by so much" if known.any() else no_gold,
+        ),
+    ]
+
+
 def subsets(table: PairTable) -> dict[str, np.ndarray]:
     """Which pairs belong to each subset that their `meta` names, in order of the names."""
     labels = np.array([subset_of(pair.meta) or "" for pair in table.pairs], dtype=object)
@@ -90,7 +130,7 @@ def calibration_group(table: PairTable, settings: Settings) -> list[Estimate]:
     if len(sure):
         chance = calibration.chance_calibration_error(sure, settings.generator(name))
         method = "mean over 200 simulated sets of outcomes"
-        simulated = "a simulated reference value needs no interval"
+        simulated = "it is a simulated reference value"
         group.append(
             Estimate(name, chance, level=settings.level, n=len(sure), method=method, reading=reading, reason=simulated)
         )

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.records import Record, completion_id
+from rewardlab.store.record import read_config
 
 SCORES = "scores.parquet"
 """The table in the folder of a score run."""
@@ -66,7 +67,7 @@ class Matcher:
         self.table = table
         self._seen: Counter[tuple[str, str]] = Counter()
         self._used: set[int] = set()
-        self.problems: list[Problem] = []
+        self._missing: list[Problem] = []
 
     def rows(self, record: Record, place: str) -> np.ndarray:
         """Row of each completion of `record`; a missing one is -1 and noted in `problems`."""
@@ -78,10 +79,20 @@ class Matcher:
             self._seen[key] += 1
             row = self.table.rows.get((*key, occurrence), -1)
             if row < 0:
-                self.problems.append(_missing(self.table.path, place, number, key, occurrence))
+                self._missing.append(_missing(self.table.path, place, number, key, occurrence))
             found.append(row)
         self._used.update(found)
         return np.array(found, dtype=np.int64)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The completions without a row; a single problem where that is all of them: the table is of other data."""
+        asked = self._seen.total()
+        if not self._missing or len(self._missing) < asked:
+            return self._missing
+        found = f"none of the {asked} completions in this table{_made_from(self.table.path)}"
+        remedy = "Score the file that is evaluated, or evaluate what was scored."
+        return [Problem(str(self.table.path), found, "a score for every completion", remedy)]
 
     @property
     def unused(self) -> int:
@@ -167,6 +178,15 @@ def _checked(path: Path, columns: pa.Table, problems: list[Problem]) -> ScoreTab
     tokens = np.asarray(columns["completion_tokens"].to_numpy(), dtype=np.int64)
     truncated = np.asarray(columns["truncated"].to_numpy(zero_copy_only=False), dtype=bool)
     return ScoreTable(path, scorers[0], rows, score, tokens, truncated)
+
+
+def _made_from(table: Path) -> str:
+    """What a table was made from, as its run says; empty where it stands alone."""
+    try:
+        sources = read_config(table.parent)["data"]
+        return f"; it was made from {', '.join(str(source['path']) for source in sources)}"
+    except (InputError, KeyError, TypeError):
+        return ""
 
 
 def _missing(path: Path, place: str, number: int, key: tuple[str, str], occurrence: int) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rewardlab.evaluate.quality import CLEAR_GOLD_GAP
 from rewardlab.records import Estimate
 
 MINUS = "\N{MINUS SIGN}"
@@ -12,7 +13,13 @@ MINUS = "\N{MINUS SIGN}"
 
 def percent(share: float, *, signed: bool = False) -> str:
     """`63.1`: a share, or a difference of shares, in per cent with a true minus sign; with a plus too if `signed`."""
-    return format(100 * share, "+.1f" if signed else ".1f").replace("-", MINUS)
+    # z: what rounds to zero has no minus sign.
+    return format(100 * share, "+z.1f" if signed else "z.1f").replace("-", MINUS)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 pair`, `1,204 pairs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 class _Number(NamedTuple):
@@ -32,6 +39,10 @@ class _Number(NamedTuple):
         """`2.3 points (0.4 to 5.0)`."""
         return self.percent().replace(" %", " points", 1)
 
+    def opposite(self) -> _Number:
+        """The number with the other sign: what is lost where this is what is gained."""
+        return _Number(-self.value, *(None if end is None else -end for end in (self.high, self.low)))
+
     def is_above(self, reference: float) -> bool:
         """Whether the whole interval lies above `reference`."""
         return self.low is not None and self.low > reference
@@ -42,17 +53,24 @@ class _Number(NamedTuple):
 
 
 def findings(result: Mapping[str, Any]) -> list[str]:
-    """Three plain sentences: how good, how much of it is length, what it knows beyond the ignorant baselines.
+    """Plain sentences: how good, how much of it is length, what it knows beyond the ignorant baselines.
 
-    A fourth one warns of conversations that the training data hold too.
+    The first one also says how it agrees with the truth, where the data carry one. Behind it stands a warning where
+    training data were not given; a last one warns of conversations that the training data hold too.
 
     Args:
         result: the object in accuracy.json.
     """
     estimates = (Estimate.from_dict(one) for members in result["estimates"].values() for one in members)
     found = {one.name: _Number(one.value, one.low, one.high) for one in estimates if one.value is not None}
-    sentences = [_how_good(result, found), _how_much_length(found), _what_more(found)]
-    return [*sentences, *_how_much_was_seen(result["counts"])]
+    counts = result["counts"]
+    return [
+        " ".join([_how_good(result, found), *_against_gold(found)]),
+        *_not_checked(counts, found),
+        _how_much_length(found),
+        _what_more(counts, found),
+        *_how_much_was_seen(counts),
+    ]
 
 
 def format_accuracy(result: Mapping[str, Any]) -> str:
@@ -63,7 +81,7 @@ def format_accuracy(result: Mapping[str, Any]) -> str:
     """
     counts, options = result["counts"], result["options"]
     scorers = ", ".join(dict.fromkeys(result["scorer"]["names"]))
-    size = f"{counts['pairs']:,} pairs, {counts['prompts']:,} prompts"
+    size = size_words(counts)
     intervals = f"{100 * options['level']:g} % intervals, clustered by {options['cluster']}"
     lines = [f"{scorers} on {result['split']}: {size}; {intervals}"]
     groups = [[Estimate.from_dict(one) for one in members] for members in result["estimates"].values()]
@@ -71,6 +89,22 @@ def format_accuracy(result: Mapping[str, Any]) -> str:
     for members in groups:
         lines += ["", *(_row(one, width) for one in members)]
     return "\n".join(lines)
+
+
+def size_words(counts: Mapping[str, int | None]) -> str:
+    """`1,200 pairs, 900 prompts`; without pairs, the prompts alone."""
+    parts = ((counts.get("pairs"), "pair"), (counts.get("prompts"), "prompt"))
+    return ", ".join(counted(number, noun) for number, noun in parts if number) or "nothing"
+
+
+def without_pairs(counts: Mapping[str, int | None]) -> str:
+    """What is missing where the data hold no pairs, and how to get it; empty where they hold some."""
+    if counts.get("pairs") != 0:
+        return ""
+    return (
+        "Baselines, probes, calibration and margins need pairs, and these data hold none: `data prepare --candidates "
+        "pairs` makes pairs of candidates with rewards."
+    )
 
 
 def _row(one: Estimate, width: int) -> str:
@@ -85,8 +119,10 @@ def _how_good(result: Mapping[str, Any], found: Mapping[str, _Number]) -> str:
     if accuracy is None:
         if order is None:
             return "How good it is cannot be said: the data hold neither pairs nor candidates with rewards."
-        return f"It orders {order.percent()} of the pairs of candidates of a prompt as their rewards do."
-    where = f"{result['counts']['pairs']:,} pairs of the set {result['split']}"
+        where = f"of the set {result['split']} ({size_words(result['counts'])})"
+        share = order.percent(f"{100 * result['options']['level']:g} % interval ")
+        return f"It orders {share} of the pairs of candidates of a prompt {where} as their rewards do."
+    where = f"{counted(result['counts']['pairs'], 'pair')} of the set {result['split']}"
     share = accuracy.percent(f"{100 * result['options']['level']:g} % interval ")
     return f"It prefers the chosen answer in {share} of {where}; {_verdict(accuracy, found)}."
 
@@ -100,7 +136,9 @@ def _verdict(accuracy: _Number, found: Mapping[str, _Number]) -> str:
     claim = f"its scores claim {percent(claimed)} %"
     if accuracy.is_below(claimed):
         return f"{claim}, so it is overconfident"
-    return f"{claim}, so it is underconfident" if accuracy.is_above(claimed) else f"{claim}, about what it keeps"
+    if accuracy.is_above(claimed):
+        return f"{claim}, so it is underconfident"
+    return f"{claim}, which is inside that interval"
 
 
 def _how_much_length(found: Mapping[str, _Number]) -> str:
@@ -109,7 +147,8 @@ def _how_much_length(found: Mapping[str, _Number]) -> str:
         within = found.get("length.tokens.within_prompt_pearson")
         if within is None:
             return "How much of it is length cannot be said: too few answers differ in length."
-        correlation = f"{within.value:+.2f}".replace("-", MINUS)
+        ends = f" ({within.low:.2f} to {within.high:.2f})" if within.low is not None and within.high is not None else ""
+        correlation = f"{within.value:+.2f}{ends}".replace("-", MINUS)
         return f"Among the answers to one prompt, its scores correlate with length by {correlation}."
     sentence = f"It scores the longer answer higher in {longer.percent()} of the pairs that differ in length"
     sentence += f"; the data prefer it in {percent(chosen.value)} %"
@@ -119,18 +158,54 @@ def _how_much_length(found: Mapping[str, _Number]) -> str:
     return f"{sentence}. It is right in {', '.join(parts)}." if parts else f"{sentence}."
 
 
-def _what_more(found: Mapping[str, _Number]) -> str:
+def _what_more(counts: Mapping[str, int | None], found: Mapping[str, _Number]) -> str:
+    missing = without_pairs(counts)
+    if missing:
+        return missing
     baselines = (("bag_of_words", "counting words"), ("longer_tokens", "preferring the longer answer"))
     gains = [(found[f"baselines.{name}.gain"], words) for name, words in baselines if f"baselines.{name}.gain" in found]
-    parts = " and ".join(f"{gain.points()} over {words}" for gain, words in gains)
-    sentence = f"It gains {parts}" if parts else "It was compared with no baseline"
+    parts = " and ".join(f"{_above_or_below(gain)} {words}" for gain, words in gains)
+    sentence = f"Its accuracy is {parts}" if parts else "It was compared with no baseline"
     probes = (("shuffled_prompt", "with the prompts shuffled"), ("response_only", "without the prompt"))
     for name, words in probes:
         lost = found.get(f"ignorance.{name}.lost")
         if lost is not None:
-            verdict = "it uses the prompt" if lost.is_above(0.0) else "nothing shows that it uses the prompt"
-            return f"{sentence}; {words} it loses {lost.points()}, so {verdict}."
+            return f"{sentence}; {words} {_what_it_loses(lost)}."
     return f"{sentence}."
+
+
+def _above_or_below(gain: _Number) -> str:
+    """`2.3 points (0.4 to 5.0) above`, with the numbers turned around where it is below."""
+    return f"{gain.points()} above" if gain.value >= 0 else f"{gain.opposite().points()} below"
+
+
+def _what_it_loses(lost: _Number) -> str:
+    """What a wrong or missing prompt costs. Such a prompt is also an unusual input, so a loss alone proves no use."""
+    if lost.is_above(0.0):
+        return f"it loses {lost.points()}: it uses the prompt, or such an input is only strange to it"
+    change = f"loses {lost.points()}" if lost.value >= 0 else f"does not lose but is {lost.opposite().points()} better"
+    return f"it {change}: nothing shows that it uses the prompt"
+
+
+def _against_gold(found: Mapping[str, _Number]) -> list[str]:
+    """Nothing where the data carry no truth."""
+    labels, model, clear = (found.get(f"gold.{leaf}") for leaf in ("accuracy_of_labels", "accuracy", "accuracy_clear"))
+    if labels is None or model is None:
+        return []
+    sentence = (
+        f"The truth is known here (gold): {labels.percent()} of the labels follow it, as many as a model that knew it "
+        f"would get; this one orders {model.percent()} of the pairs as it does"
+    )
+    gap = f"of those whose gold rewards differ by more than {CLEAR_GOLD_GAP:g}"
+    apart = f", and {clear.percent()} {gap}" if clear is not None else ""
+    return [f"{sentence}{apart}."]
+
+
+def _not_checked(counts: Mapping[str, int | None], found: Mapping[str, _Number]) -> list[str]:
+    """A warning where something is said to be good and the training data are not known."""
+    if counts.get("shared_roots", 0) is not None or not {"accuracy", "agreement.pairwise"} & found.keys():
+        return []
+    return ["Training data were not given (`--train`), so overlap with them was not checked."]
 
 
 def _how_much_was_seen(counts: Mapping[str, int | None]) -> list[str]:
@@ -138,5 +213,9 @@ def _how_much_was_seen(counts: Mapping[str, int | None]) -> list[str]:
     shared = counts.get("shared_roots")
     if not shared:
         return []
-    sentence = f"Of the {counts['roots']:,} conversations evaluated, {shared:,} begin like one of the training data"
+    begin = "begins" if shared == 1 else "begin"
+    sentence = (
+        f"Of the {counted(counts['roots'] or 0, 'conversation')} evaluated, {shared:,} {begin} like one of the "
+        f"training data"
+    )
     return [f"{sentence}: it may have seen part of them (`data prepare` splits by conversation)."]

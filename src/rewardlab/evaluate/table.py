@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -65,6 +66,11 @@ class PairTable:
     def character_difference(self) -> np.ndarray:
         """Characters of the chosen minus characters of the rejected completion."""
         return np.array([len(pair.chosen) - len(pair.rejected) for pair in self.pairs], dtype=np.int64)
+
+    @property
+    def gold_margin(self) -> np.ndarray:
+        """Gold reward of the chosen minus that of the rejected side; not a number where a pair carries none."""
+        return np.array([_gold(pair, "chosen") - _gold(pair, "rejected") for pair in self.pairs], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -283,6 +289,13 @@ def _roots(records: Sequence[tuple[int, Record]], folds: int) -> tuple[frozenset
     for fold, record in records:
         roots[fold].add(record.prompt.root_id)
     return tuple(map(frozenset, roots))
+
+
+def _gold(pair: Pair, side: str) -> float:
+    """The gold reward that the world writes into the `meta` of a pair; not a number where there is none."""
+    latents = pair.meta.get(side)
+    gold = latents.get("gold") if isinstance(latents, Mapping) else None
+    return float(gold) if isinstance(gold, int | float) and not isinstance(gold, bool) else math.nan
 
 
 def _place(record: Record) -> str:

@@ -9,9 +9,19 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
+from rewardlab.data.render import render
+from rewardlab.data.tokenize import Encoder
+from rewardlab.records import Message, Prompt
+
 
 def model_card(
-    *, base: str, data: Sequence[str], settings: Mapping[str, object], measures: Mapping[str, str], notes: Sequence[str]
+    *,
+    base: str,
+    data: Sequence[str],
+    settings: Mapping[str, object],
+    measures: Mapping[str, str],
+    notes: Sequence[str],
+    use: str,
 ) -> str:
     """Text of a README.md with a Hugging Face metadata block.
 
@@ -21,6 +31,7 @@ def model_card(
         settings: hyper-parameters by name.
         measures: measure → value with its interval or sample size.
         notes: what a user must know (encoding, truncation, fallbacks).
+        use: the lines that score an answer, from `usage`.
     """
     metadata = {
         "library_name": "transformers",
@@ -32,18 +43,56 @@ def model_card(
     lines += [f"Base: {_code(base)}", "", "## Data", "", *[f"- {_code(line)}" for line in data], ""]
     lines += ["## Measures", "", *_table("measure", measures), ""]
     lines += ["## Settings", "", *_table("setting", settings), ""]
-    lines += ["## Use", "", *[f"- {note}" for note in notes], "", _USE]
+    lines += ["## Use", "", *[f"- {note}" for note in notes], "", use]
     return "\n".join(lines)
+
+
+QUESTION, ANSWER = "What is the capital of France?", "Paris."
+
+
+def usage(encoder: Encoder, *, is_text: bool) -> str:
+    """The lines that score an answer, with rewardlab and with transformers alone: both give the same reward.
+
+    Args:
+        encoder: the model's tokenizer and rules.
+        is_text: whether the model was trained on prompts of plain text, rather than on conversations.
+    """
+    prompt = Prompt.of_text(f"{QUESTION}\n") if is_text else Prompt((Message("user", QUESTION),))
+    by_template = not is_text and encoder.encoding.template is None and bool(encoder.tokenizer.chat_template)
+    if by_template:
+        turns = [*(message.as_dict() for message in prompt.messages), {"role": "assistant", "content": ANSWER}]
+        text = f"tokenizer.apply_chat_template({turns!r}, tokenize=False)"
+    else:
+        text = repr(render(prompt, ANSWER, template=encoder.encoding.template).text)
+    given = prompt.messages[0].content if is_text else [message.as_dict() for message in prompt.messages]
+    options = ", add_special_tokens=False" if by_template else ""
+    lines = [f'ids = tokenizer(text{options})["input_ids"]']
+    if encoder.eos and (by_template or encoder.suffix[-1:] != encoder.eos):
+        unless = " if ids[-1] != tokenizer.eos_token_id else []" if by_template else ""
+        lines.append(f"ids += [tokenizer.eos_token_id]{unless}")
+    return _USE.format(prompt=repr(given), answer=repr(ANSWER), text=text, ids="\n".join(lines))
 
 
 _USE = """```python
 import rewardlab
 
 scorer = rewardlab.load_scorer("path/to/this/folder")
-rewards = scorer(["What is the capital of France?"], ["Paris."])
+(reward,) = scorer([{prompt}], [{answer}])
 ```
 
-The folder is also a plain `AutoModelForSequenceClassification` checkpoint with one label.
+The folder is also a plain `AutoModelForSequenceClassification` checkpoint with one label, and gives the same reward for
+the same ids:
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")
+text = {text}
+{ids}
+reward = model(torch.tensor([ids])).logits[0, 0].item()
+```
 """
 
 

@@ -45,6 +45,9 @@ log = logging.getLogger("rewardlab")
 
 SIDECAR = "rewardlab.json"
 SIDECAR_FORMAT = 1
+CONFIG_NAME = "config.json"
+MODEL = "model"
+"""What runs call the folder of the model that they made."""
 _TOKENIZER_REMEDY = "Save the tokenizer beside the weights, or name one for training: model.tokenizer."
 POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
 PAD_TOKEN = "<|pad|>"  # noqa: S105  # a vocabulary entry, not a secret
@@ -255,6 +258,7 @@ def prepare_padding(tokenizer: Any, network: Any) -> None:
     rows = network.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        log.info("the vocabulary grew from %d to %d rows, for as many tokens of the tokenizer", rows, len(tokenizer))
     network.config.pad_token_id = tokenizer.pad_token_id
 
 
@@ -409,6 +413,7 @@ def _located(path: str, revision: str | None) -> _Located:
     """
     folder = Path(path)
     if path and folder.is_dir():
+        _refuse_run(folder)
         return _Located(path, None)
     if not path or folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
         problem = Problem(
@@ -428,6 +433,19 @@ def _located(path: str, revision: str | None) -> _Located:
         found = f"no such folder here, and the hub is out of reach ({_first_line(error)})"
         problem = Problem(path, found, "a folder, or a hub id that is in the cache", "Check the path or the network.")
         raise ModelError("The model cannot be loaded", [problem]) from error
+
+
+def _refuse_run(folder: Path) -> None:
+    """A run of ours keeps its model in a folder of its own.
+
+    Raises:
+        ModelError: the run's folder, in place of the model's.
+    """
+    own = (CONFIG_NAME, ADAPTER_CONFIG, "tokenizer_config.json")
+    if (folder / MODEL / CONFIG_NAME).is_file() and not any((folder / name).is_file() for name in own):
+        remedy = f"Did you mean {folder / MODEL}?"
+        problem = Problem(str(folder), f"a folder without {CONFIG_NAME}", "the folder of a model", remedy)
+        raise ModelError("The model cannot be loaded", [problem])
 
 
 def _check_weights(path: str, checkpoint: _Checkpoint, *, fresh_head: bool) -> None:

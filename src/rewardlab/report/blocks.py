@@ -191,7 +191,11 @@ def sentence(estimates: Sequence[Estimate]) -> str:
 
 
 def _estimate_cells(estimate: Estimate) -> list[Content]:
-    missing = element("span", f"Not available: {estimate.reason}", class_="missing") if estimate.reason else None
+    missing: Content = None
+    if estimate.value is None:
+        missing = element("span", f"Not available: {estimate.reason}", class_="missing")
+    elif estimate.reason:
+        missing = f"No interval: {estimate.reason}."
     unit = element("small", " points") if is_difference(estimate) and estimate.low is not None else None
     return [
         name_of(estimate),

@@ -7,15 +7,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from rewardlab.evaluate.summary import counted, size_words, without_pairs
 from rewardlab.records import Estimate
 from rewardlab.report import examples, figures
-from rewardlab.report.blocks import Figure, Section, disclosure, dot_rows, estimate_table, sentence, table
+from rewardlab.report.blocks import Figure, Section, disclosure, dot_rows, estimate_table, prose, sentence, table
 from rewardlab.report.html import Html, content, element, json_island
 from rewardlab.report.inputs import AccuracyFile, Evaluation, Stage
 from rewardlab.report.words import DASH, estimate_words, name_of, plain_number, scalar_words
 
 _MOST_SINGLE_ROWS = 12
 """Subsets or folds drawn in one figure; more stand in the table."""
+_UNITS = ("tokens", "characters")
 
 
 def evaluation_sections(
@@ -32,22 +34,27 @@ def evaluation_sections(
     """
     result = stage.content.file
     of = f" \N{MIDDLE DOT} {stage.label}" if several else ""
-    return [
+    accuracy, length = (
         _accuracy(result, suffix, of),
-        _calibration(result, suffix, of),
         _length(result, stage.content.pairs, suffix, of, seed),
-        _examples(stage.content.pairs, suffix, of, limits, seed),
-    ]
+    )
+    if without_pairs(result.counts):
+        # The section on accuracy says what is missing and why.
+        return [accuracy, length]
+    calibration, browser = _calibration(result, suffix, of), _examples(stage.content.pairs, suffix, of, limits, seed)
+    return [accuracy, calibration, length, browser]
 
 
-def comparison(stages: Sequence[Stage[Evaluation]]) -> Figure:
-    """The accuracies of several evaluations in one picture."""
+def comparison(stages: Sequence[Stage[Evaluation]]) -> Figure | None:
+    """The accuracies of several evaluations in one picture; None where none has one."""
     rows: list[dict[str, Any]] = []
     words = []
     for stage in stages:
-        found = [item for item in [stage.content.file.estimate("accuracy")] if item is not None]
+        found = _computed([item for item in [stage.content.file.estimate("accuracy")] if item is not None])
         rows += [{**row, "label": stage.label} for row in dot_rows(found)]
         words += [f"{stage.label} {estimate_words(item)}" for item in found]
+    if not rows:
+        return None
     spec = figures.dots_with_intervals(rows, axis_title="accuracy (%)", reference=0.5, reference_label="coin flip")
     reading = (
         "Overlapping intervals are no proof of equality: runs scored on the same pairs are compared pair by pair "
@@ -68,18 +75,36 @@ def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
         for group in ("ignorance", "baselines")
         for item in _group(result, group, lambda name: name.endswith((".lost", ".gain")))
     ]
-    blocks: list[Figure | Html] = [
-        _dots(
-            f"accuracy{suffix}",
-            "The model beside models that know less",
-            shown,
-            "The blue dot is the model; the orange ones know less: no prompt, the wrong prompt, only words, only "
-            "length. Bars are intervals, the dashed line is a coin flip. Only what lies to the right of every "
-            "orange dot is evidence that the model reads the answer in the light of the prompt.",
-            comparisons=[item.name for item in controls],
-            numbers=[*shown, *differences, *rest],
+    missing = without_pairs(result.counts)
+    blocks: list[Figure | Html] = [element("p", prose(missing))] if missing else []
+    if not missing:
+        blocks.append(
+            _dots(
+                f"accuracy{suffix}",
+                "The model beside models that know less",
+                shown,
+                "The blue dot is the model; the orange ones know less: no prompt, the wrong prompt, only words, only "
+                "length. Bars are intervals, the dashed line is a coin flip. Only what lies to the right of every "
+                "orange dot can come from reading the answer in the light of the prompt; that a wrong or missing "
+                "prompt is a strange input may be a part of it.",
+                comparisons=[item.name for item in controls],
+                numbers=[*shown, *differences, *rest],
+            )
         )
-    ]
+    gold = _computed(result.estimates.get("gold", []))
+    if gold:
+        blocks.append(
+            _dots(
+                f"gold{suffix}",
+                "Labels and model against the known truth",
+                gold,
+                "These data know which answer is better: the one with the higher gold reward. Labels follow it with "
+                "noise, so the accuracy of labels is the most that agreement with them can reach; the blue dots "
+                "leave the labels aside.",
+                comparisons=["gold.accuracy_of_labels"],
+                axis_title="agreement with gold (%)",
+            )
+        )
     if len(families) > 1:
         blocks.append(
             _dots(
@@ -95,8 +120,8 @@ def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
     if any(item.value is not None for item in agreement):
         blocks.append(estimate_table("Agreement with the rewards that come with the candidates", agreement))
     lead = (
-        f"How often the chosen answer gets the higher score, on the set {result.split} "
-        f"({_count(result, 'pairs')} pairs, {_count(result, 'prompts')} prompts). A tie counts one half."
+        f"How often the {'answer with the higher reward' if missing else 'chosen answer'} gets the higher score, on "
+        f"the set {result.split} ({size_words(result.counts)}). A tie counts one half."
     )
     return Section(f"accuracy{suffix}", f"Accuracy{of}", lead, blocks)
 
@@ -120,9 +145,10 @@ def _margins(result: AccuracyFile, suffix: str) -> Figure:
 
 
 def _calibration(result: AccuracyFile, suffix: str, of: str) -> Section:
-    ece = result.estimate("calibration.ece")
-    chance = result.estimate("calibration.ece_if_calibrated")
-    finding = sentence([item for item in (ece, chance) if item is not None])
+    slope, error = (
+        sentence([item for item in map(result.estimate, names) if item is not None])
+        for names in (("calibration.slope",), ("calibration.ece", "calibration.ece_if_calibrated"))
+    )
     headers = {
         "predicted": "Predicted (%)",
         "observed": "Observed (%)",
@@ -144,7 +170,7 @@ def _calibration(result: AccuracyFile, suffix: str, of: str) -> Section:
             y_title="share that was chosen (%)",
         )
         numbers = _bins("Reliability", reliability, headers, percent=True)
-        blocks.append(Figure(f"reliability{suffix}", "Reliability", finding, reading, spec, numbers, half=True))
+        blocks.append(Figure(f"reliability{suffix}", "Reliability", slope, reading, spec, numbers, half=True))
     if confident:
         reading = (
             "The same pairs by how sure the model is of its own ranking. The calibration error (ECE) is the mean "
@@ -155,7 +181,7 @@ def _calibration(result: AccuracyFile, suffix: str, of: str) -> Section:
             confident, x_title="confidence of the model (%)", y_title="accuracy (%)", low=0.5
         )
         numbers = _bins("Confidence and accuracy", confident, headers, percent=True)
-        blocks.append(Figure(f"confidence{suffix}", "Confidence", finding, reading, spec, numbers, half=True))
+        blocks.append(Figure(f"confidence{suffix}", "Confidence", error, reading, spec, numbers, half=True))
     blocks.append(estimate_table("Calibration", result.estimates.get("calibration", [])))
     lead = (
         "Whether differences of scores can be taken for chances: how sure the model is against how often it is right."
@@ -173,19 +199,22 @@ def _length(result: AccuracyFile, pairs: examples.Pairs, suffix: str, of: str, s
         "delta_pearson", "delta_spearman", "pooled_pearson", "pooled_spearman",
         "within_prompt_pearson", "within_prompt_kendall",
     )  # fmt: skip
-    blocks: list[Figure | Html] = [
-        _dots(
-            f"length-accuracy{suffix}",
-            "Accuracy where length points the right way, and where it does not",
-            split,
-            "A model that only counted words would be right wherever the longer answer was chosen and wrong wherever "
-            "the shorter one was. On the length-balanced subset length is no help; what is left there above a coin "
-            "flip is not length.",
-            comparisons=["length.tokens.heuristic_accuracy"],
+    without = bool(without_pairs(result.counts))
+    blocks: list[Figure | Html] = []
+    if not without:
+        blocks.append(
+            _dots(
+                f"length-accuracy{suffix}",
+                "Accuracy where length points the right way, and where it does not",
+                split,
+                "A model that only counted words would be right wherever the longer answer was chosen and wrong "
+                "wherever the shorter one was. On the length-balanced subset length is no help; what is left there "
+                "above a coin flip is not length.",
+                comparisons=["length.tokens.heuristic_accuracy"],
+            )
         )
-    ]
     bins = _rows(result.curves.length_bins)
-    if bins:
+    if any(row["n"] for row in bins):
         blocks += [_accuracy_by_length(result, bins, suffix), _scatter(result, bins, pairs, suffix, seed)]
     scores = _rows(result.curves.length_scores)
     if any(row["n"] for row in scores):
@@ -212,33 +241,45 @@ def _length(result: AccuracyFile, pairs: examples.Pairs, suffix: str, of: str, s
                 _bins("Scores by length", scores, headers),
             )
         )
-    blocks.append(
-        _dots(
-            f"length-correlations{suffix}",
-            "Correlation of length and score",
-            correlations,
-            "Zero is no relation. Within a prompt is the cleanest reading: the same question, answers of different "
-            "length. The pooled numbers also mix in that some prompts get longer and better answers than others.",
-            axis_title="correlation",
-            reference=0.0,
-            reference_label="none",
+    if without:
+        correlations = _computed(correlations)
+    if _computed(correlations):
+        blocks.append(
+            _dots(
+                f"length-correlations{suffix}",
+                "Correlation of length and score",
+                correlations,
+                "Zero is no relation. Within a prompt is the cleanest reading: the same question, answers of different "
+                "length. The pooled numbers also mix in that some prompts get longer and better answers than others.",
+                axis_title="correlation",
+                reference=0.0,
+                reference_label="none",
+            )
         )
-    )
     blocks.append(disclosure("All length measures, in tokens and in characters", *_length_tables(result)))
     lead = (
-        "How much of the accuracy is length. Differences are chosen minus rejected, in tokens of the model that "
-        f"scores; {_count(result, 'equal_length_pairs')} pairs are equally long."
+        "How scores go along with length, in tokens of the model that scores."
+        if without
+        else "How much of the accuracy is length. Differences are chosen minus rejected, in tokens of the model that "
+        f"scores; {_equally_long(result)}."
     )
     return Section(f"length{suffix}", f"Length{of}", lead, blocks)
 
 
+def _equally_long(result: AccuracyFile) -> str:
+    number = result.counts.get("equal_length_pairs")
+    if number is None:
+        return "how many pairs are equally long is not known"
+    return f"{counted(number, 'pair')} {'is' if number == 1 else 'are'} equally long"
+
+
 def _length_tables(result: AccuracyFile) -> list[Html]:
     group = result.estimates.get("length", [])
-    tables = [
-        estimate_table(f"Length in {unit}", [item for item in group if item.name.startswith(f"length.{unit}.")])
-        for unit in ("tokens", "characters")
-    ]
-    balanced = _rows(result.curves.balanced_bins)
+    if without_pairs(result.counts):
+        group = _computed(group)
+    units = {unit: [item for item in group if item.name.startswith(f"length.{unit}.")] for unit in _UNITS}
+    tables = [estimate_table(f"Length in {unit}", found) for unit, found in units.items() if found]
+    balanced = [row for row in _rows(result.curves.balanced_bins) if row["longer_chosen"] or row["shorter_chosen"]]
     headers = {
         "low": "More than",
         "high": "Up to",
@@ -247,7 +288,7 @@ def _length_tables(result: AccuracyFile) -> list[Html]:
         "kept": "Kept of each",
     }
     title = "The length-balanced subset, by absolute difference in tokens"
-    return [*tables, _bins(title, [row for row in balanced if row["longer_chosen"] or row["shorter_chosen"]], headers)]
+    return [*tables, _bins(title, balanced, headers)] if balanced else tables
 
 
 def _accuracy_by_length(result: AccuracyFile, bins: Sequence[Mapping[str, Any]], suffix: str) -> Figure:
@@ -360,6 +401,5 @@ def _rows(bins: Sequence[BaseModel]) -> list[dict[str, Any]]:
     return [item.model_dump() for item in bins]
 
 
-def _count(result: AccuracyFile, name: str) -> str:
-    value = result.counts.get(name)
-    return "an unknown number of" if value is None else f"{value:,}"
+def _computed(estimates: Sequence[Estimate]) -> list[Estimate]:
+    return [item for item in estimates if item.value is not None]

@@ -150,6 +150,7 @@ def _embedded(row: Row, index: int) -> dict[str, Any]:
         "prompt": _cut(row["prompt"]),
         "margin": margin,
         "given": _finite(row["given_margin"]),
+        "gold": _finite(row.get("gold_margin")),
         "ranked": "unknown" if margin is None else ranked(margin),
         "delta": row["chosen_tokens"] - row["rejected_tokens"],
         "chosen": _side(row, "chosen"),

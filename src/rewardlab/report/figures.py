@@ -249,7 +249,7 @@ def accuracy_by_length(rows: Sequence[Row]) -> Spec:
     values = [_scaled(row, ("accuracy", "accuracy_low", "accuracy_high"), 100.0) for row in closed if row["n"]]
     x = {
         "type": "quantitative",
-        "title": LENGTH_TITLE,
+        "title": f"{LENGTH_TITLE[:-1]}, logarithmic scale away from 0)",
         # The bins grow with the difference: to scale, the narrow ones near 0 would share a few pixels.
         "scale": {"type": "symlog", "constant": LINEAR_WITHIN_TOKENS, "zero": False, "nice": False},
         "axis": {"values": _outer_ends(rows), "labelOverlap": True},

@@ -28,6 +28,8 @@ PAIR_COLUMNS = [
         for what in ("", "_score", "_tokens", "_characters", "_truncated")
     ),
 ]
+GOLD_COLUMN = "gold_margin"
+"""Only data with known truth have values in it, and files of earlier versions not even the column."""
 _SHOWN_SHAPE_PROBLEMS = 5
 _ROWS_AT_ONCE = 4096
 
@@ -200,7 +202,7 @@ class PairFile:
         found: dict[int, dict[str, Any]] = {}
         start = 0
         with _readable(self.path):
-            for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE, columns=PAIR_COLUMNS):
+            for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE, columns=[*PAIR_COLUMNS, GOLD_COLUMN]):
                 inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
                 rows = batch.take(pa.array(inside - start)).to_pylist()
                 found.update(zip(inside.tolist(), rows, strict=True))
@@ -243,34 +245,39 @@ def read_inputs(
     labels = _labels([*doctor, *train, *score, *evaluate])
     problems: list[Problem] = []
 
-    def read(folders: Sequence[Path], content: Callable[[Path], Content]) -> list[Stage[Content]]:
+    def read(verb: str, folders: Sequence[Path], content: Callable[[Path], Content]) -> list[Stage[Content]]:
         stages = []
         for folder in folders:
             try:
-                stages.append(_stage(folder, labels[folder], content))
+                stages.append(_stage(folder, labels[folder], verb, content))
             except InputError as error:
                 problems.extend(error.problems)
         return stages
 
     inputs = Inputs(
-        read(doctor, _doctor),
-        read(train, _training),
-        read(score, lambda folder: _object(folder / "summary.json")),
-        read(evaluate, _evaluation),
+        read("data doctor", doctor, _doctor),
+        read("train", train, _training),
+        read("score", score, lambda folder: _object(folder / "summary.json")),
+        read("evaluate accuracy", evaluate, _evaluation),
     )
     if problems:
         raise DataError("cannot report on these folders", problems)
     return inputs
 
 
-def _stage(folder: Path, label: str, content: Callable[[Path], Content]) -> Stage[Content]:
+def _stage(folder: Path, label: str, verb: str, content: Callable[[Path], Content]) -> Stage[Content]:
+    """The stage in a folder; its record, where there is one, names the verb or one that begins with it."""
     if not folder.is_dir():
         remedy = "Name the folder that a finished stage wrote."
         raise DataError("no folder", [Problem(str(folder), "no folder", "the folder of a stage", remedy)])
-    record, config = folder / "run.json", folder / "config.yaml"
+    path, config = folder / "run.json", folder / "config.yaml"
+    record = _object(path) if path.is_file() else {}
+    ran = str(record.get("verb", verb))
+    if not ran.startswith(verb):
+        raise DataError("another verb", [Problem(str(folder), f"a run of `{ran}`", f"a run of `{verb}`")])
     return Stage(
         label,
-        _object(record) if record.is_file() else {},
+        record,
         config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         content(folder),
     )

@@ -108,6 +108,8 @@
   const signed = (value, digits) => (value > 0 ? "+" : "") + number(value, digits);
   const VERDICTS = { right: "ranked right", wrong: "ranked wrong", tie: "tie", unknown: "no score" };
 
+  const againstGold = (row) => row.gold !== null && row.gold < 0;
+
   function side(title, answer, text) {
     const facts = `score ${number(answer.score, 3)} · ${answer.tokens} tokens · ${answer.characters} characters`;
     return make("div", { class: "side" }, make("h3", {}, title),
@@ -118,6 +120,7 @@
     const parts = [`source ${row.source ?? "unknown"}`, `pair ${row.id}`];
     if (row.subset !== null) parts.push(`subset ${row.subset}`);
     if (row.fold !== null) parts.push(`fold ${row.fold}`);
+    if (row.gold !== null) parts.push(`gold of chosen minus rejected ${signed(row.gold, 2)}`);
     if (row.given !== null) parts.push(`margin in the data ${number(row.given, 2)}`);
     return parts.join(" · ");
   }
@@ -126,7 +129,9 @@
     const numbers = `${signed(row.margin, 3)} score, ${signed(row.delta, 0)} tokens`;
     const details = make("details", { class: "example" }, make("summary", {},
       make("span", { class: "badge", "data-ranked": row.ranked }, VERDICTS[row.ranked]),
-      make("span", { class: "excerpt", dir: "auto" }, row.excerpt || "(empty prompt)"),
+      make("span", { class: "excerpt" },
+        ...(againstGold(row) ? [make("span", { class: "badge" }, "label against gold"), " "] : []),
+        make("bdi", { dir: "auto" }, row.excerpt || "(empty prompt)")),
       make("span", { class: "margin" }, numbers)));
     // The bodies are built when they are opened: a word difference takes a moment.
     details.addEventListener("toggle", () => {
@@ -142,6 +147,7 @@
     "ranked right": (row) => row.ranked === "right",
     "ranked wrong": (row) => row.ranked === "wrong",
     "ties": (row) => row.ranked === "tie",
+    "against gold": againstGold,
   };
   const LENGTH = {
     "any length": () => true,
@@ -167,7 +173,8 @@
     const { rows } = read(root.dataset.rows);
     const haystacks = rows.map((row) => `${row.prompt}\n${row.chosen.text}\n${row.rejected.text}`.toLowerCase());
     const search = make("input", { type: "search", placeholder: "words in prompt or answers", autocomplete: "off" });
-    const [show, showLabel] = choice("Show", SHOW);
+    const { "against gold": _, ...withoutGold } = SHOW;
+    const [show, showLabel] = choice("Show", rows.some((row) => row.gold !== null) ? SHOW : withoutGold);
     const [length, lengthLabel] = choice("Length", LENGTH);
     const [order, orderLabel] = choice("Sort", ORDER);
     const count = make("p", { class: "count", role: "status" });

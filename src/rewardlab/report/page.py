@@ -22,7 +22,7 @@ from rewardlab.config import Config, Paths
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.evaluate.summary import findings
 from rewardlab.report import evaluation, stages
-from rewardlab.report.blocks import Figure, Section, section_html
+from rewardlab.report.blocks import Figure, Section, prose, section_html
 from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, Limits
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
@@ -180,12 +180,13 @@ def _findings_section(inputs: Inputs) -> Section:
             content(
                 [
                     element("h3", stage.label) if several else None,
-                    element("ol", [element("li", sentence) for sentence in sentences]),
+                    element("ol", [element("li", prose(sentence)) for sentence in sentences]),
                 ]
             )
         )
-    if several:
-        blocks.append(evaluation.comparison(inputs.evaluate))
+    compared = evaluation.comparison(inputs.evaluate) if several else None
+    if compared is not None:
+        blocks.append(compared)
     lead = "" if inputs.evaluate else "No evaluation was given, so this page says what was done, not how well it works."
     return Section("findings", "Findings", lead, blocks)
 

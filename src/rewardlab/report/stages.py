@@ -101,13 +101,41 @@ def score_section(stages: Sequence[Stage[dict[str, Any]]]) -> Section:
     """What scoring did: counts, truncations, probes."""
     several = len(stages) > 1
     blocks = [
-        content([element("h3", stage.label) if several else None, facts(flat(stage.content))]) for stage in stages
+        content([element("h3", stage.label) if several else None, facts(_score_facts(stage.content))])
+        for stage in stages
     ]
     lead = (
-        "Every text that was scored, with truncations counted: of a truncated text the model saw one end only "
-        "(encoding.truncation_side says which end was cut). These are counts, not estimates."
+        "Every text that was scored, with truncations counted: of a truncated text the model did not see the side "
+        "that was cut. These are counts, not estimates."
     )
     return Section("scoring", "Scoring", lead, blocks)
+
+
+_SCORE_FACTS = {
+    "scorer": "Model",
+    "layout": "Layout",
+    "fallback": "Flat layout because",
+    "encoding.template": "Chat template",
+    "encoding.max_tokens": "Most tokens read",
+    "encoding.truncation_side": "Side cut beyond them",
+    "encoding.append_eos": "End token appended",
+    "records": "Records",
+    "completions": "Answers scored",
+    "truncated": "Answers truncated",
+    "probes": "Probes",
+    "completions_per_second": "Answers per second",
+    "verified.completions": "Answers scored again, one by one",
+    "verified.difference": "Largest difference then",
+    "verified.tolerance": "Difference allowed",
+    "verified.dtype": "Number format",
+}
+_IN_TRAINING_ONLY = "encoding.overlong"
+
+
+def _score_facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    """summary.json of scoring in the words of a reader; what is empty, or not about scoring, is left out."""
+    found = {key: text for key, text in flat(summary).items() if text not in ("", DASH) and key != _IN_TRAINING_ONLY}
+    return {_SCORE_FACTS.get(key, key.replace("set_aside.", "Rows set aside: ")): text for key, text in found.items()}
 
 
 @dataclass(frozen=True)
@@ -162,7 +190,8 @@ def _curve(stages: Sequence[Stage[Training]], measure: _Measure) -> Figure | Non
     if not rows:
         return None
     folds = " Each line is one fold." if len(stages) > 1 else ""
-    more = " Neighbouring steps are averaged where there are too many to draw." if averaged else ""
+    means = " Neighbouring steps are averaged, as there are too many to draw; the last value of train is such a mean."
+    more = means if averaged else ""
     height = figures.HEIGHT_PIXELS if measure.half else _SPEED_HEIGHT_PIXELS
     return Figure(
         f"training-{measure.key.replace('_', '-')}",
@@ -175,10 +204,19 @@ def _curve(stages: Sequence[Stage[Training]], measure: _Measure) -> Figure | Non
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
-    """At most `most` points: means of runs of neighbours, at the last step of each run."""
-    size = max(1, math.ceil(len(points) / most))
-    runs = [points[start : start + size] for start in range(0, len(points), size)]
+    """At most `most` points: means of runs of neighbours, at the last step of each run.
+
+    A shorter run, where they do not come out even, stands first: the last point is what people quote.
+    """
+    size = _run_length(len(points), most)
+    starts = range(len(points) % size - size if len(points) % size else 0, len(points), size)
+    runs = [points[max(start, 0) : start + size] for start in starts]
     return [(run[-1][0], math.fsum(value for _, value in run) / len(run)) for run in runs]
+
+
+def _run_length(points: int, most: int = MOST_CURVE_POINTS) -> int:
+    """How many neighbours of a curve are averaged into one of its points."""
+    return max(1, math.ceil(points / most))
 
 
 def _measured(history: Iterable[HistoryRow], split: str, measure: str) -> list[tuple[HistoryRow, float]]:
@@ -192,26 +230,54 @@ def _points(history: Iterable[HistoryRow], split: str, measure: str) -> list[tup
 
 
 def _last_words(stages: Sequence[Stage[Training]], measure: _Measure) -> str:
-    """The last value of every curve; of several folds mean and range. The finding of the figure."""
+    """The end of every curve; of several folds mean and range. The finding of the figure."""
     parts = []
     for split in dict.fromkeys(row.split for stage in stages for row in stage.content.history):
-        lines = [_measured(stage.content.history, split, measure.key)[-1:] for stage in stages]
-        last = [line for found in lines for line in found]
+        last = [line for stage in stages for line in _last(stage.content.history, split, measure.key)]
         if last:
             parts.append(f"{split} {_last_value(last, measure)}")
     return f"Last {measure.axis}: {', '.join(parts)}."
 
 
-def _last_value(last: Sequence[tuple[HistoryRow, float]], measure: _Measure) -> str:
+@dataclass(frozen=True)
+class _Last:
+    """The end of a curve: its value, the line of the log it stands on, and over how many lines it is a mean."""
+
+    value: float
+    row: HistoryRow
+    averaged: int
+
+    @property
+    def over(self) -> str:
+        """`mean of the last 4 logged steps`; empty for a single one."""
+        return f"mean of the last {self.averaged} logged steps" if self.averaged > 1 else ""
+
+
+def _last(history: Sequence[HistoryRow], split: str, measure: str) -> list[_Last]:
+    """The end of a curve, none where there is no curve.
+
+    A training step is one noisy batch, so its end is the mean that the curve is drawn with; an evaluation speaks for
+    itself.
+    """
+    lines = _measured(history, split, measure)
+    size = _run_length(len(lines)) if split == "train" else 1
+    values = [value for _, value in lines[-size:]]
+    return [_Last(math.fsum(values) / len(values), lines[-1][0], len(values))] if lines else []
+
+
+def _last_value(last: Sequence[_Last], measure: _Measure) -> str:
     scale = 100.0 if measure.percent else 1.0
-    values = [scale * value for _, value in last]
+    values = [scale * one.value for one in last]
     mean = math.fsum(values) / len(values)
     digits = 1 if mean >= 10 else 3
     words = plain_number(mean, digits)
     if len(values) > 1:
         ends = f"{plain_number(min(values), digits)} to {plain_number(max(values), digits)}"
-        return f"{words} (mean of {len(values)} folds, which go from {ends})"
-    return f"{words}{_interval_words(*last[0])}" if measure.percent else words
+        each = f", each the {last[0].over}" if last[0].over else ""
+        return f"{words} (mean of {len(values)} folds, which go from {ends}{each})"
+    if measure.percent:
+        return f"{words}{_interval_words(last[0].row, last[0].value)}"
+    return f"{words} ({last[0].over})" if last[0].over else words
 
 
 def _interval_words(row: HistoryRow, accuracy: float) -> str:
@@ -229,13 +295,13 @@ def _interval_words(row: HistoryRow, accuracy: float) -> str:
 def _training_row(stage: Stage[Training]) -> list[Content]:
     history = stage.content.history
     best = max(_measured(history, _chooser(history), "accuracy"), key=lambda line: line[1], default=None)
-    losses = _points(history, "train", "loss")
+    losses = _last(history, "train", "loss")
     speeds = sorted(value for _, value in _points(history, "train", "pairs_per_second"))
     return [
         stage.label,
         f"{100 * best[1]:.1f} %{_interval_words(*best)}" if best else DASH,
         f"{best[0].step:,}" if best else DASH,
-        plain_number(losses[-1][1]) if losses else DASH,
+        plain_number(losses[0].value) if losses else DASH,
         plain_number(speeds[len(speeds) // 2], 1) if speeds else DASH,
     ]
 

@@ -33,6 +33,9 @@ _NAMES = {
     "baselines.length_only.gain": "Gain over the length-only model",
     "baselines.bag_of_words.accuracy": "Bag-of-words model",
     "baselines.bag_of_words.gain": "Gain over the bag-of-words model",
+    "gold.accuracy_of_labels": "Labels, against gold",
+    "gold.accuracy": "Model, against gold",
+    "gold.accuracy_clear": "Model, against gold in clear cases",
     "agreement.pairwise": "Order of two candidates",
     "agreement.best_of_k": "Best of K candidates",
     "agreement.within_prompt_pearson": "Pearson correlation within a prompt",
@@ -53,6 +56,7 @@ _LENGTH_NAMES = {
     "within_prompt_pearson": "Correlation within prompts (Pearson)",
     "within_prompt_kendall": "Correlation within prompts (Kendall \N{GREEK SMALL LETTER TAU})",
 }
+_SMALL = 1e-3
 _DIFFERENCES = ("gap", "gain", "lost")
 _SHARES = (
     "accuracy",
@@ -148,6 +152,9 @@ def scalar_words(value: Any) -> str:
         return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and 0 < abs(value) < _SMALL:
+        # Rounded to three digits after the point it would read as zero.
+        return f"{MINUS if value < 0 else ''}{abs(value):.2g}"
     if isinstance(value, int | float):
         return plain_number(value)
     return str(value)

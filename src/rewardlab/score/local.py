@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class LocalScorer:
         Raises:
             DataError: different numbers, or entries of another form.
         """
+        _check_lists(prompts, completions)
         if len(prompts) != len(completions):
             problem = Problem("completions", str(len(completions)), f"one per prompt ({len(prompts)})")
             raise DataError("Prompts and completions do not match", [problem])
@@ -207,22 +208,50 @@ def _alone(sequences: Sequence[Encoded]) -> list[Group]:
     return [Group((), (sequence.ids,)) for sequence in sequences]
 
 
+def _check_lists(prompts: Any, completions: Any) -> None:
+    """A text is a sequence too, of its characters: it would be scored letter by letter.
+
+    Raises:
+        DataError: one text in place of a list.
+    """
+    problems = [
+        Problem(
+            name, repr(values)[:200], "a list with one entry per answer", f"Write {name}=[{name.removesuffix('s')}]."
+        )
+        for name, values in (("prompts", prompts), ("completions", completions))
+        if isinstance(values, str | bytes | Mapping | Prompt)
+    ]
+    if problems:
+        raise DataError("One text cannot be scored as a list", problems)
+
+
 def _prompt(prompt: PromptLike, row: int) -> Prompt:
     if isinstance(prompt, Prompt):
         return prompt
     if isinstance(prompt, str):
         return Prompt.of_text(prompt)
+    if not _is_list(prompt):
+        problem = Problem(f"prompt {row}", repr(prompt)[:200], "a text, or a list of messages {role, content}")
+        raise DataError("A prompt cannot be read", [problem])
     return Prompt(tuple(_message(message, f"prompt {row}") for message in prompt))
 
 
 def _completion(completion: CompletionLike, row: int) -> str:
     if isinstance(completion, str):
         return completion
+    if not _is_list(completion):
+        problem = Problem(f"completion {row}", repr(completion)[:200], "a text, or a list of one assistant message")
+        raise DataError("A completion cannot be scored", [problem])
     messages = [_message(message, f"completion {row}") for message in completion]
     if len(messages) == 1:
         return messages[0].content
     problem = Problem(f"completion {row}", f"{len(messages)} messages", "a text, or one assistant message")
     raise DataError("A completion cannot be scored", [problem])
+
+
+def _is_list(value: Any) -> bool:
+    # Whatever holds messages one after the other: a list, a tuple, an array of a data frame.
+    return isinstance(value, Iterable) and not isinstance(value, bytes | Mapping)
 
 
 def _message(message: Any, where: str) -> Message:

@@ -185,6 +185,7 @@ class Run:
             return
         if isinstance(error, InputError) and not self.resumed and self._is_bare():
             # Nothing came of it: the name is free for the corrected command.
+            self.log.info("refused; %s is removed again", self.folder)
             self._run_log.close()
             shutil.rmtree(self.folder, ignore_errors=True)
             self._lock.release()
@@ -272,8 +273,11 @@ def _refuse_standing(folder: Path) -> None:
     if _has_no_record_yet(folder):
         return
     found = _standing(folder)
-    unfinished = found not in ("done", NO_RUN)
-    remedy = "Choose another name with --run" + (", or go on with it: --resume." if unfinished else ".")
+    remedy = "Choose another name with --run"
+    if found == "running":
+        found, remedy = "a run that is running now", f"{remedy}, or wait for it."
+    else:
+        remedy += "." if found in ("done", NO_RUN) else ", or go on with it: --resume."
     raise RunError("the run directory exists", [Problem(str(folder), found, "a new name", remedy)])
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -24,7 +25,8 @@ from rewardlab.data.source import DataSource, Sources, with_limit
 from rewardlab.data.splits import place
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, DataError, ModelError, Problem
-from rewardlab.models.card import model_card
+from rewardlab.functional.intervals import proportion
+from rewardlab.models.card import model_card, usage
 from rewardlab.models.loading import (
     LayoutChoice,
     LoRA,
@@ -46,6 +48,8 @@ from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, clear
 
 CPU_BUDGET, ACCELERATOR_BUDGET = 1024, 16384
 CHECKED_SEQUENCES = 8
+FEW_RECORDS = 30
+"""Below so many held-out records the interval of an accuracy is wide, and too narrow all the same."""
 SAME_SCORE = 1e-5
 """What a saved folder may differ by from the model that was saved, of max(1, |reward|)."""
 OTHER_SCORE = 1e-3
@@ -162,8 +166,26 @@ class TrainedReward:
     def lines(self) -> list[str]:
         """The result in words."""
         best = self.summary["best"]
-        measure = ", ".join(f"{key} {value:.3f}" for key, value in best["metrics"].items())
-        return [f"Best at step {best['step']} of {self.summary['steps']}: {measure}.", f"Model: {self.model}"]
+        split, metrics = best["split"], best["metrics"]
+        count = self.summary["counts"][split]["used"]
+        measures = [f"accuracy {_accuracy_words(metrics['accuracy'], count)}"] if "accuracy" in metrics else []
+        measures.append(f"loss {metrics['loss']:.3f}")
+        head = f"Best at step {best['step']} of {self.summary['steps']}: {', '.join(measures)}"
+        lines = [f"{head}, on {count} held-out records ({split})."]
+        if count < FEW_RECORDS:
+            lines.append(f"{count} are too few to choose a checkpoint by: name a larger set with --validation.")
+        return [*lines, f"Model: {self.model}"]
+
+
+def _accuracy_words(accuracy: float, count: int) -> str:
+    """`70 % (48 to 92)`: an accuracy over so many records with its 95 % interval.
+
+    Records count as right or wrong, in whole: where ties and candidates count in part, the interval is too wide.
+    """
+    right = np.clip(accuracy * count - np.arange(count), 0.0, 1.0)
+    found = proportion(right)
+    ends = "" if found.low is None or found.high is None else f" ({100 * found.low:.0f} to {100 * found.high:.0f})"
+    return f"{100 * accuracy:.0f} %{ends}"
 
 
 def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
@@ -203,7 +225,8 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         _log_start(run, trainer, examples)
         if not run_training(trainer, resume=run.resumed):
             raise KeyboardInterrupt
-        return _finish(config, run, trainer, examples, described)
+        is_text = training[0].prompt.is_text
+        return _finish(config, run, trainer, examples, described, usage(model.encoder, is_text=is_text))
 
 
 def _training_device(name: str) -> str:
@@ -344,7 +367,7 @@ def _log_start(run: Run, trainer: GroupTrainer, examples: Examples) -> None:
 
 
 def _finish(
-    config: RewardTraining, run: Run, trainer: GroupTrainer, examples: Examples, described: list[str]
+    config: RewardTraining, run: Run, trainer: GroupTrainer, examples: Examples, described: list[str], use: str
 ) -> TrainedReward:
     """Save the best model, reload it, compare its scores, and write the summary."""
     best_step = trainer.state.best_global_step or trainer.state.global_step
@@ -353,7 +376,7 @@ def _finish(
     folder = run.path("model")
     model: Any = trainer.model
     model.eval()
-    save_reward_model(model, folder, card=_card(config, summary, described))
+    save_reward_model(model, folder, card=_card(config, summary, described, use))
     trainer.state.best_model_checkpoint = None  # a path of this machine
     # How long it took is in the history; the same training leaves the same folder, by whose content scorers are named.
     trainer.state.log_history = [line for line in trainer.state.log_history if "train_runtime" not in line]
@@ -393,7 +416,7 @@ def _summary(
     }
 
 
-def _card(config: RewardTraining, summary: dict[str, Any], described: list[str]) -> str:
+def _card(config: RewardTraining, summary: dict[str, Any], described: list[str], use: str) -> str:
     best = summary["best"]
     rows = summary["counts"][best["split"]]["used"]
     measures = {
@@ -422,7 +445,7 @@ def _card(config: RewardTraining, summary: dict[str, Any], described: list[str])
     ]
     path = config.model.path
     base = str(config.model.shape) if path is None else Path(path).name if Path(path).is_dir() else path
-    return model_card(base=base, data=described, settings=settings, measures=measures, notes=notes)
+    return model_card(base=base, data=described, settings=settings, measures=measures, notes=notes, use=use)
 
 
 Sequences = Sequence[tuple[int, ...]]
