@@ -232,6 +232,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "rules that are a list": (write("rewardlab.json", "[]"), "rewardlab.json"),
     "rules of a later version": (write("rewardlab.json", '{"format": 2, "encoding": {}}'), "format 2"),
     "unknown rules": (write("rewardlab.json", '{"format": 1, "encoding": {"max_tokns": 9}}'), "rewardlab.json"),
+    "an unknown form of prompts": (
+        write("rewardlab.json", '{"format": 1, "encoding": {}, "prompts": "poems"}'),
+        "prompts 'poems'",
+    ),
 }
 
 

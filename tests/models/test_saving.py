@@ -19,7 +19,7 @@ from rewardlab.models.card import model_card, usage
 from rewardlab.models.loading import LoRA, ModelSource, load_reward_model, new_reward_model, save_reward_model
 from rewardlab.models.reward import RewardModel, grouped
 from rewardlab.models.tiny import train_tokenizer
-from rewardlab.records import Prompt
+from rewardlab.records import Message, Prompt
 
 TOLERANCE = 1e-5
 """Of max(1, |reward|), in fp32."""
@@ -148,6 +148,24 @@ def test_the_folder_is_plain_and_says_how_it_was_used(tokenizer_folder: Path, tm
     assert "rewardlab" not in json.dumps(config)
     assert load_reward_model(folder).encoding == encoding
     assert load_reward_model(folder, encoding=Encoding(max_tokens=9)).encoding.max_tokens == 9
+
+
+def test_prompts_of_another_form_than_those_of_training_warn_once(
+    tokenizer_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = fresh("llama-grouped-query", tokenizer_folder)
+    model.prompt_form = "conversation"
+    loaded = load_reward_model(saved(model, tmp_path / "model"))
+    talk = Prompt((Message("user", "w1 w2"),))
+    loaded.encode([talk], [["w3"]])
+    assert caplog.text == ""
+    loaded.encode(PROMPTS, COMPLETIONS)
+    loaded.encode(PROMPTS, COMPLETIONS)
+    assert caplog.text.count("prompts are plain texts, but the model was trained on conversations") == 1
+    unknown = load_reward_model(saved(fresh("llama-grouped-query", tokenizer_folder), tmp_path / "other"))
+    caplog.clear()
+    unknown.encode([talk, *PROMPTS], [["w3"], *COMPLETIONS])
+    assert caplog.text == ""
 
 
 def test_saving_leaves_the_model_as_it_was(tokenizer_folder: Path, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_a_planted_rule_is_learned(tokenizer: Path, tmp_path: Path, files: dict[
     _check_history(folder)
     _check_summary(result, folder)
     _check_folder_in_plain_transformers(folder / "model")
+    assert load_reward_model(folder / "model").prompt_form == "text"
     _check_log((folder / "run.log").read_text())
 
 

@@ -12,7 +12,7 @@ import copy
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -35,7 +35,7 @@ from rewardlab.models.adapters import (
     replaced_weights,
 )
 from rewardlab.models.attention import IMPLEMENTATION
-from rewardlab.models.reward import Layout, RewardModel
+from rewardlab.models.reward import Layout, PromptForm, RewardModel
 from rewardlab.models.seeds import seeded
 from rewardlab.models.selftest import shared_layout_problem
 from rewardlab.store.files import atomic_folder, read_json, write_json, write_text
@@ -174,7 +174,8 @@ def load_reward_model(
         checkpoint = _from_pretrained(source, torch_dtype(precision), fresh_head=False)
     network = checkpoint.network
     tokenizer = load_tokenizer(str(path), source)
-    rules = encoding or _saved_encoding(str(path), revision) or _foreign_encoding(network, tokenizer)
+    saved, prompt_form = _saved_rules(str(path), revision)
+    rules = encoding or saved or _foreign_encoding(network, tokenizer)
     _check_length(str(path), network, rules)
     if tokenizer.pad_token_id is None:
         # Rows are padded in the flat layout only, and read by position: any id serves as padding.
@@ -183,7 +184,13 @@ def load_reward_model(
     if not fallback:
         network.set_attn_implementation(IMPLEMENTATION)
     model = RewardModel(
-        network, tokenizer, rules, layout=_layout_of(fallback), fallback=fallback, sources=checkpoint.sources
+        network,
+        tokenizer,
+        rules,
+        layout=_layout_of(fallback),
+        fallback=fallback,
+        sources=checkpoint.sources,
+        prompt_form=prompt_form,
     )
     return model.to(device).eval()
 
@@ -200,7 +207,8 @@ def save_reward_model(model: RewardModel, folder: Path, *, card: str) -> None:
         network = _merged(model)
         network.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
-        write_json(temporary / SIDECAR, {"format": SIDECAR_FORMAT, "encoding": model.encoding.model_dump(mode="json")})
+        rules = {"format": SIDECAR_FORMAT, "encoding": model.encoding.model_dump(mode="json")}
+        write_json(temporary / SIDECAR, rules | ({"prompts": model.prompt_form} if model.prompt_form else {}))
         write_text(temporary / "README.md", card)
 
 
@@ -572,8 +580,8 @@ def _merged(model: RewardModel) -> Any:
     return wrapped.merge_and_unload()
 
 
-def _saved_encoding(path: str, revision: str | None) -> Encoding | None:
-    """The rules that lie beside a model of ours; None where there are none.
+def _saved_rules(path: str, revision: str | None) -> tuple[Encoding | None, PromptForm | None]:
+    """The encoding that lies beside a model of ours, and the form of its prompts; None where they are not known.
 
     Raises:
         ModelError: unreadable ones, or those of another version.
@@ -581,12 +589,15 @@ def _saved_encoding(path: str, revision: str | None) -> Encoding | None:
     # A folder or a hub id: a model of ours keeps its rules wherever it is uploaded.
     sidecar = _file_of(_located(path, revision), SIDECAR)
     if sidecar is None:
-        return None
+        return None, None
     try:
         values = read_json(sidecar)
         if values["format"] != SIDECAR_FORMAT:
             raise ValueError(f"format {values['format']}")
-        return Encoding.build(values["encoding"])
+        form = values.get("prompts")
+        if form not in (None, *get_args(PromptForm)):
+            raise ValueError(f"prompts {form!r}")
+        return Encoding.build(values["encoding"]), form
     except (InputError, KeyError, TypeError, ValueError) as error:
         expected = f'{{"format": {SIDECAR_FORMAT}, "encoding": {{...}}}} as rewardlab writes it'
         found = "; ".join(map(str, error.problems)) if isinstance(error, InputError) else _first_line(error)

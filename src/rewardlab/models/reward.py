@@ -7,7 +7,8 @@ by their own classification head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,15 @@ from rewardlab.models.attention import packed_states
 from rewardlab.records import Prompt
 
 Layout = Literal["shared", "flat"]
+PromptForm = Literal["text", "conversation", "both"]
+
+log = logging.getLogger("rewardlab")
+
+
+def form_of(prompts: Iterable[Prompt]) -> PromptForm:
+    """Whether prompts are plain texts, conversations or some of each."""
+    forms = {prompt.is_text for prompt in prompts}
+    return "both" if len(forms) > 1 else "text" if True in forms else "conversation"
 
 
 class RewardModel(nn.Module):
@@ -31,6 +41,7 @@ class RewardModel(nn.Module):
         layout: `shared` runs prefixes once (causal backbones that passed the self-test), `flat` every sequence whole.
         fallback: why the layout is flat where it could have been shared; empty otherwise.
         sources: where trained weights were read from: folders, and commits of hub ids.
+        prompt_form: of the prompts that it was trained on; None where that is not known.
     """
 
     def __init__(
@@ -42,6 +53,7 @@ class RewardModel(nn.Module):
         layout: Layout,
         fallback: str = "",
         sources: Sequence[str] = (),
+        prompt_form: PromptForm | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -51,6 +63,8 @@ class RewardModel(nn.Module):
         self.layout: Layout = layout
         self.fallback = fallback
         self.sources = tuple(sources)
+        self.prompt_form = prompt_form
+        self._warned = False
 
     @property
     def plain_network(self) -> nn.Module:
@@ -76,7 +90,21 @@ class RewardModel(nn.Module):
         return 0 if pad_id is None else pad_id
 
     def encode(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[Encoded]]:
-        """Token sequences of completions as answers to prompts."""
+        """Token sequences of completions as answers to prompts.
+
+        A conversation given as plain text is another text than its rendering: the first call with prompts of another
+        form than those of training warns.
+        """
+        if self.prompt_form in ("text", "conversation") and not self._warned and prompts:
+            given = form_of(prompts)
+            if given != self.prompt_form:
+                self._warned = True
+                words = {"text": "plain texts", "conversation": "conversations", "both": "both texts and conversations"}
+                log.warning(
+                    "prompts are %s, but the model was trained on %s: the same words are other tokens there",
+                    words[given],
+                    words[self.prompt_form],
+                )
         return self.encoder.encode(prompts, completions)
 
     def forward(self, groups: Sequence[Group]) -> Tensor:

@@ -38,7 +38,7 @@ from rewardlab.models.loading import (
     torch_device,
 )
 from rewardlab.models.memory import keep_freed_memory
-from rewardlab.models.reward import RewardModel
+from rewardlab.models.reward import RewardModel, form_of
 from rewardlab.records import Record
 from rewardlab.store.files import atomic_path, read_jsonl, write_json
 from rewardlab.store.runs import Run
@@ -215,6 +215,7 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         lora=config.lora,
         layout=config.layout,
     )
+    model.prompt_form = form_of(record.prompt for record in training)
     if config.gradient_checkpointing:
         _checkpoint_activations(model)
     examples = make_examples(training, model, "train")
