@@ -22,7 +22,7 @@ RANKS: list[set[str]] = [
     {"llm"},
     {"models"},
     {"train", "score"},
-    {"evaluate"},
+    {"audit", "evaluate"},
     {"report"},
     {"studies"},
     {"cli"},
