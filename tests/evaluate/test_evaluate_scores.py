@@ -13,8 +13,8 @@ from scored_data import Workshop, conversation, score_rows
 
 from rewardlab.errors import DataError
 from rewardlab.evaluate.accuracy import AccuracyEvaluation, evaluate_accuracy
-from rewardlab.evaluate.scores import read_scores
 from rewardlab.records import Pair, Prompt, Source
+from rewardlab.score.tables import read_scores
 
 PAIRS = [Pair(conversation(f"p{n}"), f"good {n}", f"bad {n}", source=Source("pairs.jsonl", n + 1)) for n in range(4)]
 

@@ -23,11 +23,11 @@ from rewardlab.evaluate import length, quality
 from rewardlab.evaluate.agreement import agreement_group
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.ignorance import Ignorant, baselines_group, fit_baselines, ignorance_group
-from rewardlab.evaluate.scores import PROBES
 from rewardlab.evaluate.summary import findings, format_accuracy
 from rewardlab.evaluate.table import PairTable, Scored, read_scored
 from rewardlab.protocols import Folder
 from rewardlab.records import Estimate, Record
+from rewardlab.score.tables import PROBES
 from rewardlab.store.files import write_json, write_text
 from rewardlab.store.table import write_parquet
 

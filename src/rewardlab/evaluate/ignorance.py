@@ -15,11 +15,11 @@ from rewardlab.data.pairs import as_pairs
 from rewardlab.errors import DataError, Problem
 from rewardlab.evaluate.baselines import BagOfWords, character_differences, length_weight
 from rewardlab.evaluate.estimates import NO_PAIRS, Settings
-from rewardlab.evaluate.scores import PROBES
 from rewardlab.evaluate.table import PairTable, Scored
 from rewardlab.functional import intervals
 from rewardlab.functional.accuracy import credit
 from rewardlab.records import Estimate, Pair, Record
+from rewardlab.score.tables import PROBES
 
 BASELINES = ("longer_tokens", "length_only", "bag_of_words")
 

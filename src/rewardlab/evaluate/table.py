@@ -13,9 +13,9 @@ import numpy as np
 
 from rewardlab.data.canonical import read_records
 from rewardlab.errors import DataError, Problem
-from rewardlab.evaluate.scores import PROBES, Matcher, ScoreTable, read_scores
 from rewardlab.functional.accuracy import credit
 from rewardlab.records import Candidates, Pair, Rated, Record
+from rewardlab.score.tables import PROBES, Matcher, ScoreTable, read_scores
 
 Cluster = Literal["prompt", "root"]
 
