@@ -53,6 +53,7 @@ from rewardlab.functional.intervals import (
 
 Estimator = Literal["single", "double", "corrected"]
 Target = Literal["ATT", "ATU", "ATE", "balanced"]
+BootstrapMethod = Literal["percentile", "bca"]
 
 TARGETS: tuple[Target, ...] = ("ATE", "ATT", "ATU", "balanced")
 
@@ -269,7 +270,7 @@ def bootstrap(
     rewards: Rewards,
     generator: Generator,
     draws: int = 2000,
-    method: Literal["percentile", "bca"] = "bca",
+    method: BootstrapMethod = "bca",
     level: float = 0.95,
 ) -> Bootstrapped:
     """All effects from one set of resamples of whole clusters, unstratified; sd is resampled with them.

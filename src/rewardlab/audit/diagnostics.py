@@ -1,0 +1,239 @@
+"""What the assumptions of an audit hang on, shown: what rewrites change besides, how many succeed, where effects live."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+
+from rewardlab.audit.chains import STAGES, AuditedText
+from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted
+from rewardlab.audit.scored import ScoredChains
+from rewardlab.functional import effects
+from rewardlab.functional.effects import Rewards
+from rewardlab.functional.intervals import Interval, mean
+
+Measure = Callable[[Sequence[str]], np.ndarray]
+"""Texts → a number each."""
+Holds = Callable[[Sequence[str]], np.ndarray]
+"""Texts → whether each has the attribute, by a judge that is not the rewriter."""
+
+BANDS = 4
+SIMILARITY = "similarity to the original"
+
+
+def rewrite_effects(rewards: Rewards, settings: Settings) -> list[EffectEstimate]:
+    """mean(D - O) where the attribute is there and where it is not, raw and in sd: what two rewrites alone do."""
+    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    result = []
+    for treated, side in ((True, "treated"), (False, "untreated")):
+        found = effects.rewrite_effect(rewards, treated, settings.level)
+        words = f"reward of the rewrite of the rewrite minus that of the original, {side} responses"
+        result.append(settings.estimate(f"rewrite_effect.{side}", found, words))
+        result.append(settings.estimate(f"rewrite_effect.{side}.sd", effects.scaled(found, sd), f"{words}, in sd"))
+    return result
+
+
+def tipping_points(groups: Mapping[str, Sequence[EffectEstimate]]) -> dict[str, float | None]:
+    """The asymmetry of the drift |delta_1 - delta_0| that would bring the nearer end of an interval to 0, by name."""
+    return {
+        one.name: effects.tipping_point(Interval(one.value, one.low, one.high))
+        for name in ("double", "corrected")
+        for one in groups.get(name, ())
+    }
+
+
+def outcomes(chains: Sequence[AuditedText]) -> list[dict[str, Any]]:
+    """Of what use the rewrites were, by step and direction: {step, treated, outcome, count, share}."""
+    counts: Counter[tuple[int, bool, str]] = Counter()
+    totals: Counter[tuple[int, bool]] = Counter()
+    for chain in chains:
+        for step, outcome in enumerate(chain.outcomes, start=1):
+            counts[step, chain.treated, outcome] += 1
+            totals[step, chain.treated] += 1
+    return [
+        {"step": step, "treated": treated, "outcome": outcome, "count": count, "share": count / totals[step, treated]}
+        for (step, treated, outcome), count in sorted(counts.items())
+    ]
+
+
+def balance(chains: Sequence[AuditedText], measures: Mapping[str, Measure]) -> list[dict[str, Any]]:
+    """Attributes before and after, by direction: {measure, treated, stage, n, before, after, difference, smd}.
+
+    `smd` is the mean difference from the original over the standard deviation of the originals, both groups together;
+    null where that is 0. The similarity to the original is the share of words kept in order (difflib's ratio).
+
+    Args:
+        chains: with both rewrites; a third one is shown where it is there.
+        measures: name → measure.
+    """
+    if not chains:
+        return []
+    treated = np.array([chain.treated for chain in chains], dtype=bool)
+    rows = []
+    for name, measure in measures.items():
+        before = measure([chain.texts[0] for chain in chains])
+        sd = float(before.std(ddof=1)) if len(before) > 1 else 0.0
+        for stage in range(1, max(len(chain.texts) for chain in chains)):
+            there = np.array([len(chain.texts) > stage for chain in chains], dtype=bool)
+            after = np.full(len(chains), np.nan)
+            after[there] = measure([chain.texts[stage] for chain in chains if len(chain.texts) > stage])
+            rows += [
+                _balance_row(name, side, stage, before[kept], after[kept], sd)
+                for side in (True, False)
+                if (kept := there & (treated == side)).any()
+            ]
+    return rows + _similarities(chains, treated)
+
+
+def _balance_row(
+    name: str, treated: bool, stage: int, before: np.ndarray, after: np.ndarray, sd: float
+) -> dict[str, Any]:
+    difference = float((after - before).mean())
+    return {
+        "measure": name,
+        "treated": treated,
+        "stage": STAGES[stage],
+        "n": len(before),
+        "before": float(before.mean()),
+        "after": float(after.mean()),
+        "difference": difference,
+        "smd": difference / sd if sd > 0.0 else None,
+    }
+
+
+def _similarities(chains: Sequence[AuditedText], treated: np.ndarray) -> list[dict[str, Any]]:
+    rows = []
+    for stage in range(1, max(len(chain.texts) for chain in chains)):
+        for side in (True, False):
+            members = [
+                chain for chain, w in zip(chains, treated, strict=True) if w == side and len(chain.texts) > stage
+            ]
+            if members:
+                after = float(np.mean([_similarity(chain.texts[0], chain.texts[stage]) for chain in members]))
+                rows.append(
+                    {
+                        "measure": SIMILARITY,
+                        "treated": side,
+                        "stage": STAGES[stage],
+                        "n": len(members),
+                        "before": 1.0,
+                        "after": after,
+                        "difference": after - 1.0,
+                        "smd": None,
+                    }
+                )
+    return rows
+
+
+def _similarity(first: str, second: str) -> float:
+    return SequenceMatcher(None, first.split(), second.split(), autojunk=False).ratio()
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Whether the rewrites did what was asked, by an independent judge of the attribute.
+
+    Attributes:
+        rates: {step, towards, n, success} per step and direction.
+        originals: share of originals on which the judge agrees with w.
+        confirmed: per chain, whether the first two flips were both seen.
+    """
+
+    rates: list[dict[str, Any]]
+    originals: float | None
+    confirmed: np.ndarray
+
+
+def flips(chains: Sequence[AuditedText], holds: Holds) -> Flips:
+    """Judge every text of chains with both rewrites."""
+    if not chains:
+        return Flips([], None, np.zeros(0, dtype=bool))
+    treated = np.array([chain.treated for chain in chains], dtype=bool)
+    judged = [holds([chain.texts[stage] for chain in chains]) for stage in range(3)]
+    rates = []
+    for step in (1, 2):
+        # An odd step leads away from w.
+        wanted = treated if step == 2 else ~treated
+        for towards in (True, False):
+            asked = wanted == towards
+            if asked.any():
+                success = float((judged[step][asked] == towards).mean())
+                rates.append({"step": step, "towards": towards, "n": int(asked.sum()), "success": success})
+    confirmed = (judged[1] == ~treated) & (judged[2] == treated)
+    return Flips(rates, float((judged[0] == treated).mean()), np.asarray(confirmed))
+
+
+def subgroups(
+    scored: ScoredChains, kept: np.ndarray, settings: Settings, columns: Sequence[str] = ()
+) -> list[EffectEstimate]:
+    """Double-rewrite ATEs in sd by length band, reward band and the given columns of the data, p adjusted over all.
+
+    Bands are quarters of the originals by characters and by reward; names are `where.<family>.<group>`.
+
+    Args:
+        scored: chains with rewards.
+        kept: the complete ones.
+        settings: level and seed.
+        columns: keys of the rows' own columns, e.g. `subset`.
+    """
+    rewards = scored.matched(kept)
+    chains = [chain for chain, there in zip(scored.chains, kept, strict=True) if there]
+    if not chains:
+        return []
+    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    families = {
+        "length": _bands(np.array([len(chain.texts[0]) for chain in chains], dtype=np.float64), "characters"),
+        "reward": _bands(rewards.original, "reward"),
+    }
+    for column in columns:
+        values = [str(chain.row.get(column)) for chain in chains]
+        families[column] = [(value, f"{column} {value}") for value in values]
+    found = []
+    for family, labels in families.items():
+        for label, words in sorted(set(labels)):
+            there = np.array([one[0] == label for one in labels], dtype=bool)
+            interval = effects.scaled(effects.effect(rewards.only(there), "double", "ATE", settings.level), sd)
+            found.append(settings.estimate(f"where.{family}.{label}", interval, f"RATE's ATE in sd; {words}"))
+    return adjusted(found, "effects within subgroups")
+
+
+def _bands(values: np.ndarray, unit: str) -> list[tuple[str, str]]:
+    """The quarter of every value: its number, and its ends in words."""
+    edges = np.quantile(values, np.linspace(0.0, 1.0, BANDS + 1))
+    band = np.searchsorted(edges[1:-1], values, side="right").tolist()
+    return [(str(number + 1), f"{unit} {edges[number]:.4g} to {edges[number + 1]:.4g}") for number in band]
+
+
+def components(scored: ScoredChains, settings: Settings) -> dict[str, Any] | None:
+    """Variance of the signed differences by source, from units with several draws; None where there are none.
+
+    Units are balanced to the smallest number of draws that at least two units have.
+    """
+    by_unit: dict[str, dict[int, float]] = {}
+    d = np.where(scored.treated, 1.0, -1.0) * (scored.rewards[:, 2] - scored.rewards[:, 1])
+    for chain, value in zip(scored.chains, d.tolist(), strict=True):
+        if np.isfinite(value):
+            by_unit.setdefault(chain.id, {})[chain.draw] = value
+    several = [list(draws.values()) for draws in by_unit.values() if len(draws) > 1]
+    if len(several) < 2:
+        return None
+    size = min(map(len, several))
+    values = np.array([draws[:size] for draws in several])[:, None, :]
+    found = effects.variance_components(values)
+    total = found.text + found.draw
+    overall = mean(values.mean(axis=(1, 2)), None, settings.level)
+    return {
+        "texts": len(several),
+        "draws": size,
+        "text": found.text,
+        "draw": found.draw,
+        "draw_share": found.draw / total if total > 0.0 else None,
+        "mean": overall.value,
+        "low": overall.low,
+        "high": overall.high,
+    }

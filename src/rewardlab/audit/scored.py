@@ -1,0 +1,88 @@
+"""Chains with their rewards as columns, matched by id: what every estimate of this room reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rewardlab.audit.chains import STAGES, AuditedText
+from rewardlab.errors import DataError, Problem
+from rewardlab.functional.effects import Rewards
+from rewardlab.records import completion_id
+from rewardlab.score.tables import ScoreTable
+
+
+@dataclass(frozen=True)
+class ScoredChains:
+    """Chains and the rewards that one scorer gives their texts; all arrays have a row per chain.
+
+    Attributes:
+        chains: in the order of the file.
+        scorer: name of the scorer.
+        rewards: of original, rewrite, rewrite of the rewrite and third rewrite, (n, 4); NaN where there is no text.
+        truncated: whether the scorer saw less than the whole of a text, (n, 4).
+        cluster: number of the prompt, or of the response.
+    """
+
+    chains: tuple[AuditedText, ...]
+    scorer: str
+    rewards: np.ndarray
+    truncated: np.ndarray
+    cluster: np.ndarray
+
+    @property
+    def treated(self) -> np.ndarray:
+        """w of every chain."""
+        return np.array([chain.treated for chain in self.chains], dtype=bool)
+
+    @property
+    def complete(self) -> np.ndarray:
+        """Whether a chain of the first draw has both rewrites: what effects are estimated from."""
+        first = np.array([chain.draw == 0 for chain in self.chains], dtype=bool)
+        return np.asarray(first & ~np.isnan(self.rewards[:, :3]).any(axis=1))
+
+    def matched(self, kept: np.ndarray, *, third: bool = False) -> Rewards:
+        """The rewards of the chains `kept` (all of them complete), with third rewrites where all have one."""
+        rewards = self.rewards[kept]
+        return Rewards(
+            self.treated[kept],
+            rewards[:, 0],
+            rewards[:, 1],
+            rewards[:, 2],
+            rewards[:, 3] if third else None,
+            self.cluster[kept],
+        )
+
+
+def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True) -> ScoredChains:
+    """Every text's reward, found by (prompt_id, completion_id): a reward depends on nothing else.
+
+    Args:
+        chains: to score.
+        table: of one scorer, on these texts or more.
+        clusters: whether responses to one prompt belong together; else only the draws of one response do.
+
+    Raises:
+        DataError: texts without a score: all of them.
+    """
+    rows = {key[:2]: row for key, row in table.rows.items()}
+    rewards = np.full((len(chains), len(STAGES)), np.nan)
+    truncated = np.zeros((len(chains), len(STAGES)), dtype=bool)
+    problems = []
+    for number, chain in enumerate(chains):
+        for stage, text in enumerate(chain.texts):
+            row = rows.get((chain.prompt.id, completion_id(chain.prompt, text)))
+            if row is None:
+                place = f"{chain.source or f'chain {number + 1}'}, {STAGES[stage]}"
+                remedy = "Score the file of rewrites whole, without --limit."
+                problems.append(Problem(place, f"no row in {table.path}", "a score for every text", remedy))
+            else:
+                rewards[number, stage], truncated[number, stage] = table.score[row], table.truncated[row]
+    if problems:
+        raise DataError("scores are missing", problems)
+    names = [chain.prompt.id if clusters else chain.id for chain in chains]
+    labels = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    cluster = np.array([labels[name] for name in names], dtype=np.int64)
+    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, cluster)
