@@ -1,4 +1,4 @@
-"""What the assumptions of an audit hang on, shown: what rewrites change besides, how many succeed, where effects live."""
+"""What the assumptions of an audit hang on: what rewrites change besides, how many succeed, where effects live."""
 
 from __future__ import annotations
 

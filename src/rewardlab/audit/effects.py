@@ -1,4 +1,4 @@
-"""`rewardlab audit effects`: rewrites and their scores → effects.json, with diagnostics and refutations, and triples.parquet.
+"""`rewardlab audit effects`: rewrites and scores → effects.json with diagnostics and refutations, and triples.parquet.
 
 Any number of reward models stand beside each other: one score table each, all of the same rewrites.
 """
@@ -219,7 +219,7 @@ def _audited(
         sd=effects.pooled_sd(rewards.original, rewards.treated),
         estimates=estimates,
         tipping=diagnostics.tipping_points(estimates),
-        refutations=refutations(rewards, third, settings),
+        refutations=refutations(rewards, third, scored.again[whole], settings),
         components=diagnostics.components(scored, settings),
     )
 

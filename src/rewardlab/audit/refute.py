@@ -11,11 +11,13 @@ import numpy as np
 from rewardlab.audit.estimates import EffectEstimate, Settings
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Rewards
-from rewardlab.functional.intervals import Interval
+from rewardlab.functional.intervals import Interval, mean
 
 Verdict = Literal["passed", "failed", "unclear", "not run"]
 
 SUBSET_SHARE = 0.5
+SAME_SCORE = 1e-4
+"""Relative difference that other batches may make to a score."""
 _TOO_LARGE = 0.05
 """Standardised drift below which a drift that differs from 0 is small all the same."""
 
@@ -50,21 +52,44 @@ class Refutation:
         }
 
 
-def refutations(rewards: Rewards, thirds: Rewards | None, settings: Settings) -> list[Refutation]:
+def refutations(rewards: Rewards, thirds: Rewards | None, again: np.ndarray, settings: Settings) -> list[Refutation]:
     """All refutations of a double-rewrite ATE that need no further rewrites or scores.
 
     Args:
         rewards: of the complete chains.
         thirds: of those with a third rewrite; None where there are none.
+        again: rewards of the same originals, scored a second time; NaN where that was not done.
         settings: level, draws and seed.
     """
     return [
+        _identity(rewards, again, settings),
         _placebo(rewards, settings),
         _dummy(rewards, settings),
         _subset(rewards, settings),
         _third(thirds, True, settings),
         _third(thirds, False, settings),
     ]
+
+
+def _identity(rewards: Rewards, again: np.ndarray, settings: Settings) -> Refutation:
+    """The original as its own rewrite and rewrite of the rewrite."""
+    name, title = "identity", "Identity rewrite: every response against itself, scored anew"
+    expected = "0, but for rounding: nothing was changed"
+    blind = "It tests scorer and join, and nothing about rewrites."
+    kept = ~np.isnan(again)
+    if not kept.any():
+        return _not_run(name, title, expected, "no response was scored twice", settings, blind)
+    sign = np.where(rewards.treated[kept], 1.0, -1.0)
+    clusters = None if rewards.clusters is None else rewards.clusters[kept]
+    found = mean(sign * (rewards.original[kept] - again[kept]), clusters, settings.level)
+    largest = float(np.abs(rewards.original[kept] - again[kept]).max())
+    if largest <= SAME_SCORE * max(1.0, float(np.abs(again[kept]).max())):
+        estimate = settings.estimate(name, found, title)
+        words = f"no reward changed by more than {largest:.1e}"
+        return Refutation(name, title, expected, estimate, "passed", words, blind)
+    result = _about_zero(name, title, expected, found, settings, blind)
+    words = f"{result.words}; but the same text gets rewards that differ by up to {largest:.2g}"
+    return replace(result, words=words, verdict="unclear" if result.verdict == "passed" else result.verdict)
 
 
 def _placebo(rewards: Rewards, settings: Settings) -> Refutation:

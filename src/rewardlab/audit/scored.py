@@ -24,6 +24,7 @@ class ScoredChains:
         rewards: of original, rewrite, rewrite of the rewrite and third rewrite, (n, 4); NaN where there is no text.
         truncated: whether the scorer saw less than the whole of a text, (n, 4).
         cluster: number of the prompt, or of the response.
+        again: reward of the original, scored a second time, (n,); NaN where it was scored once.
     """
 
     chains: tuple[AuditedText, ...]
@@ -31,6 +32,7 @@ class ScoredChains:
     rewards: np.ndarray
     truncated: np.ndarray
     cluster: np.ndarray
+    again: np.ndarray
 
     @property
     def treated(self) -> np.ndarray:
@@ -67,22 +69,27 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
     Raises:
         DataError: texts without a score: all of them.
     """
-    rows = {key[:2]: row for key, row in table.rows.items()}
+    rows: dict[tuple[str, str], list[int]] = {}
+    for (prompt, completion, _), row in sorted(table.rows.items(), key=lambda item: item[0][2]):
+        rows.setdefault((prompt, completion), []).append(row)
     rewards = np.full((len(chains), len(STAGES)), np.nan)
     truncated = np.zeros((len(chains), len(STAGES)), dtype=bool)
+    again = np.full(len(chains), np.nan)
     problems = []
     for number, chain in enumerate(chains):
         for stage, text in enumerate(chain.texts):
-            row = rows.get((chain.prompt.id, completion_id(chain.prompt, text)))
-            if row is None:
+            found = rows.get((chain.prompt.id, completion_id(chain.prompt, text)))
+            if found is None:
                 place = f"{chain.source or f'chain {number + 1}'}, {STAGES[stage]}"
                 remedy = "Score the file of rewrites whole, without --limit."
                 problems.append(Problem(place, f"no row in {table.path}", "a score for every text", remedy))
-            else:
-                rewards[number, stage], truncated[number, stage] = table.score[row], table.truncated[row]
+                continue
+            rewards[number, stage], truncated[number, stage] = table.score[found[0]], table.truncated[found[0]]
+            if stage == 0 and len(found) > 1:
+                again[number] = table.score[found[-1]]
     if problems:
         raise DataError("scores are missing", problems)
     names = [chain.prompt.id if clusters else chain.id for chain in chains]
     labels = {name: number for number, name in enumerate(dict.fromkeys(names))}
     cluster = np.array([labels[name] for name in names], dtype=np.int64)
-    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, cluster)
+    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, cluster, again)
