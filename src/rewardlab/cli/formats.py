@@ -1,4 +1,4 @@
-"""`rewardlab data formats`: which forms of preference data can be read."""
+"""`rewardlab data formats` and `rewardlab audit templates`: lists of what the package knows."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from collections.abc import Sequence
 
 from rewardlab.cli.arguments import Grammar, parse
 
-COMMANDS = {"data formats": "the formats of preference data that are read, and their columns"}
+COMMANDS = {
+    "data formats": "the formats of preference data that are read, and their columns",
+    "audit templates": "the data sets and attributes that an audit knows, and when a response has the attribute",
+}
 
 
-def run_command(words: Sequence[str]) -> None:
-    """Print the registry of formats.
+def run_command(name: str, words: Sequence[str]) -> None:
+    """Print the list that `name` asks for.
 
     Raises:
         ConfigError: words behind the command, which takes none.
     """
     parse(words, Grammar())
     # Help must not wait for the libraries that read data.
-    from rewardlab.data.adapters import describe_formats
+    if name == "data formats":
+        from rewardlab.data.adapters import describe_formats as describe
+    else:
+        from rewardlab.audit.template import describe_templates as describe
 
-    print(describe_formats())
+    print(describe())

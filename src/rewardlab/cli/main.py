@@ -68,7 +68,7 @@ def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
     elif helps:
         print(texts.command_help(name, commands[name]))
     elif name in formats.COMMANDS:
-        formats.run_command(rest)
+        formats.run_command(name, rest)
     else:
         runs.run_command(name, rest)
 
