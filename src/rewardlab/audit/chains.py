@@ -128,7 +128,7 @@ def _audited(record: Candidates) -> AuditedText | str:
     """The chain of a record, or what is wrong with it."""
     meta = record.meta
     if "w_original" in meta:
-        made = ("ok",) * (len(record.completions) - 1)
+        made: tuple[Outcome, ...] = ("ok",) * (len(record.completions) - 1)
         return AuditedText(
             record.prompt, record.completions, bool(meta["w_original"]), 0, len(made), made, ("",) * len(made),
             record.source,

@@ -18,7 +18,7 @@ from rewardlab.audit import diagnostics
 from rewardlab.audit.about import read_about
 from rewardlab.audit.chains import STAGES, read_chains
 from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted, effect_groups
-from rewardlab.audit.measures import judge_of, off_target_measures
+from rewardlab.audit.judge import judge_of, off_target_measures
 from rewardlab.audit.refute import Refutation, refutations
 from rewardlab.audit.scored import ScoredChains, join_scores
 from rewardlab.audit.summary import findings

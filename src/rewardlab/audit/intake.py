@@ -11,7 +11,7 @@ import numpy as np
 
 from rewardlab.audit.measures import Tools, measure_named
 from rewardlab.audit.reading import Found, read_record, read_row
-from rewardlab.audit.template import Template
+from rewardlab.audit.template import Template, Treatment
 from rewardlab.audit.typos import swapped
 from rewardlab.audit.units import Unit
 from rewardlab.data.adapters import ADAPTERS
@@ -79,7 +79,7 @@ def units(
         DataError: with every problem of every file and row.
         MissingExtraError: a package is needed that is not installed.
     """
-    tools = _tools(template, load_model)
+    tools = tools_for(template.treated, load_model)
     place = template.source(source)
     found, aside, files = _records(template, place) if template.reads == "records" else _rows(template, place)
     decided, threshold = decide(template, found, tools)
@@ -218,8 +218,8 @@ def _answers(template: Template, found: Sequence[Found], tools: Tools | None) ->
     return threshold, [None if value is None or threshold is None else value > threshold for value in values]
 
 
-def _tools(template: Template, load_model: Callable[[str], Scorer] | None) -> Tools:
-    rule = template.treated
+def tools_for(rule: Treatment, load_model: Callable[[str], Scorer] | None = None) -> Tools:
+    """What the measure of a rule needs: its model or its tokenizer."""
     if rule.measure == "classifier" and rule.model is not None:
         load_one = load_model or _load_scorer
         return Tools(scorer=load_one(rule.model), against=load_one(rule.against) if rule.against else None)

@@ -11,7 +11,7 @@ import numpy as np
 from rewardlab.audit.estimates import EffectEstimate, Settings
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Rewards
-from rewardlab.functional.intervals import Interval, mean
+from rewardlab.functional.intervals import NO_SPREAD, Interval, mean, student
 
 Verdict = Literal["passed", "failed", "unclear", "not run"]
 
@@ -148,7 +148,7 @@ def _subset(rewards: Rewards, settings: Settings) -> Refutation:
     # Halves of prompts are independent.
     error, freedom = float(np.hypot(first.error, second.error)), min(first.freedom or 1.0, second.freedom or 1.0)
     both = Interval(None, n=first.n + second.n, clusters=first.clusters + second.clusters, method="t of two halves")
-    found = effects.student(both, first.value - second.value, error, freedom, settings.level)
+    found = student(both, first.value - second.value, error, freedom, settings.level)
     return _about_zero("random_subset", title, expected, found, settings, blind)
 
 
@@ -175,18 +175,21 @@ def _third(rewards: Rewards | None, treated: bool, settings: Settings) -> Refuta
 def _about_zero(
     name: str, title: str, expected: str, found: Interval, settings: Settings, cannot_show: str
 ) -> Refutation:
-    if found.value is None or found.low is None or found.high is None:
-        if found.value == 0.0:
-            estimate = settings.estimate(name, found, title)
-            return Refutation(name, title, expected, estimate, "passed", "exactly 0, as expected", cannot_show)
+    if found.value is None or (found.low is None and found.reason != NO_SPREAD):
         return _not_run(name, title, expected, found.reason, settings, cannot_show)
+    estimate = settings.estimate(name, found, title)
+    if found.low is None or found.high is None:
+        # All responses agree exactly, which leaves no doubt and no interval.
+        exact: Verdict = "passed" if found.value == 0.0 else "failed"
+        words = "exactly 0, as expected" if found.value == 0.0 else "not 0, for every response alike"
+        return Refutation(name, title, expected, estimate, exact, words, cannot_show)
     holds = found.low <= 0.0 <= found.high
     verdict: Verdict = "passed" if holds else "failed"
     share = f"{100 * settings.level:g} % interval"
     words = f"the {share} holds 0, as expected" if holds else f"the {share} does not hold 0"
     if not holds:
         words += f"; by chance alone that happens once in {round(1 / (1 - settings.level))} times"
-    return Refutation(name, title, expected, settings.estimate(name, found, title), verdict, words, cannot_show)
+    return Refutation(name, title, expected, estimate, verdict, words, cannot_show)
 
 
 def _not_run(name: str, title: str, expected: str, reason: str, settings: Settings, cannot_show: str) -> Refutation:
