@@ -128,7 +128,8 @@ def _audited(record: Candidates) -> AuditedText | str:
     """The chain of a record, or what is wrong with it."""
     meta = record.meta
     if "w_original" in meta:
-        made: tuple[Outcome, ...] = ("ok",) * (len(record.completions) - 1)
+        usable: Outcome = "ok"
+        made = (usable,) * (len(record.completions) - 1)
         return AuditedText(
             record.prompt, record.completions, bool(meta["w_original"]), 0, len(made), made, ("",) * len(made),
             record.source,
@@ -140,9 +141,9 @@ def _audited(record: Candidates) -> AuditedText | str:
         return "meta without draw and steps, which are whole numbers"
     if not isinstance(outcomes, list) or any(one not in get_args(Outcome) for one in outcomes):
         return f"meta without outcomes, a list of {', '.join(get_args(Outcome))}"
-    usable = sum(one in SCORABLE for one in outcomes)
-    if len(record.completions) != usable + 1 or len(outcomes) > steps:
-        return f"{len(record.completions)} texts where the outcomes speak of {usable + 1}"
+    texts = 1 + sum(one in SCORABLE for one in outcomes)
+    if len(record.completions) != texts or len(outcomes) > steps:
+        return f"{len(record.completions)} texts where the outcomes speak of {texts}"
     details = tuple(meta.get("details") or [""] * len(outcomes))
     row = meta.get("row") or {}
     return AuditedText(
