@@ -42,6 +42,8 @@ NO_SPREAD = "all clusters agree exactly, so there is no spread to build an inter
 _BOOTSTRAP_CELLS = 1 << 22
 """Resampled cluster counts held in memory at once."""
 _JACKKNIFE_ROWS = 1 << 16
+_BLOCK = 1 << 16
+"""Clusters to a block: as many as 16 bits can number."""
 
 
 class Interval(NamedTuple):
@@ -253,9 +255,7 @@ def cluster_bootstrap(
     value = float(statistic(sums.sum(axis=0)[None, :])[0])
     if count < 2:
         return Interval(value, n=len(terms), clusters=count, method=method, reason=ONE_CLUSTER)
-    chunk = max(1, _BOOTSTRAP_CELLS // count)
-    parts = [_draw_counts(min(chunk, draws - start), count, generator) @ sums for start in range(0, draws, chunk)]
-    resampled = np.concatenate(parts)
+    resampled = _resampled_sums(sums, draws, generator)
     if ends is None:
         low, high = np.quantile(statistic(resampled), [0.5 - level / 2.0, 0.5 + level / 2.0]).tolist()
     else:
@@ -306,9 +306,7 @@ def resample(
     """
     sums = _cluster_sums(terms, clusters)
     total, count = sums.sum(axis=0), len(sums)
-    resampled = np.concatenate(
-        [statistic(_draw_counts(size, count, generator) @ sums) for size in _chunks(draws, _BOOTSTRAP_CELLS // count)]
-    )
+    resampled = statistic(_resampled_sums(sums, draws, generator))
     values = statistic(total[None, :])[0]
     moments = np.zeros((3, len(values)))
     for start in range(0, count, _JACKKNIFE_ROWS):
@@ -398,11 +396,27 @@ def _chunks(total: int, size: int) -> list[int]:
     return [min(size, total - start) for start in range(0, total, size)]
 
 
-def _draw_counts(draws: int, count: int, generator: Generator) -> Float[np.ndarray, "draws count"]:
-    """How often each of `count` clusters is drawn in each of `draws` resamples of `count` clusters."""
-    chosen: Int[np.ndarray, "draws count"] = generator.integers(0, count, size=(draws, count))
-    flat = (chosen + count * np.arange(draws)[:, None]).ravel()
-    return np.bincount(flat, minlength=draws * count).reshape(draws, count).astype(np.float64)
+def _resampled_sums(sums: Float[np.ndarray, "clusters k"], draws: int, generator: Generator) -> Sums:
+    """Sums of `draws` resamples of as many clusters as there are.
+
+    Clusters are taken in blocks. How many of a resample come from each block is multinomial; within a block every one
+    is a random number of 16 bits, and the counts stay in the processor's cache. For a million clusters that is several
+    times as fast as numbers from the whole range, and the distribution is the same.
+    """
+    count = len(sums)
+    blocks = [sums[start : start + _BLOCK] for start in range(0, count, _BLOCK)]
+    taken = generator.multinomial(count, [len(block) / count for block in blocks], size=draws)
+    result = np.zeros((draws, sums.shape[1]))
+    for block, sizes in zip(blocks, taken.T, strict=True):
+        start = 0
+        for size in _chunks(draws, _BOOTSTRAP_CELLS // len(block)):
+            counts = np.empty((size, len(block)))
+            for row, number in zip(counts, sizes[start : start + size], strict=True):
+                chosen = generator.integers(0, len(block), size=int(number), dtype=np.uint16)
+                row[:] = np.bincount(chosen, minlength=len(block))
+            result[start : start + size] += counts @ block
+            start += size
+    return result
 
 
 def _cluster_sums(terms: Float[np.ndarray, "n k"], clusters: Clusters) -> Float[np.ndarray, "clusters k"]:
