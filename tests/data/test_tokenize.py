@@ -221,7 +221,7 @@ def test_the_order_of_prompts_and_candidates_is_kept() -> None:
         assert candidates == [encode(llama_like(), prompt, text) for text in texts]
     assert encoder.encode([], []) == []
     plain = encoder.sequences(prompts, completions)
-    assert plain == [[(one.ids, one.truncated) for one in candidates] for candidates in found]
+    assert plain == [[(one.ids, one.truncated, one.types) for one in candidates] for candidates in found]
 
 
 def test_sequences_alone_cost_no_more_than_their_own_texts(monkeypatch: pytest.MonkeyPatch) -> None:
