@@ -77,7 +77,7 @@ class DataError(InputError):
 
 
 class ModelError(InputError):
-    """A model folder, head, tokenizer or backbone that cannot be used."""
+    """A model folder, head, tokenizer, backbone or rule that cannot be used."""
 
 
 class RunError(InputError):

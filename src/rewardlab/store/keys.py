@@ -107,7 +107,7 @@ def paths_in(value: Any, name: str = "") -> Iterator[Path]:
             yield from paths_in(inner, name)
     elif isinstance(value, Path) or (isinstance(value, str) and (name in PATH_NAMES or _looks_like_a_path(value))):
         path = _code_file(value) if isinstance(value, str) and value.startswith(CODE) else Path(value)
-        if value and _exists(path):
+        if value and path is not None and _exists(path):
             yield path
 
 
@@ -142,8 +142,10 @@ def code_key(module: str) -> str:
     return content_id({name: sha256_file(file) for name, file in (files or _outside(module)).items()})
 
 
-def _code_file(text: str) -> Path:
-    return Path(text.removeprefix(CODE).rpartition(":")[0])
+def _code_file(text: str) -> Path | None:
+    """The file of `python:FILE.py:FUNCTION`; None where a module is named instead."""
+    file, is_file, _ = text.removeprefix(CODE).rpartition(":")
+    return Path(file) if is_file else None
 
 
 def _looks_like_a_path(text: str) -> bool:
