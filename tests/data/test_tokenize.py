@@ -312,7 +312,7 @@ def pair_like(pair: str, **options: Any) -> PreTrainedTokenizerFast:
 )
 def test_text_pairs_are_what_the_tokenizer_makes_of_two_texts(pair: str, append_eos: bool) -> None:
     """Those of BERT, RoBERTa, a tokenizer without special tokens, and XLNet."""
-    tokenizer = pair_like(pair)
+    tokenizer = pair_like(pair, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
     for question, answer in (("w1 w2", "w3"), ("", "w1 w1 w1"), ("w5", "unknown words")):
         own = tokenizer([question], [answer])
         one = encode(tokenizer, question, answer, form="pair", append_eos=append_eos)
@@ -324,7 +324,7 @@ def test_text_pairs_are_what_the_tokenizer_makes_of_two_texts(pair: str, append_
 
 
 def test_a_tokenizer_without_segment_ids_gives_none() -> None:
-    tokenizer = pair_like(f"{BOS} $A {EOS} $B {EOS}", model_input_names=["input_ids", "attention_mask"])
+    tokenizer = pair_like(f"{BOS} $A {EOS} $B {EOS}")
     assert encode(tokenizer, "w1", "w2", form="pair").types == ()
 
 

@@ -70,7 +70,7 @@ def read_template(name: str | Path) -> ScoringTemplate:
         return ScoringTemplate.build(files=[Path(name)])
     known = {alias: key for key, template in templates().items() for alias in (key, *template.aliases)}
     if str(name) not in known:
-        expected = f"a file ({', '.join(SUFFIXES)}), or one of {', '.join(sorted(known))}"
+        expected = f"a file ({', '.join(SUFFIXES)}), or the name of a shipped one"
         raise ConfigError(
             "No such scoring template",
             [Problem("template", repr(str(name)), expected, nearest(str(name), list(known)))],
