@@ -274,6 +274,8 @@ class GatedReward(LlamaPreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids=None, attention_mask=None, **options):
+        if self.config.pad_token_id is None and len(input_ids) > 1:
+            raise ValueError("Cannot handle batch sizes > 1 if no padding token is defined.")
         hidden = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
         places = (input_ids == 6).int().argmax(dim=1)
         if (places == 0).any():
