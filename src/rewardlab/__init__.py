@@ -8,7 +8,7 @@ from rewardlab.errors import ConfigError, DataError, InputError, ModelError, Rew
 from rewardlab.records import Candidates, Estimate, Message, Pair, Prompt, Rated
 
 if TYPE_CHECKING:
-    from rewardlab.score.local import load_scorer
+    from rewardlab.score.load import load_scorer
 
 __all__ = [
     "Candidates",
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Names that need torch are imported when they are first used."""
     if name == "load_scorer":
-        from rewardlab.score.local import load_scorer
+        from rewardlab.score.load import load_scorer
 
         return load_scorer
     raise AttributeError(f"module 'rewardlab' has no attribute {name!r}")

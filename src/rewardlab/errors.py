@@ -4,7 +4,7 @@
     └── InputError                exit code 2: something the user gave cannot be used
         ├── ConfigError           a configuration: unknown key, wrong type, value out of range
         ├── DataError             a file, row, column or encoding
-        ├── ModelError            a model folder, head, tokenizer or backbone
+        ├── ModelError            a model folder, head, tokenizer, backbone or rule
         ├── RunError              a run directory: exists, locked, not found, incomplete record
         └── MissingExtraError     an optional dependency that is not installed
 
@@ -77,7 +77,7 @@ class DataError(InputError):
 
 
 class ModelError(InputError):
-    """A model folder, head, tokenizer or backbone that cannot be used."""
+    """A model folder, head, tokenizer, backbone or rule that cannot be used."""
 
 
 class RunError(InputError):

@@ -195,3 +195,16 @@ def test_every_order_is_as_likely() -> None:
     places = np.array([np.argsort(np.concatenate(optimiser_steps(6, 4, seed=0, epoch=epoch))) for epoch in range(2000)])
     standard_error = np.sqrt(35 / 12 / 2000)
     assert np.abs(places.mean(axis=0) - 2.5).max() < 5 * standard_error
+
+
+# --- segment ids ---------------------------------------------------------------------------------------------------
+
+
+def test_segment_ids_stay_with_their_sequences() -> None:
+    group = Group((1, 2), ((3,), (4, 5, 6), (7, 8)), ((0, 0, 1), (0, 0, 0, 1, 1), (0, 1, 1, 1)))
+    part = group.part([2, 0])
+    assert (part.branches, part.types) == (((7, 8), (3,)), ((0, 1, 1, 1), (0, 0, 1)))
+    padded = pad([part, Group((9,), ((9, 9),)), Group((), ((1, 2),), ((1, 1),))], pad_id=0)
+    assert padded.types.tolist() == [[0, 1, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0], [1, 1, 0, 0]]
+    assert Group((1,), ((2,), (3,))).part([1]).types == ()
+    assert not pad([Group((1,), ((2,), (3, 4)))], pad_id=7).types.any()

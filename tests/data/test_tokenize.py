@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from small_models import BOS, EOS, PAD, UNK, word_tokenizer
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding
@@ -221,7 +221,7 @@ def test_the_order_of_prompts_and_candidates_is_kept() -> None:
         assert candidates == [encode(llama_like(), prompt, text) for text in texts]
     assert encoder.encode([], []) == []
     plain = encoder.sequences(prompts, completions)
-    assert plain == [[(one.ids, one.truncated) for one in candidates] for candidates in found]
+    assert plain == [[(one.ids, one.truncated, one.types) for one in candidates] for candidates in found]
 
 
 def test_sequences_alone_cost_no_more_than_their_own_texts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,3 +291,49 @@ def test_special_names_are_those_of_the_tokenizer() -> None:
     """The test tokenizers are what they say."""
     tokenizer = llama_like()
     assert tokenizer.convert_tokens_to_ids([PAD, BOS, EOS, UNK]) == [0, 1, 2, 3]
+
+
+# --- text pairs ----------------------------------------------------------------------------------------------------
+
+
+def pair_like(pair: str, **options: Any) -> PreTrainedTokenizerFast:
+    tokenizer = word_tokenizer(**options)
+    ids = [(BOS, 1), (EOS, 2)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A {EOS}", pair=pair, special_tokens=ids
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("append_eos", [True, False])
+@pytest.mark.parametrize(
+    "pair",
+    [f"{BOS} $A {EOS} $B:1 {EOS}:1", f"{BOS} $A {EOS} {EOS} $B {EOS}", "$A $B:1", f"$A {EOS} $B:1 {EOS}:1 {BOS}:2"],
+)
+def test_text_pairs_are_what_the_tokenizer_makes_of_two_texts(pair: str, append_eos: bool) -> None:
+    """Those of BERT, RoBERTa, a tokenizer without special tokens, and XLNet."""
+    tokenizer = pair_like(pair, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    for question, answer in (("w1 w2", "w3"), ("", "w1 w1 w1"), ("w5", "unknown words")):
+        own = tokenizer([question], [answer])
+        one = encode(tokenizer, question, answer, form="pair", append_eos=append_eos)
+        ids, types = own["input_ids"][0], own["token_type_ids"][0]
+        added = append_eos and ids[-1:] != [tokenizer.eos_token_id]
+        assert list(one.ids) == ids + [tokenizer.eos_token_id] * added
+        assert list(one.types)[: len(types)] == types
+        assert (one.truncated, one.prompt_tokens) == (False, len(question.split()))
+
+
+def test_a_tokenizer_without_segment_ids_gives_none() -> None:
+    tokenizer = pair_like(f"{BOS} $A {EOS} $B {EOS}")
+    assert encode(tokenizer, "w1", "w2", form="pair").types == ()
+
+
+def test_a_tokenizer_that_knows_no_pairs() -> None:
+    with pytest.raises(ModelError, match=r"cannot read text pairs.*\n.*another form"):
+        Encoder(pair_like(f"{BOS} $B {EOS} $A"), Encoding(form="pair"))
+
+
+def test_an_answer_alone() -> None:
+    one = encode(bert_like(), "w1 w2", "w3", form="answer", append_eos=False)
+    assert list(one.ids) == bert_like()("w3")["input_ids"]
+    assert (one.prompt_tokens, one.completion_tokens, one.types) == (2, 1, ())

@@ -434,10 +434,10 @@ def test_a_head_with_more_than_the_architecture_reads_is_refused(name: str, fold
 
 def test_a_head_of_another_name_is_said_with_its_name(folder: Path) -> None:
     def rename(weights: dict[str, torch.Tensor]) -> None:
-        weights["value_head.weight"] = weights.pop("score.weight")
+        weights["reward.weight"] = weights.pop("score.weight")
 
     edit_weights(rename)(folder)
-    with pytest.raises(ModelError, match=r"(?s)no trained head \(missing: score\.weight\).*value_head\.weight"):
+    with pytest.raises(ModelError, match=r"(?s)no trained head \(missing: score\.weight\).*reward\.weight"):
         load_reward_model(folder)
 
 

@@ -20,7 +20,8 @@ from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import DataError, ModelError
 from rewardlab.protocols import Scorer
 from rewardlab.records import Message, Prompt
-from rewardlab.score.local import LocalScorer, load_scorer
+from rewardlab.score.load import load_scorer
+from rewardlab.score.local import LocalScorer
 
 TOLERANCE = 1e-5
 PROMPTS = [Prompt.of_text(f"w{number} " * (1 + 5 * (number % 4))) for number in range(9)]

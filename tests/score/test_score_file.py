@@ -28,7 +28,8 @@ from rewardlab.models.reward import RewardModel
 from rewardlab.records import Candidates, Message, Prompt, completion_id
 from rewardlab.score import local
 from rewardlab.score import score as score_module
-from rewardlab.score.local import LocalScorer, load_scorer
+from rewardlab.score.load import load_scorer
+from rewardlab.score.local import LocalScorer
 from rewardlab.score.score import SCHEMA, Scoring
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.table import ShardedTable

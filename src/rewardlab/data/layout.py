@@ -25,10 +25,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Group:
-    """Sequences with a common prefix; every branch holds at least one token."""
+    """Sequences with a common prefix; every branch holds at least one token.
+
+    Attributes:
+        types: segment ids of every plain sequence, where they are text pairs and the tokenizer tells the texts apart;
+            otherwise empty. Only the flat layout knows them.
+    """
 
     prefix: tuple[int, ...]
     branches: tuple[tuple[int, ...], ...]
+    types: tuple[tuple[int, ...], ...] = ()
 
     @property
     def packed_size(self) -> int:
@@ -46,7 +52,8 @@ class Group:
 
     def part(self, branches: Sequence[int]) -> Group:
         """The same prefix with some of the branches."""
-        return Group(self.prefix, tuple(self.branches[index] for index in branches))
+        types = tuple(self.types[index] for index in branches) if self.types else ()
+        return Group(self.prefix, tuple(self.branches[index] for index in branches), types)
 
 
 def share_prefix(sequences: Sequence[Sequence[int]]) -> Group:
@@ -119,11 +126,13 @@ class Padded:
         ids: token ids, shape [sequences, longest].
         mask: 1 at real tokens, shape [sequences, longest].
         reads: column of the last real token, shape [sequences].
+        types: segment ids, 0 at the padding, shape [sequences, longest]; all 0 where the groups have none.
     """
 
     ids: np.ndarray
     mask: np.ndarray
     reads: np.ndarray
+    types: np.ndarray
 
 
 def pad(groups: Sequence[Group], pad_id: int) -> Padded:
@@ -134,7 +143,10 @@ def pad(groups: Sequence[Group], pad_id: int) -> Padded:
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
     mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-    return Padded(ids, mask, lengths - 1)
+    types = np.zeros_like(ids)
+    for row, own in enumerate(own for group in groups for own in group.types or [()] * len(group.branches)):
+        types[row, : len(own)] = own
+    return Padded(ids, mask, lengths - 1, types)
 
 
 def cost(groups: Sequence[Group], *, shared: bool) -> int:

@@ -1,20 +1,25 @@
 """From messages to the one text that a tokenizer reads. Every prompt of rewardlab is rendered here.
 
-Three forms, tried in this order:
+Three ways, tried in this order unless the form says otherwise:
 
 1. a template string of the configuration, `"Question: {prompt}\\n\\nAnswer: {completion}"`;
 2. the tokenizer's chat template, for conversations (a plain-text prompt never meets it);
 3. plain text: a text prompt verbatim, followed by the completion verbatim; a conversation as
    "\\n\\nHuman: ..." and "\\n\\nAssistant: ..." turns, the way helpful-harmless data are written.
+
+The form `chat` takes a plain-text prompt for the one turn of a user and always uses the chat template; `answer` is the
+completion alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rewardlab.errors import DataError, Problem
 from rewardlab.records import Message, Prompt
+
+Form = Literal["auto", "chat", "pair", "answer"]
 
 ROLE_NAMES = {"user": "Human", "assistant": "Assistant", "system": "System", "tool": "Tool"}
 
@@ -37,7 +42,16 @@ def plain_text(prompt: Prompt) -> str:
     return f"{turns}\n\nAssistant:"
 
 
-def render(prompt: Prompt, completion: str, *, template: str | None = None, tokenizer: Any = None) -> Rendered:
+def question(prompt: Prompt) -> str:
+    """The first of a text pair: a plain text or the one turn of a user as it stands, else the plain transcript."""
+    if len(prompt.messages) == 1 and prompt.messages[0].role == "user":
+        return prompt.messages[0].content
+    return plain_text(prompt)
+
+
+def render(
+    prompt: Prompt, completion: str, *, template: str | None = None, tokenizer: Any = None, form: Form = "auto"
+) -> Rendered:
     """The full text of `completion` as the answer to `prompt`.
 
     Args:
@@ -45,10 +59,15 @@ def render(prompt: Prompt, completion: str, *, template: str | None = None, toke
         completion: the answer.
         template: a string with `{prompt}` and `{completion}`; wins over everything else.
         tokenizer: its chat template, where it has one, renders conversations.
+        form: auto, chat or answer; a pair is no single text.
 
     Raises:
         DataError: when the chat template refuses the conversation.
     """
+    if form == "answer":
+        return Rendered(completion, False)
+    if form == "chat" and prompt.is_text:
+        prompt = Prompt((Message("user", prompt.messages[0].content),), prompt.template_options)
     if template is not None:
         return Rendered(_filled(template, plain_text(prompt), completion), False)
     if prompt.is_text:

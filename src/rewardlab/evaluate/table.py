@@ -204,7 +204,7 @@ def _pair_table(
     folds = np.array([records[number][0] for number in places], dtype=np.int64)
     sides = np.array([rows[number] for number in places], dtype=np.int64).reshape(-1, 2)
     score = _gathered([table.score for table in tables], folds, sides)
-    tokens = _gathered([table.tokens for table in tables], folds, sides)
+    tokens = _gathered(_tokens(tables), folds, sides)
     truncated = _gathered([table.truncated for table in tables], folds, sides)
     seen: Counter[str] = Counter()
     occurrence = []
@@ -260,10 +260,26 @@ def _completion_table(
         group=columns[:, 0],
         fold=folds,
         score=_gathered([table.score for table in tables], folds, places),
-        tokens=_gathered([table.tokens for table in tables], folds, places),
+        tokens=_gathered(_tokens(tables), folds, places),
         characters=columns[:, 3],
         cluster=columns[:, 4],
     )
+
+
+def _tokens(tables: Sequence[ScoreTable]) -> list[np.ndarray]:
+    """The lengths that each table has.
+
+    Raises:
+        DataError: a scorer without a tokenizer has left them empty.
+    """
+    problems = [
+        Problem(f'{table.path}, column "completion_tokens"', "no lengths", "the lengths that a reward model writes")
+        for table in tables
+        if table.tokens is None
+    ]
+    if problems:
+        raise DataError("a scorer without a tokenizer cannot be evaluated: length is measured in its tokens", problems)
+    return [table.tokens for table in tables if table.tokens is not None]
 
 
 def _gathered(columns: Sequence[np.ndarray], folds: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -35,7 +35,8 @@ from rewardlab.models.adapters import (
     replaced_weights,
 )
 from rewardlab.models.attention import IMPLEMENTATION
-from rewardlab.models.reward import Layout, PromptForm, RewardModel
+from rewardlab.models.heads import CONVERT, INDEX, WEIGHTS, label_index, pickled_head, read_value_head
+from rewardlab.models.reward import LOGITS, Layout, PromptForm, RewardModel
 from rewardlab.models.seeds import seeded
 from rewardlab.models.selftest import shared_layout_problem
 from rewardlab.store.files import atomic_folder, read_json, write_json, write_text
@@ -51,7 +52,8 @@ MODEL = "model"
 _TOKENIZER_REMEDY = "Save the tokenizer beside the weights, or name one for training: model.tokenizer."
 POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
 PAD_TOKEN = "<|pad|>"  # noqa: S105  # a vocabulary entry, not a secret
-WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WHOLE_WEIGHTS = (WEIGHTS, INDEX)
+CLASSIFIER = "AutoModelForSequenceClassification"
 LANGUAGE_HEADS = ("lm_head", "embed_out", "cls")
 """What predicts words in a checkpoint that also has a reward head: left aside, as it changes no reward."""
 LayoutChoice = Literal["auto", "flat"]
@@ -150,22 +152,27 @@ def load_reward_model(
     precision: Precision = "auto",
     layout: LayoutChoice = "auto",
     encoding: Encoding | None = None,
+    label: int | str | None = None,
+    output: str = LOGITS,
     trust_remote_code: bool = False,
 ) -> RewardModel:
     """A trained reward model, in evaluation mode.
 
     Args:
-        path: a folder (ours, any sequence-classification checkpoint with one label, or a PEFT adapter with its head) or
-            a hub id.
+        path: a folder (ours, any sequence-classification checkpoint, a causal language model with the head of a reward
+            model, or a PEFT adapter with its head) or a hub id.
         revision: of a hub id.
         device: torch device name.
         precision: dtype of the weights; `auto` keeps the checkpoint's.
         layout: `auto` shares prefixes where the backbone passes the self-test.
         encoding: overrides the folder's own; a folder without one is read without an appended EOS.
+        label: of a classifier with several, which is the reward: an index, or a name of its `id2label`.
+        output: which of the network's outputs holds the reward; others than `logits` take code that comes with the
+            checkpoint.
         trust_remote_code: run Python code that comes with the checkpoint.
 
     Raises:
-        ModelError: unreadable folder, or a head that is missing, newly initialised or of several labels.
+        ModelError: unreadable folder, a head that is missing or newly initialised, or several labels and no choice.
     """
     # One commit for tokenizer, weights and rules, even when the hub gets another while they are read.
     revision = _located(str(path), revision).commit
@@ -173,6 +180,8 @@ def load_reward_model(
     with quiet_transformers():
         checkpoint = _from_pretrained(source, torch_dtype(precision), fresh_head=False)
     network = checkpoint.network
+    own_code = _has_own_code(network)
+    column = _column(str(path), network, label, output)
     tokenizer = load_tokenizer(str(path), source)
     saved, prompt_form = _saved_rules(str(path), revision)
     rules = encoding or saved or _foreign_encoding(network, tokenizer)
@@ -180,7 +189,7 @@ def load_reward_model(
     if tokenizer.pad_token_id is None:
         # Rows are padded in the flat layout only, and read by position: any id serves as padding.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    fallback = _layout_problem(network.config, rules, layout, 0.0)
+    fallback = "its own code says what is read" if own_code else _layout_problem(network.config, rules, layout, 0.0)
     if not fallback:
         network.set_attn_implementation(IMPLEMENTATION)
     model = RewardModel(
@@ -191,8 +200,35 @@ def load_reward_model(
         fallback=fallback,
         sources=checkpoint.sources,
         prompt_form=prompt_form,
+        label=column,
+        own_code=own_code,
+        output=output,
     )
     return model.to(device).eval()
+
+
+def _has_own_code(network: Any) -> bool:
+    """Whether the class of a network came with its checkpoint: transformers puts such code in a package of its own."""
+    return type(network).__module__.startswith("transformers_modules.")
+
+
+def _column(path: str, network: Any, label: int | str | None, output: str) -> int | None:
+    """The column of the output that is the reward; None where code of its own may give a single number.
+
+    Raises:
+        ModelError: a choice that is missing or that there is not.
+    """
+    problems = []
+    own_code = _has_own_code(network)
+    if output != LOGITS and not own_code:
+        expected = f"{LOGITS}: {type(network).__name__} is a classifier of transformers"
+        problems.append(Problem("output", repr(output), expected, "Does the model bring code? --trust_remote_code"))
+    column, problem = (None, None) if own_code and label is None else label_index(path, network.config, label)
+    if problem is not None:
+        problems.append(problem)
+    if problems:
+        raise ModelError("The model does not say which number is the reward", problems)
+    return column
 
 
 def save_reward_model(model: RewardModel, folder: Path, *, card: str) -> None:
@@ -311,7 +347,9 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str, *, fresh_hea
     base = _base_of(place)
     if base is None:
         checkpoint = _read(path, place, source, dtype)
-        _check_weights(path, checkpoint, fresh_head=fresh_head)
+        if not fresh_head:
+            checkpoint = _with_value_head(checkpoint, [place], dtype)
+        _check_weights(path, checkpoint, fresh_head=fresh_head, places=[place])
         return checkpoint
     import_peft("Loading an adapter")
     checkpoint = _read(base.path, base, source, dtype)
@@ -327,8 +365,31 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str, *, fresh_hea
         unread=[*checkpoint.unread, *_unread_head(checkpoint.network, unknown)],
         sources=tuple(dict.fromkeys((place.identity, base.identity))),
     )
-    _check_weights(path, checkpoint, fresh_head=fresh_head)
+    if not fresh_head:
+        checkpoint = _with_value_head(checkpoint, [place, base], dtype)
+    _check_weights(path, checkpoint, fresh_head=fresh_head, places=[place, base])
     return checkpoint._replace(network=merge_adapter(checkpoint.network, adapter.parent))
+
+
+def _with_value_head(checkpoint: _Checkpoint, places: Sequence[_Located], dtype: torch.dtype | str) -> _Checkpoint:
+    """A causal network whose head is missing, with the one that other libraries have written, where there is one.
+
+    Raises:
+        ModelError: it is unreadable or of another shape.
+    """
+    head = dict(checkpoint.network.named_children()).get("score")
+    if "score.weight" not in checkpoint.missing or not isinstance(head, torch.nn.Linear):
+        return checkpoint
+    for place in places:
+        found = read_value_head(lambda name, place=place: _file_of(place, name), head.in_features)  # type: ignore[misc]
+        if found is not None:
+            network = checkpoint.network
+            network.score = found.module(dtype if isinstance(dtype, torch.dtype) else None)
+            network.config.num_labels = network.num_labels = network.score.out_features
+            missing = {key: text for key, text in checkpoint.missing.items() if key != "score.weight"}
+            unread = [key for key in checkpoint.unread if key not in found.names]
+            return checkpoint._replace(network=network, missing=missing, unread=unread)
+    return checkpoint
 
 
 def _base_of(place: _Located) -> _Located | None:
@@ -356,7 +417,9 @@ def _read(path: str, place: _Located, source: ModelSource, dtype: torch.dtype | 
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(place.path, **options)
         # A language model's folder says two labels by default; a classifier's says its own, and is checked.
-        if not any("SequenceClassification" in name for name in config.architectures or []):
+        brings_code = CLASSIFIER in (getattr(config, "auto_map", None) or {})
+        is_classifier = any("SequenceClassification" in name for name in config.architectures or [])
+        if not is_classifier and not (brings_code and source.trust_remote_code):
             config.num_labels = 1
         network, info = AutoModelForSequenceClassification.from_pretrained(
             place.path,
@@ -372,14 +435,22 @@ def _read(path: str, place: _Located, source: ModelSource, dtype: torch.dtype | 
             **options,
         )
     except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
-        problem = Problem(
-            path, _first_line(error), "a causal or encoder model that transformers can load, its weights as safetensors"
-        )
+        expected = "a causal or encoder model that transformers can load, its weights as safetensors"
+        problem = Problem(path, _first_line(error), expected, CONVERT if _only_pickled(place) else "")
         raise ModelError("The model cannot be loaded", [problem]) from error
     missing = {key: key for key in info["missing_keys"]}
     for key, found, expected in info["mismatched_keys"]:
         missing[key] = f"{key} (shape {list(found)} instead of {list(expected)})"
     return _Checkpoint(network, missing, _unread_head(network, info["unexpected_keys"]), (place.identity,))
+
+
+def _only_pickled(place: _Located) -> bool:
+    return all(_file_of(place, name) is None for name in WHOLE_WEIGHTS) and _pickle_in([place]) is not None
+
+
+def _pickle_in(places: Sequence[_Located]) -> str | None:
+    names = (pickled_head(lambda name, place=place: _file_of(place, name)) for place in places)  # type: ignore[misc]
+    return next(filter(None, names), None)
 
 
 class _Located(NamedTuple):
@@ -456,7 +527,7 @@ def _refuse_run(folder: Path) -> None:
         raise ModelError("The model cannot be loaded", [problem])
 
 
-def _check_weights(path: str, checkpoint: _Checkpoint, *, fresh_head: bool) -> None:
+def _check_weights(path: str, checkpoint: _Checkpoint, *, fresh_head: bool, places: Sequence[_Located]) -> None:
     """Missing backbone weights are always wrong; a missing head, or one of other weights than the network's, only where
     a trained one is expected."""
     network, missing = checkpoint.network, checkpoint.missing
@@ -468,13 +539,15 @@ def _check_weights(path: str, checkpoint: _Checkpoint, *, fresh_head: bool) -> N
             Problem(path, f"no weights for {_listed(backbone)}", "every weight of the backbone", "Is it truncated?")
         )
     if head and not fresh_head:
+        found = f"no trained head (missing: {_listed(head)})"
+        remedy = "A language model without a head is trained first: rewardlab train reward --model.path ..."
+        pickle = _pickle_in(places)
+        if pickle is not None:
+            found, remedy = f"{found}, and {pickle}, a pickle, which is not read", CONVERT
+        elif CLASSIFIER in (getattr(network.config, "auto_map", None) or {}) and not _has_own_code(network):
+            remedy = "It comes with code of its own. If you trust its source: --trust_remote_code"
         problems.append(
-            Problem(
-                path,
-                f"no trained head (missing: {_listed(head)})",
-                "a reward model: a checkpoint whose classification head was trained",
-                "A language model without a head is trained first: rewardlab train reward --model.path ...",
-            )
+            Problem(path, found, "a reward model: a checkpoint whose classification head was trained", remedy)
         )
     if checkpoint.unread and not fresh_head:
         problems.append(
@@ -485,7 +558,7 @@ def _check_weights(path: str, checkpoint: _Checkpoint, *, fresh_head: bool) -> N
                 "Without them the rewards would not be those of the model that was trained.",
             )
         )
-    if network.config.num_labels != 1:
+    if network.config.num_labels != 1 and fresh_head:
         problems.append(Problem(path, f"{network.config.num_labels} labels", "one label: a reward"))
     if problems:
         raise ModelError("The model cannot be used as a reward model", problems)

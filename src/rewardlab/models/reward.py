@@ -2,25 +2,33 @@
 
 The network inside is transformers' own sequence-classification model, so a saved folder loads anywhere. Causal
 backbones are read at the last token of every sequence, found by position and never by the pad id; encoders are read
-by their own classification head.
+by their own classification head. A network whose code came with its checkpoint is run as its author runs it: whole
+sequences without any padding, the reward read from the output that is named.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from rewardlab.data.layout import Group, pad, share_prefix
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding, TokenSequence
+from rewardlab.errors import ModelError, Problem
 from rewardlab.models.attention import packed_states
+from rewardlab.models.memory import is_out_of_memory
 from rewardlab.records import Prompt
 
 Layout = Literal["shared", "flat"]
 PromptForm = Literal["text", "conversation", "both"]
+LOGITS = "logits"
+"""The output that a classifier's scores are called by."""
 
 log = logging.getLogger("rewardlab")
 
@@ -35,13 +43,16 @@ class RewardModel(nn.Module):
     """Groups of token sequences in, one reward per sequence out.
 
     Args:
-        network: a transformers sequence-classification model with one label, with or without PEFT adapters.
+        network: a transformers sequence-classification model, with or without PEFT adapters.
         tokenizer: its tokenizer; the pad id differs from every id that can be read.
         encoding: how text becomes ids.
         layout: `shared` runs prefixes once (causal backbones that passed the self-test), `flat` every sequence whole.
         fallback: why the layout is flat where it could have been shared; empty otherwise.
         sources: where trained weights were read from: folders, and commits of hub ids.
         prompt_form: of the prompts that it was trained on; None where that is not known.
+        label: which column of the output is the reward; None is the only one.
+        own_code: the network's class came with its checkpoint; the layout is flat.
+        output: name of the network's output that holds the reward; only code of its own knows others than `logits`.
     """
 
     def __init__(
@@ -54,6 +65,9 @@ class RewardModel(nn.Module):
         fallback: str = "",
         sources: Sequence[str] = (),
         prompt_form: PromptForm | None = None,
+        label: int | None = None,
+        own_code: bool = False,
+        output: str = LOGITS,
     ) -> None:
         super().__init__()
         self.network = network
@@ -64,6 +78,10 @@ class RewardModel(nn.Module):
         self.fallback = fallback
         self.sources = tuple(sources)
         self.prompt_form = prompt_form
+        self.label = label or 0
+        self._label_chosen = label is not None
+        self.own_code = own_code
+        self.output = output
         self._warned = False
 
     @property
@@ -111,6 +129,8 @@ class RewardModel(nn.Module):
         """Rewards in float32, by group, then branch; shape [sequences]."""
         if self.layout == "shared":
             rewards = self._head(packed_states(self.plain_network, groups))
+        elif self.own_code:
+            rewards = self._by_own_code(groups)
         elif self.is_causal:
             rewards = self._flat(groups)
         else:
@@ -129,21 +149,80 @@ class RewardModel(nn.Module):
 
     def _by_own_head(self, groups: Sequence[Group]) -> Tensor:
         padded = pad(groups, self._pad_id)
-        ids, mask = self._tensor(padded.ids), self._tensor(padded.mask)
+        ids, mask, types = (self._tensor(array) for array in (padded.ids, padded.mask, padded.types))
         network: Any = self.plain_network
         if getattr(network.config, "summary_type", None) == "last":
             # XLNet reads the last column, and positions relative to each other: the padding goes to the left.
             order = mask.argsort(dim=1, stable=True)
-            ids, mask = ids.gather(1, order), mask.gather(1, order)
-        rewards: Tensor = network(input_ids=ids, attention_mask=mask, return_dict=True).logits[:, 0]
+            ids, mask, types = (tensor.gather(1, order) for tensor in (ids, mask, types))
+        segments = {"token_type_ids": types} if self._reads_segments(groups) else {}
+        rewards: Tensor = network(input_ids=ids, attention_mask=mask, return_dict=True, **segments).logits[
+            :, self.label
+        ]
         return rewards
+
+    def _reads_segments(self, groups: Sequence[Group]) -> bool:
+        """Whether there are segment ids, and the network knows what they are."""
+        return (
+            any(group.types for group in groups)
+            and "token_type_ids" in inspect.signature(self.plain_network.forward).parameters
+        )
+
+    def _by_own_code(self, groups: Sequence[Group]) -> Tensor:
+        """Sequences of one length at a time: where such code looks for the last token is its own affair, and without
+        padding there is only one place."""
+        sequences = [sequence for group in groups for sequence in group.sequences()]
+        types = [own for group in groups for own in group.types or [()] * len(group.branches)]
+        segments = self._reads_segments(groups)
+        # transformers' own rule: a model without a pad id takes one sequence at a time.
+        has_pad = getattr(self.plain_network.config, "pad_token_id", None) is not None
+        together: dict[tuple[int, int], list[int]] = {}
+        for row, sequence in enumerate(sequences):
+            together.setdefault((len(sequence), 0 if has_pad else row), []).append(row)
+        rewards = torch.zeros(len(sequences), device=self.device)
+        for rows in together.values():
+            inputs = {"input_ids": torch.tensor([sequences[row] for row in rows], device=self.device)}
+            if segments:
+                inputs["token_type_ids"] = torch.tensor([types[row] for row in rows], device=self.device)
+            rewards[rows] = self._own_output(inputs, len(rows))
+        return rewards
+
+    def _own_output(self, inputs: dict[str, Tensor], count: int) -> Tensor:
+        """The reward that the network's own code gives to each of `count` sequences.
+
+        Raises:
+            ModelError: the code fails, or gives no such output, or several numbers and no choice among them.
+        """
+        network: Any = self.plain_network
+        name = type(network).__name__
+        try:
+            outputs = network(**inputs)
+        except Exception as error:  # code from outside may raise anything
+            if is_out_of_memory(error):
+                raise
+            found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            problem = Problem(name, found, "a reward for every sequence", "Was the text that it looks for cut off?")
+            raise ModelError("The code that came with the model fails", [problem]) from error
+        values = outputs.get(self.output) if isinstance(outputs, ModelOutput) else None
+        if not isinstance(values, Tensor):
+            found = ", ".join(outputs) if isinstance(outputs, ModelOutput) else type(outputs).__name__
+            raise ModelError(
+                "The model's output holds no reward", [Problem(name, found, f"an output called {self.output}")]
+            )
+        if values.ndim == 2 and (values.shape[1] == 1 or (self._label_chosen and values.shape[1] > self.label)):
+            values = values[:, self.label]
+        if values.shape != (count,):
+            found = f"{self.output} of shape {list(values.shape)} for {count} sequences"
+            problem = Problem(name, found, "one number per sequence, or several and a choice", "Choose with --label.")
+            raise ModelError("The model's output holds no reward", [problem])
+        return values.float()
 
     def _head(self, hidden: Tensor) -> Tensor:
         head: Any = self.plain_network.score
         # Under autocast the head would round rewards to 8 bits: ties where there are none, and coarse gradients. It
         # runs in the precision of its own weights, which costs nothing.
         with torch.autocast(hidden.device.type, enabled=False):
-            rewards: Tensor = head(hidden.to(next(head.parameters()).dtype))[:, 0]
+            rewards: Tensor = head(hidden.to(next(head.parameters()).dtype))[:, self.label]
         return rewards
 
     def _tensor(self, array: Any) -> Tensor:
@@ -152,4 +231,6 @@ class RewardModel(nn.Module):
 
 def grouped(encoded: Sequence[Encoded] | Sequence[TokenSequence]) -> Group:
     """The group of the encoded completions of one prompt."""
-    return share_prefix([sequence.ids for sequence in encoded])
+    group = share_prefix([sequence.ids for sequence in encoded])
+    types = tuple(sequence.types for sequence in encoded)
+    return replace(group, types=types) if any(types) else group

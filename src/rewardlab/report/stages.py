@@ -116,6 +116,7 @@ _SCORE_FACTS = {
     "layout": "Layout",
     "fallback": "Flat layout because",
     "encoding.template": "Chat template",
+    "encoding.form": "What is read",
     "encoding.max_tokens": "Most tokens read",
     "encoding.truncation_side": "Side cut beyond them",
     "encoding.append_eos": "End token appended",

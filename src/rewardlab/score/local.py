@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from rewardlab.data.layout import Group, cost, micro_batches, parts
-from rewardlab.data.tokenize import Encoded, Encoding
-from rewardlab.errors import DataError, ModelError, Problem
-from rewardlab.models.loading import LayoutChoice, Precision, load_reward_model, torch_device
-from rewardlab.models.memory import is_out_of_memory, keep_freed_memory
+from rewardlab.data.tokenize import Encoded
+from rewardlab.errors import ModelError, Problem
+from rewardlab.models.memory import is_out_of_memory
 from rewardlab.models.reward import RewardModel, grouped
-from rewardlab.records import Message, Prompt, canonical_json, content_id
-from rewardlab.store.keys import path_digest
+from rewardlab.records import Prompt
+from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
 
 log = logging.getLogger("rewardlab")
 
 CPU_BUDGET, ACCELERATOR_BUDGET = 2048, 65536
-
-PromptLike = str | Sequence[dict[str, Any]] | Prompt
-CompletionLike = str | Sequence[dict[str, Any]]
+REBATCHING, LAST_PLACES = 3, 8
 
 
-class LocalScorer:
+class LocalScorer(AnyScorer):
     """Scores with a model in this process. A `Scorer`, and a reward function as TRL calls them.
 
     Args:
@@ -37,54 +34,61 @@ class LocalScorer:
     """
 
     def __init__(self, model: RewardModel, name: str, budget: int | None = None) -> None:
+        super().__init__(name)
         self.model = model
-        self._name = name
         self.budget = budget or (CPU_BUDGET if model.device.type == "cpu" else ACCELERATOR_BUDGET)
-        # TRL names a reward after its function.
-        self.__name__ = name
 
     @property
-    def name(self) -> str:
-        """Identity of the scorer."""
-        return self._name
+    def token_budget(self) -> int | None:
+        """Tokens per micro-batch."""
+        return self.budget
 
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Rewards of `completions[i][k]` as an answer to `prompts[i]`, in the order given."""
-        return self.score_encoded(self.model.encode(prompts, completions))
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Layout, why it is no other, and the rules from text to ids."""
+        encoding = self.model.encoding.model_dump(mode="json")
+        return {"layout": self.model.layout, "fallback": self.model.fallback, "encoding": encoding}
+
+    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[Measured]]:
+        """Rewards, lengths and truncation of `completions[i][k]` as an answer to `prompts[i]`, in the order given."""
+        encoded = self.model.encode(prompts, completions)
+        return [
+            [
+                Measured(score, one.prompt_tokens, one.completion_tokens, one.truncated)
+                for one, score in zip(sequences, scores, strict=True)
+            ]
+            for sequences, scores in zip(encoded, self.score_encoded(encoded), strict=True)
+        ]
+
+    def verified(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]], scores: Sequence[float]
+    ) -> Verified:
+        """`scores`, in the order of the completions, compared with one-by-one flat scoring.
+
+        Raises:
+            ModelError: one is no number, or differs by more than 1e-5 max(1, |score|); in half precision by more than
+                three times what batches alone change in the flat layout, of the largest score, and at least 8 units in
+                the last place (on a CPU batches may change nothing).
+        """
+        sequences = [one for candidates in self.model.encode(prompts, completions) for one in candidates]
+        alone = np.array(self.one_by_one(sequences))
+        dtype = next(self.model.parameters()).dtype
+        is_half = torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
+        # Rounding goes with the terms that a score is the sum of, so that it is no smaller where they cancel.
+        scale = np.maximum(1.0, np.abs(alone).max() if is_half else np.abs(alone))
+        tolerance = SAME_SCORE
+        if is_half:
+            rounding = REBATCHING * largest_difference(self.flat(sequences), alone, scale)
+            tolerance = max(rounding, LAST_PLACES * torch.finfo(dtype).eps)
+        name = str(dtype).removeprefix("torch.")
+        found = Verified(largest_difference(scores, alone, scale), tolerance, name)
+        return check_verified(self.name, found, "Use --layout flat and report it.")
 
     def score_encoded(self, encoded: Sequence[Sequence[Encoded]]) -> list[list[float]]:
         """Rewards of token sequences, grouped by prompt, in the order given."""
         groups = [grouped(sequences) for sequences in encoded if sequences]
         rewards = iter(self._rewards(groups, self.budget))
         return [next(rewards) if sequences else [] for sequences in encoded]
-
-    def __call__(self, prompts: Sequence[PromptLike], completions: Sequence[CompletionLike], **_: Any) -> list[float]:
-        """One reward per (prompt, completion); equal prompts share their prefix.
-
-        Args:
-            prompts: texts, or conversations as lists of {role, content}.
-            completions: as many: texts, or one assistant message each.
-
-        Raises:
-            DataError: different numbers, or entries of another form.
-        """
-        _check_lists(prompts, completions)
-        if len(prompts) != len(completions):
-            problem = Problem("completions", str(len(completions)), f"one per prompt ({len(prompts)})")
-            raise DataError("Prompts and completions do not match", [problem])
-        order: dict[tuple[Any, ...], list[int]] = {}
-        parsed = [_prompt(prompt, row) for row, prompt in enumerate(prompts)]
-        for row, prompt in enumerate(parsed):
-            # The very text, not its id: ids are the same for texts that differ in Unicode normal form.
-            order.setdefault((prompt.messages, canonical_json(prompt.template_options)), []).append(row)
-        rows = list(order.values())
-        texts = [[_completion(completions[row], row) for row in members] for members in rows]
-        rewards = self.score([parsed[members[0]] for members in rows], texts)
-        result = [0.0] * len(prompts)
-        for members, values in zip(rows, rewards, strict=True):
-            for row, value in zip(members, values, strict=True):
-                result[row] = value
-        return result
 
     def one_by_one(self, sequences: Sequence[Encoded]) -> list[float]:
         """Rewards with nothing shared, sorted or batched: what every faster path is compared with."""
@@ -153,109 +157,5 @@ class LocalScorer:
         return rewards
 
 
-def load_scorer(
-    path: str | Path,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    precision: Precision = "auto",
-    layout: LayoutChoice = "auto",
-    encoding: Encoding | None = None,
-    token_budget: int | None = None,
-    trust_remote_code: bool = False,
-) -> LocalScorer:
-    """A trained reward model as a scorer: `load_scorer(path)(prompts, completions) -> rewards`.
-
-    Args:
-        path: a folder, or a hub id; a PEFT adapter with its head too.
-        revision: of a hub id.
-        device: cpu, cuda, mps or auto.
-        precision: dtype of the weights; auto keeps the checkpoint's.
-        layout: auto shares prefixes where the backbone passes the self-test.
-        encoding: overrides the folder's own rules.
-        token_budget: tokens per micro-batch.
-        trust_remote_code: run Python code that comes with the checkpoint.
-
-    Raises:
-        ModelError: unreadable folder, or a head that is missing, newly initialised or of several labels.
-    """
-    keep_freed_memory()
-    model = load_reward_model(
-        path,
-        revision=revision,
-        device=torch_device(device),
-        precision=precision,
-        layout=layout,
-        encoding=encoding,
-        trust_remote_code=trust_remote_code,
-    )
-    return LocalScorer(model, _identity(path, model), token_budget)
-
-
-def _identity(path: str | Path, model: RewardModel) -> str:
-    """Name of the folder or hub id, and a hash of everything that the scores depend on, an adapter's base included."""
-    weights = [path_digest(source) if Path(source).is_dir() else source for source in model.sources]
-    rules = model.encoding.model_dump(mode="json")
-    key = content_id([weights[0] if len(weights) == 1 else weights, rules, str(next(model.parameters()).dtype)])
-    folder = Path(path)
-    name = folder.resolve().name if folder.is_dir() else str(path)
-    if name == "model" and folder.is_dir():
-        name = f"{folder.resolve().parent.name}/{name}"  # our runs call every result "model"
-    return f"{name}@{key[:12]}"
-
-
 def _alone(sequences: Sequence[Encoded]) -> list[Group]:
-    return [Group((), (sequence.ids,)) for sequence in sequences]
-
-
-def _check_lists(prompts: Any, completions: Any) -> None:
-    """A text is a sequence too, of its characters: it would be scored letter by letter.
-
-    Raises:
-        DataError: one text in place of a list.
-    """
-    problems = [
-        Problem(
-            name, repr(values)[:200], "a list with one entry per answer", f"Write {name}=[{name.removesuffix('s')}]."
-        )
-        for name, values in (("prompts", prompts), ("completions", completions))
-        if isinstance(values, str | bytes | Mapping | Prompt)
-    ]
-    if problems:
-        raise DataError("One text cannot be scored as a list", problems)
-
-
-def _prompt(prompt: PromptLike, row: int) -> Prompt:
-    if isinstance(prompt, Prompt):
-        return prompt
-    if isinstance(prompt, str):
-        return Prompt.of_text(prompt)
-    if not _is_list(prompt):
-        problem = Problem(f"prompt {row}", repr(prompt)[:200], "a text, or a list of messages {role, content}")
-        raise DataError("A prompt cannot be read", [problem])
-    return Prompt(tuple(_message(message, f"prompt {row}") for message in prompt))
-
-
-def _completion(completion: CompletionLike, row: int) -> str:
-    if isinstance(completion, str):
-        return completion
-    if not _is_list(completion):
-        problem = Problem(f"completion {row}", repr(completion)[:200], "a text, or a list of one assistant message")
-        raise DataError("A completion cannot be scored", [problem])
-    messages = [_message(message, f"completion {row}") for message in completion]
-    if len(messages) == 1:
-        return messages[0].content
-    problem = Problem(f"completion {row}", f"{len(messages)} messages", "a text, or one assistant message")
-    raise DataError("A completion cannot be scored", [problem])
-
-
-def _is_list(value: Any) -> bool:
-    # Whatever holds messages one after the other: a list, a tuple, an array of a data frame.
-    return isinstance(value, Iterable) and not isinstance(value, bytes | Mapping)
-
-
-def _message(message: Any, where: str) -> Message:
-    if isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str):
-        return Message(message["role"], message["content"])
-    problem = Problem(where, repr(message)[:200], 'a message {"role": text, "content": text}')
-    raise DataError("A message cannot be read", [problem])
+    return [Group((), (sequence.ids,), (sequence.types,) if sequence.types else ()) for sequence in sequences]

@@ -17,18 +17,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from rewardlab.config import Config
 from rewardlab.data.load import load_all
 from rewardlab.data.source import Sources, with_limit
-from rewardlab.data.tokenize import Encoded, Encoding
-from rewardlab.errors import DataError, ModelError, Problem
+from rewardlab.data.tokenize import Encoding
+from rewardlab.errors import DataError, Problem
 from rewardlab.models.loading import LayoutChoice, Precision
 from rewardlab.records import Message, Prompt, Record, completion_id, content_id
-from rewardlab.score.local import LocalScorer, load_scorer
+from rewardlab.score.base import AnyScorer
+from rewardlab.score.load import load_scorer
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
 from rewardlab.store.table import Plan, ShardedTable
@@ -51,8 +51,6 @@ SCHEMA = pa.schema(
 )
 PLAN = "plan.json"
 """What the shards of all tables have in common, written before the first of them."""
-SAME_SCORE = 1e-5
-REBATCHING, LAST_PLACES = 3, 8
 
 
 class CompletionKey(NamedTuple):
@@ -65,8 +63,15 @@ class CompletionKey(NamedTuple):
 class Scoring(Config):
     """Configuration of `score`."""
 
-    model: str
-    """Folder or hub id of the reward model."""
+    model: str | None = None
+    """Folder or hub id of the reward model, rule:NAME, or python:FILE.py:FUNCTION and python:MODULE.FUNCTION, which run
+    that code."""
+
+    template: str | None = None
+    """Name or file of a scoring template: how a published model is read. Without a model, the template's own."""
+
+    label: str | None = None
+    """Of a classifier with several labels, which is the reward: an index, or a name."""
 
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -78,10 +83,10 @@ class Scoring(Config):
     """Also score changed inputs: shuffled_prompt (another record's prompt), response_only (no prompt)."""
 
     encoding: Encoding | None = None
-    """Overrides the model's own rules for turning text into ids."""
+    """Overrides the model's (or template's) own rules for turning text into ids, as a whole."""
 
     precision: Precision = "auto"
-    """dtype of the weights; auto keeps the checkpoint's."""
+    """dtype of the weights; auto takes the template's, or keeps the checkpoint's."""
 
     layout: LayoutChoice = "auto"
     """auto shares prefixes where the backbone passes the self-test."""
@@ -106,6 +111,12 @@ class Scoring(Config):
 
     seed: int = Field(0, ge=0, lt=2**32)
     """Of the probes' shuffle and the verified sample."""
+
+    @model_validator(mode="after")
+    def _names_a_scorer(self) -> Scoring:
+        if self.model is None and self.template is None:
+            raise ValueError("expected a model, a template, or both")
+        return self
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,8 @@ def score_file(config: Scoring, run: Run) -> Scored:
         raise DataError("Nothing to score", [Problem("data", found, "at least one completion")])
     scorer = load_scorer(
         config.model,
+        template=config.template,
+        label=config.label,
         revision=config.revision,
         device=config.device,
         precision=config.precision,
@@ -153,8 +166,9 @@ def score_file(config: Scoring, run: Run) -> Scored:
         token_budget=config.token_budget or _planned_budget(run),
         trust_remote_code=config.trust_remote_code,
     )
-    write_json(run.path(PLAN), {"token_budget": scorer.budget})
-    run.log.info("scoring with %s (%s layout)", scorer.name, scorer.model.layout)
+    write_json(run.path(PLAN), {"token_budget": scorer.token_budget})
+    layout = scorer.facts["layout"]
+    run.log.info("scoring with %s%s", scorer.name, f" ({layout} layout)" if layout else "")
     work = _Work(config, run, scorer, records, _completion_keys(records), _content_digest(records))
     began = time.monotonic()
     table = _scored_table(work, None)
@@ -163,9 +177,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
         _scored_table(work, probe)
     summary = {
         "scorer": scorer.name,
-        "layout": scorer.model.layout,
-        "fallback": scorer.model.fallback,
-        "encoding": scorer.model.encoding.model_dump(mode="json"),
+        **scorer.facts,
         "records": len(records),
         "completions": table.num_rows,
         "truncated": pc.sum(table["truncated"]).as_py(),
@@ -190,7 +202,7 @@ class _Work:
 
     config: Scoring
     run: Run
-    scorer: LocalScorer
+    scorer: AnyScorer
     records: Sequence[Record]
     keys: Sequence[Sequence[CompletionKey]]
     digest: str
@@ -206,7 +218,7 @@ def _scored_table(work: _Work, probe: Probe | None) -> pa.Table:
         tuple(row for record in shard for row in range(starts[record], starts[record + 1])) for shard in shards
     )
     # Whatever changes a score, or its last bits: shards of one table are made alike.
-    key = content_id([scorer.name, scorer.model.layout, scorer.budget, probe, config.seed, work.digest])
+    key = content_id([scorer.name, scorer.facts["layout"], scorer.token_budget, probe, config.seed, work.digest])
     table = ShardedTable(run.path("shards") / name, SCHEMA, Plan(key, rows_of))
     missing = set(table.missing())
     # The bar begins at what earlier sessions did, so that rate and time left are about the rest.
@@ -262,9 +274,9 @@ def _completion_keys(records: Sequence[Record]) -> list[list[CompletionKey]]:
 
 def _rows(work: _Work, prompts: Sequence[Prompt], shard: Sequence[int]) -> Iterator[dict[str, Any]]:
     records, scorer = work.records, work.scorer
-    encoded = scorer.model.encode([prompts[index] for index in shard], [records[index].completions for index in shard])
-    for index, sequences, scores in zip(shard, encoded, scorer.score_encoded(encoded), strict=True):
-        for candidate, (sequence, score) in enumerate(zip(sequences, scores, strict=True)):
+    texts = [records[index].completions for index in shard]
+    for index, candidates in zip(shard, scorer.measure([prompts[index] for index in shard], texts), strict=True):
+        for candidate, measured in enumerate(candidates):
             yield {
                 "prompt_id": records[index].prompt.id,
                 "completion_id": work.keys[index][candidate].completion_id,
@@ -272,10 +284,7 @@ def _rows(work: _Work, prompts: Sequence[Prompt], shard: Sequence[int]) -> Itera
                 "row": index,
                 "candidate": candidate,
                 "scorer": scorer.name,
-                "score": score,
-                "prompt_tokens": sequence.prompt_tokens,
-                "completion_tokens": sequence.completion_tokens,
-                "truncated": sequence.truncated,
+                **measured._asdict(),
             }
 
 
@@ -299,40 +308,17 @@ def _probed(records: Sequence[Record], probe: Probe | None, seed: int) -> list[P
     return shuffled
 
 
-def _verified(
-    config: Scoring, scorer: LocalScorer, records: Sequence[Record], table: pa.Table
-) -> dict[str, Any] | None:
+def _verified(config: Scoring, scorer: AnyScorer, records: Sequence[Record], table: pa.Table) -> dict[str, Any] | None:
     """Scores of a random sample, computed again the plain way.
 
     Raises:
-        ModelError: one is no number, or differs by more than 1e-5 max(1, |score|); in half precision by more than three
-            times what batches alone change in the flat layout, of the largest score, and at least 8 units in the last
-            place (on a CPU batches may change nothing).
+        ModelError: one is no number, or differs by more than rounding.
     """
     if config.verify == 0:
         return None
     drawn = np.random.default_rng(config.seed).permutation(table.num_rows)[: config.verify]
     rows = table.select(["row", "candidate", "score"]).take(pa.array(np.sort(drawn))).to_pylist()
-    sequences: list[Encoded] = []
-    for row in rows:
-        record = records[row["row"]]
-        sequences += scorer.model.encode([record.prompt], [[record.completions[row["candidate"]]]])[0]
-    alone = np.array(scorer.one_by_one(sequences))
-    dtype = next(scorer.model.parameters()).dtype
-    is_half = torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
-    # Rounding goes with the terms that a score is the sum of, so that it is no smaller where they cancel.
-    scale = np.maximum(1.0, np.abs(alone).max() if is_half else np.abs(alone))
-
-    def largest_difference(scores: Sequence[float]) -> float:
-        return float((np.abs(np.array(scores) - alone) / scale).max())
-
-    tolerance = SAME_SCORE
-    if is_half:
-        rounding = REBATCHING * largest_difference(scorer.flat(sequences))
-        tolerance = max(rounding, LAST_PLACES * torch.finfo(dtype).eps)
-    worst = largest_difference([row["score"] for row in rows])
-    if not worst <= tolerance:
-        problem = Problem(scorer.name, f"a difference of {worst:.1e}", f"at most {tolerance:.1e}")
-        raise ModelError("Scores differ from one-by-one scoring; use --layout flat and report it", [problem])
-    name = str(dtype).removeprefix("torch.")
-    return {"completions": len(rows), "difference": worst, "tolerance": tolerance, "dtype": name}
+    prompts = [records[row["row"]].prompt for row in rows]
+    completions = [[records[row["row"]].completions[row["candidate"]]] for row in rows]
+    found = scorer.verified(prompts, completions, [row["score"] for row in rows])
+    return {"completions": len(rows), **found._asdict()}

@@ -44,7 +44,8 @@ class ScoreTable:
         scorer: name of the scorer.
         rows: row number of every key.
         score: reward per row.
-        tokens: length of the completion per row, in the scorer's tokens without special ones.
+        tokens: length of the completion per row, in the scorer's tokens without special ones; None where the scorer
+            has no tokenizer.
         truncated: whether the scorer saw less than the whole text.
     """
 
@@ -52,7 +53,7 @@ class ScoreTable:
     scorer: str
     rows: dict[Key, int]
     score: np.ndarray
-    tokens: np.ndarray
+    tokens: np.ndarray | None
     truncated: np.ndarray
 
     def probe(self, name: str) -> Path:
@@ -156,6 +157,9 @@ def _column_problems(columns: pa.Table, name: str) -> list[tuple[str, str]]:
         fits, expected = pa.types.is_floating(kind) or pa.types.is_integer(kind), "numbers"
     if not fits:
         return [(str(kind), expected)]
+    # A scorer without a tokenizer, such as a rule, leaves its lengths empty.
+    if name == "completion_tokens" and column.null_count == len(column):
+        return []
     return [(f"{column.null_count} empty values", "a value in every row")] if column.null_count else []
 
 
@@ -175,7 +179,8 @@ def _checked(path: Path, columns: pa.Table, problems: list[Problem]) -> ScoreTab
         if first != row:
             found = f"{_key_words(*key)} as in row {first + 1}"
             problems.append(Problem(f"{path}:{row + 1}", found, "every key once", "Remove one of the two rows."))
-    tokens = np.asarray(columns["completion_tokens"].to_numpy(), dtype=np.int64)
+    lengths = columns["completion_tokens"]
+    tokens = None if lengths.null_count else np.asarray(lengths.to_numpy(), dtype=np.int64)
     truncated = np.asarray(columns["truncated"].to_numpy(zero_copy_only=False), dtype=bool)
     return ScoreTable(path, scorers[0], rows, score, tokens, truncated)
 

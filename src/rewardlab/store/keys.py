@@ -29,6 +29,9 @@ PATH_NAMES = frozenset({"path", "model", "tokenizer"})
 RECORD = "run.json"
 """Name of the record in a run directory."""
 
+CODE = "python:"
+"""What a text begins with that names a function to run, as `python:FILE.py:FUNCTION` or `python:MODULE.FUNCTION`."""
+
 CHECKPOINTS = "checkpoints"
 """Where a training run keeps its way to the result."""
 
@@ -90,7 +93,7 @@ def paths_in(value: Any, name: str = "") -> Iterator[Path]:
     """Existing files and folders that a configuration's values name.
 
     A `Path` counts always; a string when it has a separator or a suffix or stands under one of `PATH_NAMES`, so that
-    a split called `test` is not taken for a folder of that name.
+    a split called `test` is not taken for a folder of that name. `python:FILE.py:FUNCTION` names its file.
 
     Args:
         value: configuration values, nested.
@@ -103,8 +106,8 @@ def paths_in(value: Any, name: str = "") -> Iterator[Path]:
         for inner in value:
             yield from paths_in(inner, name)
     elif isinstance(value, Path) or (isinstance(value, str) and (name in PATH_NAMES or _looks_like_a_path(value))):
-        path = Path(value)
-        if value and _exists(path):
+        path = _code_file(value) if isinstance(value, str) and value.startswith(CODE) else Path(value)
+        if value and path is not None and _exists(path):
             yield path
 
 
@@ -139,6 +142,12 @@ def code_key(module: str) -> str:
     return content_id({name: sha256_file(file) for name, file in (files or _outside(module)).items()})
 
 
+def _code_file(text: str) -> Path | None:
+    """The file of `python:FILE.py:FUNCTION`; None where a module is named instead."""
+    file, is_file, _ = text.removeprefix(CODE).rpartition(":")
+    return Path(file) if is_file else None
+
+
 def _looks_like_a_path(text: str) -> bool:
     return "\0" not in text and "\n" not in text and len(text) < 4096 and ("/" in text or bool(Path(text).suffix))
 
@@ -156,7 +165,10 @@ def _by_content(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [_by_content(inner, name) for inner in value]
     for path in paths_in(value, name):
-        return {"content": path_digest(path)}
+        content = {"content": path_digest(path)}
+        # Of one file several functions may be run.
+        is_code = isinstance(value, str) and value.startswith(CODE)
+        return content | {"function": value.rpartition(":")[2]} if is_code else content
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 

@@ -1,0 +1,190 @@
+"""What every kind of scorer has in common: it is a `Scorer`, a reward function as TRL calls them, and can fill a table.
+
+A kind of scorer is one file of this room and one line of `score.load`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rewardlab.errors import DataError, ModelError, Problem
+from rewardlab.records import Message, Prompt, canonical_json
+
+SAME_SCORE = 1e-5
+"""Largest difference of scores, relative to scores above 1, that counts as rounding in float32."""
+
+PromptLike = str | Sequence[dict[str, Any]] | Prompt
+CompletionLike = str | Sequence[dict[str, Any]]
+
+
+class Measured(NamedTuple):
+    """What a score table says of one completion.
+
+    Attributes:
+        score: the reward.
+        prompt_tokens, completion_tokens: lengths in tokens without special ones; None where nothing is tokenised.
+        truncated: whether the scorer saw less than the whole text.
+    """
+
+    score: float
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    truncated: bool = False
+
+
+class Verified(NamedTuple):
+    """Scores compared with those of one completion at a time.
+
+    Attributes:
+        difference: the largest, relative to the scores where these are above 1.
+        tolerance: the largest that is let pass.
+        dtype: of the weights; empty where there are none.
+    """
+
+    difference: float
+    tolerance: float
+    dtype: str = ""
+
+
+class AnyScorer(abc.ABC):
+    """A scorer of any kind.
+
+    Args:
+        name: identity that score tables are keyed by: changes whenever the scores could.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        # TRL names a reward after its function.
+        self.__name__ = name
+
+    @property
+    def name(self) -> str:
+        """Identity of the scorer."""
+        return self._name
+
+    @abc.abstractmethod
+    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[Measured]]:
+        """Scores of `completions[i][k]` as an answer to `prompts[i]`, in the order given, with what tables keep."""
+
+    @abc.abstractmethod
+    def verified(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]], scores: Sequence[float]
+    ) -> Verified:
+        """The plainest way to the same scores, one completion at a time, compared with `scores`."""
+
+    @property
+    def token_budget(self) -> int | None:
+        """Tokens per micro-batch, which the sessions of a run share; None where there are none."""
+        return None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What summary.json says of the scorer: layout, why it is no other, and the rules from text to ids."""
+        return {"layout": None, "fallback": "", "encoding": None}
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Rewards of `completions[i][k]` as an answer to `prompts[i]`, in the order given."""
+        return [[one.score for one in candidates] for candidates in self.measure(prompts, completions)]
+
+    def __call__(self, prompts: Sequence[PromptLike], completions: Sequence[CompletionLike], **_: Any) -> list[float]:
+        """One reward per (prompt, completion); equal prompts share their prefix.
+
+        Args:
+            prompts: texts, or conversations as lists of {role, content}.
+            completions: as many: texts, or one assistant message each.
+
+        Raises:
+            DataError: different numbers, or entries of another form.
+        """
+        _check_lists(prompts, completions)
+        if len(prompts) != len(completions):
+            problem = Problem("completions", str(len(completions)), f"one per prompt ({len(prompts)})")
+            raise DataError("Prompts and completions do not match", [problem])
+        order: dict[tuple[Any, ...], list[int]] = {}
+        parsed = [_prompt(prompt, row) for row, prompt in enumerate(prompts)]
+        for row, prompt in enumerate(parsed):
+            # The very text, not its id: ids are the same for texts that differ in Unicode normal form.
+            order.setdefault((prompt.messages, canonical_json(prompt.template_options)), []).append(row)
+        rows = list(order.values())
+        texts = [[_completion(completions[row], row) for row in members] for members in rows]
+        rewards = self.score([parsed[members[0]] for members in rows], texts)
+        result = [0.0] * len(prompts)
+        for members, values in zip(rows, rewards, strict=True):
+            for row, value in zip(members, values, strict=True):
+                result[row] = value
+        return result
+
+
+def largest_difference(scores: Sequence[float], expected: np.ndarray, scale: np.ndarray) -> float:
+    """The largest of |score - expected| / scale."""
+    return float((np.abs(np.array(scores) - expected) / scale).max())
+
+
+def check_verified(name: str, found: Verified, remedy: str) -> Verified:
+    """`found`, where it is let pass.
+
+    Raises:
+        ModelError: the difference is too large, or no number.
+    """
+    if not found.difference <= found.tolerance:
+        problem = Problem(name, f"a difference of {found.difference:.1e}", f"at most {found.tolerance:.1e}", remedy)
+        raise ModelError("Scores differ from one-by-one scoring", [problem])
+    return found
+
+
+def _check_lists(prompts: Any, completions: Any) -> None:
+    """A text is a sequence too, of its characters: it would be scored letter by letter.
+
+    Raises:
+        DataError: one text in place of a list.
+    """
+    problems = [
+        Problem(
+            name, repr(values)[:200], "a list with one entry per answer", f"Write {name}=[{name.removesuffix('s')}]."
+        )
+        for name, values in (("prompts", prompts), ("completions", completions))
+        if isinstance(values, str | bytes | Mapping | Prompt)
+    ]
+    if problems:
+        raise DataError("One text cannot be scored as a list", problems)
+
+
+def _prompt(prompt: PromptLike, row: int) -> Prompt:
+    if isinstance(prompt, Prompt):
+        return prompt
+    if isinstance(prompt, str):
+        return Prompt.of_text(prompt)
+    if not _is_list(prompt):
+        problem = Problem(f"prompt {row}", repr(prompt)[:200], "a text, or a list of messages {role, content}")
+        raise DataError("A prompt cannot be read", [problem])
+    return Prompt(tuple(_message(message, f"prompt {row}") for message in prompt))
+
+
+def _completion(completion: CompletionLike, row: int) -> str:
+    if isinstance(completion, str):
+        return completion
+    if not _is_list(completion):
+        problem = Problem(f"completion {row}", repr(completion)[:200], "a text, or a list of one assistant message")
+        raise DataError("A completion cannot be scored", [problem])
+    messages = [_message(message, f"completion {row}") for message in completion]
+    if len(messages) == 1:
+        return messages[0].content
+    problem = Problem(f"completion {row}", f"{len(messages)} messages", "a text, or one assistant message")
+    raise DataError("A completion cannot be scored", [problem])
+
+
+def _is_list(value: Any) -> bool:
+    # Whatever holds messages one after the other: a list, a tuple, an array of a data frame.
+    return isinstance(value, Iterable) and not isinstance(value, bytes | Mapping)
+
+
+def _message(message: Any, where: str) -> Message:
+    if isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str):
+        return Message(message["role"], message["content"])
+    problem = Problem(where, repr(message)[:200], 'a message {"role": text, "content": text}')
+    raise DataError("A message cannot be read", [problem])

@@ -1,0 +1,114 @@
+"""Every kind of scorer by its name: one function, one line per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rewardlab.data.tokenize import Encoding
+from rewardlab.errors import ConfigError, ModelError, Problem
+from rewardlab.models.loading import LayoutChoice, Precision, load_reward_model, torch_device
+from rewardlab.models.memory import keep_freed_memory
+from rewardlab.models.reward import LOGITS, RewardModel
+from rewardlab.records import content_id
+from rewardlab.score.base import AnyScorer
+from rewardlab.score.local import LocalScorer
+from rewardlab.score.rules import RULE, built_in_rule, python_rule
+from rewardlab.score.template import read_template
+from rewardlab.store.keys import CODE, path_digest
+
+
+def load_scorer(
+    model: str | Path | None = None,
+    *,
+    template: str | Path | None = None,
+    label: int | str | None = None,
+    revision: str | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+    layout: LayoutChoice = "auto",
+    encoding: Encoding | None = None,
+    token_budget: int | None = None,
+    trust_remote_code: bool = False,
+) -> AnyScorer:
+    """Anything that gives a reward, as a scorer: `load_scorer(model)(prompts, completions) -> rewards`.
+
+    Args:
+        model: a folder or a hub id, a PEFT adapter with its head too; `rule:NAME`; `python:FILE.py:FUNCTION` or
+            `python:MODULE.FUNCTION`, which run that code. None is the template's own model.
+        template: name or file of a scoring template.
+        label: of a classifier with several labels, which is the reward: an index, or a name.
+        revision: of a hub id.
+        device: cpu, cuda, mps or auto.
+        precision: dtype of the weights; auto takes the template's, or keeps the checkpoint's.
+        layout: auto shares prefixes where the backbone passes the self-test.
+        encoding: overrides the folder's or template's rules, as a whole.
+        token_budget: tokens per micro-batch.
+        trust_remote_code: run Python code that comes with the checkpoint.
+
+    Raises:
+        ConfigError: neither a model nor a template, an unknown template, or options that a rule has not.
+        ModelError: unreadable folder, a head that is missing or newly initialised, several labels and no choice, or a
+            rule that cannot be used.
+    """
+    name = str(model) if model is not None else ""
+    if name.startswith((RULE, CODE)):
+        return _rule(name, {"template": template, "label": label, "revision": revision, "encoding": encoding})
+    if ".py:" in name:
+        remedy = f"If its code may be run: {CODE}{name}"
+        raise ModelError("The model cannot be loaded", [Problem(name, "a function", "a folder or a hub id", remedy)])
+    if not name and template is None:
+        raise ConfigError("No scorer is named", [Problem("model", "nothing", "a model, a template, or both")])
+    output = LOGITS
+    if template is not None:
+        rules = read_template(template)
+        rules.check_trust(trust_remote_code)
+        if not name:
+            name, revision = rules.model, revision or rules.revision
+        label = rules.label if label is None else label
+        encoding = encoding or rules.encoding
+        precision = rules.precision if precision == "auto" else precision
+        output = rules.output
+    keep_freed_memory()
+    loaded = load_reward_model(
+        name,
+        revision=revision,
+        device=torch_device(device),
+        precision=precision,
+        layout=layout,
+        encoding=encoding,
+        label=label,
+        output=output,
+        trust_remote_code=trust_remote_code,
+    )
+    return LocalScorer(loaded, _identity(name, loaded), token_budget)
+
+
+def _rule(name: str, options: Mapping[str, Any]) -> AnyScorer:
+    """The scorer of a rule's name.
+
+    Raises:
+        ConfigError: options that only models have.
+    """
+    problems = [
+        Problem(option, str(value)[:200], f"nothing beside {name}: a rule reads text, not ids")
+        for option, value in options.items()
+        if value is not None
+    ]
+    if problems:
+        raise ConfigError("A rule has no such options", problems)
+    return built_in_rule(name) if name.startswith(RULE) else python_rule(name)
+
+
+def _identity(path: str | Path, model: RewardModel) -> str:
+    """Name of the folder or hub id, and a hash of everything that the scores depend on, an adapter's base included."""
+    weights = [path_digest(source) if Path(source).is_dir() else source for source in model.sources]
+    rules = model.encoding.model_dump(mode="json")
+    dtype = str(next(model.parameters()).dtype)
+    key = content_id([weights[0] if len(weights) == 1 else weights, rules, dtype, model.label, model.output])
+    folder = Path(path)
+    name = folder.resolve().name if folder.is_dir() else str(path)
+    if name == "model" and folder.is_dir():
+        name = f"{folder.resolve().parent.name}/{name}"  # our runs call every result "model"
+    return f"{name}@{key[:12]}"

@@ -1,0 +1,234 @@
+"""Rule rewards: functions in TRL's form, what they are given, and what they must give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from scoring_data import ROWS, Score
+
+from rewardlab import load_scorer
+from rewardlab.data.canonical import write_records
+from rewardlab.data.load import load_all
+from rewardlab.data.source import DataSource
+from rewardlab.errors import ConfigError, DataError, ModelError, RunError
+from rewardlab.evaluate.table import read_scored
+from rewardlab.protocols import Scorer
+from rewardlab.records import Message, Prompt
+from rewardlab.score.score import SCHEMA
+from rewardlab.store.keys import content_key, paths_in
+from rewardlab.store.table import ShardedTable
+
+
+def rule(tmp_path: Path, code: str, name: str = "rewards.py") -> str:
+    (tmp_path / name).write_text(code)
+    return f"python:{tmp_path / name}:reward"
+
+
+COUNT = """
+def reward(prompts, completions, **kwargs):
+    return [100 * len(prompt) + len(completion) for prompt, completion in zip(prompts, completions)]
+"""
+
+
+# --- what they give ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("rule:length_characters", [0.0, 11.0, 2.0]), ("rule:length_words", [0.0, 2.0, 1.0])]
+)
+def test_lengths(name: str, expected: list[float]) -> None:
+    scorer = load_scorer(name)
+    assert isinstance(scorer, Scorer)
+    assert scorer.name == name
+    texts = ["", "two\n words ", "\U0001f600\u00e9"]
+    assert scorer(["a"] * 3, texts) == expected
+    conversation = Prompt((Message("user", "a"),))
+    assert scorer.score([conversation, Prompt.of_text("b")], [texts[:2], texts[2:]]) == [expected[:2], expected[2:]]
+
+
+def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = rule(tmp_path, COUNT, "toy_rule_rewards.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for given in (name, "python:toy_rule_rewards.reward"):
+        assert load_scorer(given)(["abc", "a"], ["xy", "z"]) == [302.0, 101.0]
+        assert load_scorer(given).score([Prompt.of_text("abc")], [["x", "yz"]]) == [[301.0, 302.0]]
+    assert load_scorer(name).score([Prompt.of_text("a"), Prompt.of_text("b")], [[], ["x"]]) == [[], [101.0]]
+
+
+def test_a_function_gets_what_trl_gives_it(tmp_path: Path) -> None:
+    """Texts for texts, lists of messages on both sides for conversations, by keyword; never both in one call."""
+    code = """
+import json
+
+def reward(*, completions, prompts, **rest):
+    assert rest == {}
+    forms = {type(prompt) for prompt in prompts} | {type(completion) for completion in completions}
+    assert len(forms) == 1
+    return [len(json.dumps([prompt, completion])) for prompt, completion in zip(prompts, completions)]
+"""
+    prompts = [Prompt.of_text("a"), Prompt((Message("system", "s"), Message("user", "u"))), Prompt.of_text("bb")]
+    found = load_scorer(rule(tmp_path, code)).score(prompts, [["x", "yy"], ["z"], ["w"]])
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    answer = [{"role": "assistant", "content": "z"}]
+    lengths = [len(json.dumps(one)) for one in (["a", "x"], ["a", "yy"], [turns, answer], ["bb", "w"])]
+    assert found == [[lengths[0], lengths[1]], [lengths[2]], [lengths[3]]]
+
+
+def test_a_file_may_hold_dataclasses_and_several_numbers(tmp_path: Path) -> None:
+    code = """
+from __future__ import annotations
+from dataclasses import dataclass
+import numpy as np
+
+@dataclass
+class Weights:
+    word: float = 0.5
+
+def reward(completions, **kwargs):
+    return np.array([Weights().word * len(text) for text in completions], dtype=np.float32)
+"""
+    assert load_scorer(rule(tmp_path, code))(["a", "a"], ["abc", ""]) == [1.5, 0.0]
+
+
+# --- identity ------------------------------------------------------------------------------------------------------
+
+
+def test_the_identity_has_the_content_of_the_file_and_not_its_place(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    name = load_scorer(rule(tmp_path, COUNT)).name
+    assert name.startswith("python:rewards.py:reward@")
+    assert load_scorer(rule(tmp_path / "other", COUNT)).name == name
+    assert load_scorer(rule(tmp_path, COUNT + "\n")).name != name
+    assert load_scorer(rule(tmp_path, COUNT + "\nsecond = reward")[: -len("reward")] + "second").name != name
+
+
+def test_the_key_of_a_configuration_has_the_content_and_the_function(tmp_path: Path) -> None:
+    name = rule(tmp_path, COUNT)
+    assert list(paths_in({"model": name})) == [tmp_path / "rewards.py"]
+    key = content_key({"model": name})
+    assert key != content_key({"model": name[:-1]})
+    rule(tmp_path, COUNT + "\n")
+    assert key != content_key({"model": name})
+    assert list(paths_in({"model": "python:json.dumps"})) == []
+
+
+# --- what cannot be used -------------------------------------------------------------------------------------------
+
+BROKEN = {
+    "a line that fails": ("def reward(**_):\n    a = 1\n    return 1 / 0", r"ZeroDivisionError.*\(rewards.py:3\)"),
+    "another argument": ("def reward(completions, prompts, ground_truth): ...", "missing 1 required.*ground_truth"),
+    "too few": ("def reward(completions, **_): return [1.0]", r"found 1 values; expected a list of 2 numbers"),
+    "one number": ("def reward(**_): return 3.0", r"found float 3.0; expected a list of 2"),
+    "nothing": ("def reward(**_): ...", "found NoneType None"),
+    "a coroutine": ("async def reward(**_): return [1.0, 2.0]", "found coroutine"),
+    "no number": ("def reward(**_): return [1.0, None]", r"rewards.py:reward@\w+, value 1: found None"),
+    "text": ("def reward(**_): return ['1', 2]", "value 0: found '1'"),
+    "not a number": ("def reward(**_): return [float('nan'), float('inf')]", r"(?s)value 0: found nan.*value 1: found"),
+    "no such function": ("def rewards(**_): ...", 'no function reward in rewards.py.*Did you mean "rewards"'),
+    "no function": ("reward = 3", "found reward, a int"),
+    "a file that fails": ("import nonesuch_module", "found ModuleNotFoundError.*nonesuch_module"),
+    "a file that is no Python": ("def reward(", "found SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path) -> None:
+    code, expected = BROKEN[case]
+    name = rule(tmp_path, code)
+    with pytest.raises(ModelError, match=expected):
+        load_scorer(name)(["a", "a"], ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rule:length_word", 'Did you mean "length_words"'),
+        ("rule:", "one of rule:length_characters, rule:length_words"),
+        ("python:nowhere.py:reward", "no file nowhere.py"),
+        ("python:nonesuch_module.reward", "ModuleNotFoundError.*named by its path"),
+        ("python:reward", "python:FILE.py:FUNCTION"),
+        ("python:math.sqrt", "without a source file|no source|TypeError"),
+    ],
+)
+def test_a_rule_that_is_not_there(name: str, expected: str) -> None:
+    with pytest.raises(ModelError, match=expected):
+        load_scorer(name)
+
+
+def test_code_runs_by_its_prefix_alone(tmp_path: Path) -> None:
+    name = rule(tmp_path, "raise SystemError('it ran')")
+    with pytest.raises(ModelError, match=r"found a function; .*If its code may be run: python:"):
+        load_scorer(name.removeprefix("python:"))
+    with pytest.raises(ModelError, match="it ran"):
+        load_scorer(name)
+
+
+def test_a_rule_has_no_options_of_models() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_scorer("rule:length_words", label="good", template="deberta")
+    assert len(caught.value.problems) == 2
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_of_a_rule(score: Score, tmp_path: Path) -> None:
+    scored = score(model="rule:length_words", probes=["response_only"], verify=9)
+    table = pq.read_table(tmp_path / "runs/run/scores.parquet")
+    assert table.schema.equals(SCHEMA)
+    expected = [float(len(row[side].split())) for row in ROWS for side in ("chosen", "rejected")]
+    assert table["score"].to_pylist() == expected
+    assert set(table["scorer"].to_pylist()) == {"rule:length_words"}
+    assert table["prompt_tokens"].null_count == table["completion_tokens"].null_count == 40
+    assert table["truncated"].to_pylist() == [False] * 40
+    assert (scored.summary["layout"], scored.summary["encoding"], scored.summary["truncated"]) == (None, None, 0)
+    assert scored.summary["verified"] == {"completions": 9, "difference": 0.0, "tolerance": 1e-5, "dtype": ""}
+    assert pq.read_table(tmp_path / "runs/run/scores.response_only.parquet")["score"].to_pylist() == expected
+
+
+def test_a_stopped_table_of_a_rule_goes_on_with_the_same_code_only(
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = rule(tmp_path, COUNT)
+    score("whole", model=name)
+    written: list[int] = []
+    original = ShardedTable.write
+
+    def write(self: ShardedTable, number: int, rows: object) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(number)
+        original(self, number, rows)
+
+    for run in ("stopped", "changed"):
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(ShardedTable, "write", write)
+            with pytest.raises(KeyboardInterrupt):
+                score(run, model=name)
+    score("stopped", model=name, resume=True)
+    whole, stopped = (tmp_path / "runs" / run / "scores.parquet" for run in ("whole", "stopped"))
+    assert stopped.read_bytes() == whole.read_bytes()
+    rule(tmp_path, COUNT.replace("100", "10"))
+    with pytest.raises(RunError, match="the inputs it began with"):
+        score("changed", model=name, resume=True)
+
+
+def test_verify_finds_a_rule_that_looks_at_its_neighbours(score: Score, tmp_path: Path) -> None:
+    name = rule(tmp_path, "def reward(completions, **_): return [len(completions)] * len(completions)")
+    score("unverified", model=name)
+    with pytest.raises(ModelError, match="look at other completions"):
+        score("verified", model=name, verify=5)
+
+
+def test_a_table_without_lengths_is_read_and_not_evaluated(score: Score, tmp_path: Path) -> None:
+    score(model="rule:length_words")
+    records = tmp_path / "records.jsonl"
+    loaded = load_all([DataSource.build({"path": str(tmp_path / "pairs.jsonl")})], usable=True)
+    write_records(records, [record for one in loaded for record in one.records])
+    with pytest.raises(DataError, match="without a tokenizer"):
+        read_scored([records], [tmp_path / "runs/run"])
