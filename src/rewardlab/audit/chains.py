@@ -28,7 +28,10 @@ from rewardlab.records import Candidates, Prompt, Source, completion_id
 from rewardlab.store.files import write_json
 
 REWRITES = "rewrites.jsonl"
+ORIGINALS = "originals.jsonl"
 PUBLISHED = "rewrites.json"
+SCORED_TWICE = 200
+"""Originals that are scored a second time, at most."""
 STAGES = ("original", "rewrite", "rewrite of rewrite", "third rewrite")
 """What the texts of a chain are called, in order."""
 
@@ -83,6 +86,14 @@ def chain_record(chain: Chain, steps: int) -> Candidates:
 def write_chains(path: Path, chains: Iterable[Chain], steps: int) -> int:
     """Write `rewrites.jsonl`, whole or not at all; gives the number of chains."""
     return write_records(path, (chain_record(chain, steps) for chain in chains))
+
+
+def write_originals(path: Path, chains: Sequence[Chain]) -> int:
+    """Write the originals that are to be scored a second time, spread over the file; gives their number."""
+    units = {chain.task.unit.id: chain.task.unit for chain in chains}
+    step = max(1, len(units) // SCORED_TWICE)
+    some = list(units.values())[::step][:SCORED_TWICE]
+    return write_records(path, (Candidates(unit.prompt, (unit.response,), None, unit.source) for unit in some))
 
 
 def write_published(path: Path, audited: Sequence[AuditedText]) -> int:

@@ -229,7 +229,7 @@ def tools_for(rule: Treatment, load_model: Callable[[str], Scorer] | None = None
 
 
 def _load_scorer(name: str) -> Scorer:
-    from rewardlab.score.local import load_scorer
+    from rewardlab.score.load import load_scorer
 
     return load_scorer(name)
 

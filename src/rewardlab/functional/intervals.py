@@ -31,7 +31,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -60,8 +60,8 @@ class CompletionKey(NamedTuple):
     occurrence: int
 
 
-class Scoring(Config):
-    """Configuration of `score`."""
+class ScorerOptions(Config):
+    """Which reward model, and how it is run."""
 
     model: str | None = None
     """Folder or hub id of the reward model, rule:NAME, or python:FILE.py:FUNCTION and python:MODULE.FUNCTION, which run
@@ -75,12 +75,6 @@ class Scoring(Config):
 
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
-
-    data: Sources = Field(min_length=1)
-    """What to score, one source or several, in any known format; a source may be its path alone."""
-
-    probes: list[Probe] = Field(default_factory=list)
-    """Also score changed inputs: shuffled_prompt (another record's prompt), response_only (no prompt)."""
 
     encoding: Encoding | None = None
     """Overrides the model's (or template's) own rules for turning text into ids, as a whole."""
@@ -103,9 +97,6 @@ class Scoring(Config):
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint. Only for sources you trust."""
 
-    limit: int | None = Field(None, ge=1)
-    """Read only the first so many rows of every source (smoke run)."""
-
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
@@ -113,10 +104,23 @@ class Scoring(Config):
     """Of the probes' shuffle and the verified sample."""
 
     @model_validator(mode="after")
-    def _names_a_scorer(self) -> Scoring:
+    def _names_a_scorer(self) -> Self:
         if self.model is None and self.template is None:
             raise ValueError("expected a model, a template, or both")
         return self
+
+
+class Scoring(ScorerOptions):
+    """Configuration of `score`."""
+
+    data: Sources = Field(min_length=1)
+    """What to score, one source or several, in any known format; a source may be its path alone."""
+
+    probes: list[Probe] = Field(default_factory=list)
+    """Also score changed inputs: shuffled_prompt (another record's prompt), response_only (no prompt)."""
+
+    limit: int | None = Field(None, ge=1)
+    """Read only the first so many rows of every source (smoke run)."""
 
 
 @dataclass(frozen=True)
