@@ -110,11 +110,17 @@ class Lengths:
 def test_a_classifier_is_the_difference_of_its_two_classes() -> None:
     measure = measure_named("classifier", Tools(scorer=Lengths("a"), against=Lengths("b")))
     assert measure.values(["aab", "bb", ""]) == [1.0, -2.0, 0.0]
+    assert measure.key == "a - b"
     assert measure_named("classifier", Tools(scorer=Lengths("a")))("aab") == 2.0
 
 
 def test_tokens_leave_special_ones_out() -> None:
-    assert measure_named("tokens", Tools(tokenizer=word_tokenizer()))("w1 w2 w3") == 3.0
+    measure = measure_named("tokens", Tools(tokenizer=word_tokenizer()))
+    assert measure("w1 w2 w3") == 3.0
+    other = word_tokenizer()
+    other.add_tokens(["more"])
+    assert measure.key == measure_named("tokens", Tools(tokenizer=word_tokenizer())).key
+    assert measure.key != measure_named("tokens", Tools(tokenizer=other)).key
 
 
 def test_world_measures_are_the_levels_that_were_drawn() -> None:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rewardlab.audit.measures import Tools, measure_named
+from rewardlab.audit.measures import Measure, Tools, measure_named
 from rewardlab.audit.reading import Found, read_record, read_row
 from rewardlab.audit.template import Template, Treatment
-from rewardlab.audit.typos import swapped
+from rewardlab.audit.typos import KNOWN, swapped, typo_map
 from rewardlab.audit.units import Unit
 from rewardlab.data.adapters import ADAPTERS
 from rewardlab.data.files import FileRows, unreadable
@@ -34,6 +34,7 @@ class Intake(NamedTuple):
     Attributes:
         units: in the order of the rows.
         set_aside: rows and responses that cannot be used, with reasons.
+        measure: what W is decided by; None where that is no measure.
         threshold: what a measure or column had to exceed; None where W is decided otherwise.
         counts: see `lines`.
         files: what was read.
@@ -41,6 +42,7 @@ class Intake(NamedTuple):
 
     units: list[Unit]
     set_aside: list[SetAside]
+    measure: Measure | None
     threshold: float | None
     counts: dict[str, Any]
     files: tuple[LoadedFile, ...]
@@ -79,10 +81,11 @@ def units(
         DataError: with every problem of every file and row.
         MissingExtraError: a package is needed that is not installed.
     """
-    tools = tools_for(template.treated, load_model)
+    rule = template.treated
+    measure = None if rule.measure is None else measure_named(rule.measure, tools_for(rule, load_model))
     place = template.source(source)
     found, aside, files = _records(template, place) if template.reads == "records" else _rows(template, place)
-    decided, threshold = decide(template, found, tools)
+    decided, threshold = decide(template, found, measure)
     aside += [one for one in decided if isinstance(one, SetAside)]
     known = [one for one in decided if isinstance(one, Unit)]
     kept = _with_typos(template, _sample(known, limit, seed), seed)
@@ -95,7 +98,7 @@ def units(
         "duplicates": sum(count - 1 for count in ids.values()),
         "set_aside": dict(sorted(Counter(item.reason for item in aside).items())),
     }
-    return Intake(kept, aside, threshold, counts, files)
+    return Intake(kept, aside, measure, threshold, counts, files)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
@@ -175,13 +178,13 @@ def _read_file(file: FileRows) -> LoadedFile:
 
 
 def decide(
-    template: Template, found: Sequence[Found], tools: Tools | None = None
+    template: Template, found: Sequence[Found], measure: Measure | None = None
 ) -> tuple[list[Unit | SetAside], float | None]:
-    """W of every response, and the threshold where there is one; pure but for the tools.
+    """W of every response, and the threshold where there is one; pure but for the measure.
 
     A text that comes both with and without the attribute, under the same prompt, is set aside: it has no W.
     """
-    threshold, answers = _answers(template, found, tools)
+    threshold, answers = _answers(template, found, measure)
     sides: dict[str, set[bool]] = defaultdict(set)
     ids = [completion_id(one.prompt, one.response) for one in found]
     for name, answer in zip(ids, answers, strict=True):
@@ -199,7 +202,9 @@ def decide(
     return decided, threshold
 
 
-def _answers(template: Template, found: Sequence[Found], tools: Tools | None) -> tuple[float | None, list[bool | None]]:
+def _answers(
+    template: Template, found: Sequence[Found], measure: Measure | None
+) -> tuple[float | None, list[bool | None]]:
     rule = template.treated
     if rule.always is not None:
         return None, [rule.always] * len(found)
@@ -208,11 +213,11 @@ def _answers(template: Template, found: Sequence[Found], tools: Tools | None) ->
     if rule.one:
         return None, [rule.by_value(one.column) for one in found]
     values: list[float | None]
-    if rule.measure is None:
+    if measure is None:
         values = [as_number(one.column) for one in found]
     else:
         texts = [one.transcript if rule.of == "transcript" else one.response for one in found]
-        values = list(measure_named(rule.measure, tools).values(texts))
+        values = list(measure.values(texts))
     numbers = [value for value in values if value is not None]
     threshold = (float(np.median(numbers)) if numbers else None) if rule.above == "median" else rule.above
     return threshold, [None if value is None or threshold is None else value > threshold for value in values]
@@ -257,9 +262,12 @@ def _sample(known: Sequence[Unit], limit: int | None, seed: int) -> list[Unit]:
 
 
 def _with_typos(template: Template, kept: list[Unit], seed: int) -> list[Unit]:
+    """The units, those with W = 1 mistyped where the template says so; `meta` then has the right words."""
     if template.typos == 0:
         return kept
-    return [
-        replace(unit, response=swapped(unit.response, template.typos, Draws(seed, unit.id))) if unit.treated else unit
-        for unit in kept
-    ]
+    return [_mistyped(unit, template.typos, Draws(seed, unit.id)) if unit.treated else unit for unit in kept]
+
+
+def _mistyped(unit: Unit, share: float, draws: Draws) -> Unit:
+    typed = swapped(unit.response, share, draws)
+    return replace(unit, response=typed, meta={**unit.meta, KNOWN: typo_map(unit.response, typed)})

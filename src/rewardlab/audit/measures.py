@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from rewardlab.data.world.latents import ATTRIBUTES
 from rewardlab.data.world.parse import parse
 from rewardlab.errors import ConfigError, MissingExtraError, Problem
 from rewardlab.protocols import Scorer
-from rewardlab.records import Prompt
+from rewardlab.records import Prompt, content_id
 
 VOWELS = frozenset("aeiouAEIOU")
 _VOWEL_GROUP = re.compile(r"[aeiouy]+")
@@ -59,11 +59,13 @@ class Measure:
         name: its name in the registry.
         title: what it is, for tables.
         values: texts → values, in order.
+        key: hash of the vocabulary that tokens are counted with, name of a classifier; empty for the others.
     """
 
     name: str
     title: str
-    values: Callable[[Sequence[str]], list[float]]
+    values: Callable[[Sequence[str]], list[float]] = field(compare=False)
+    key: str = ""
 
     def __call__(self, text: str) -> float:
         """The value of one text."""
@@ -81,7 +83,15 @@ def measure_named(name: str, tools: Tools | None = None) -> Measure:
         problem = Problem("measure", repr(name), "a known measure", nearest(name, list(MEASURES)))
         raise ConfigError("no such measure", [problem])
     title, build = MEASURES[name]
-    return Measure(name, title, build(tools or Tools()))
+    tools = tools or Tools()
+    return Measure(name, title, build(tools), _key(name, tools))
+
+
+def _key(name: str, tools: Tools) -> str:
+    if name == "tokens":
+        return content_id(tools.tokenizer.get_vocab())
+    models = (tools.scorer, tools.against) if name == "classifier" else ()
+    return " - ".join(model.name for model in models if model is not None)
 
 
 def starts_with_vowel(text: str) -> bool:

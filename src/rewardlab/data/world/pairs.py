@@ -21,6 +21,9 @@ from rewardlab.data.world.lexicon import Part
 from rewardlab.data.world.render import render
 from rewardlab.records import Pair, Source
 
+ANSWERS = ("a", "b")
+"""Names of the two answers to a prompt; with the prompt's key, what their draws belong to."""
+
 
 class Preference(Config):
     """How a rater of the world chooses."""
@@ -51,6 +54,7 @@ class WorldPair(NamedTuple):
     def record(self, part: Part = "training", source: Source | None = None) -> Pair:
         """The pair as text, its latents in `meta`."""
         meta = {
+            "seed": self.chosen.draws.seed,
             "key": self.chosen.prompt.key,
             "domain": self.chosen.prompt.domain.name,
             "chosen": latents_row(self.chosen, self.chosen_gold),
@@ -69,7 +73,7 @@ def latents_row(response: Response, gold: float) -> dict[str, Any]:
 def draw_pair(seed: int, key: str, copula: Copula, gold: GoldReward, preference: Preference) -> WorldPair:
     """The pair that `key` names in the world of `seed`."""
     prompt = write_prompt(seed, key)
-    first, second = (respond(seed, prompt, name, copula) for name in "ab")
+    first, second = (respond(seed, prompt, name, copula) for name in ANSWERS)
     rewards = gold([first, second])
     first_wins = Draws(seed, key).flag("label", preference.probability(rewards[0] - rewards[1]))
     if first_wins:
