@@ -292,6 +292,20 @@ def test_a_caller_who_leaves_loses_nothing_under_way(server: Loopback, ledger: L
     assert not any(thread.name == "rewardlab-llm" for thread in threading.enumerate())
 
 
+def test_a_caller_who_fails_loses_nothing_under_way(server: Loopback, tmp_path: Path) -> None:
+    def fail() -> None:
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            results = LiveClient(endpoint(server, concurrency=8), ledger).run([ask("now"), *wanted])
+            next(results)
+            raise ZeroDivisionError
+
+    wanted = [ask(f"{n} <<delay 0.2>>") for n in range(30)]
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert 1 < ledger.totals().answered == sum(server.seen()["answered"].values()) <= 17
+
+
 def test_a_ledger_that_cannot_be_written_to_ends_the_run(server: Loopback, ledger: Ledger) -> None:
     # SQLite's own word for a full disk, at this size.
     ledger._base.execute("PRAGMA max_page_count = 12")

@@ -63,14 +63,20 @@ class LiveClient:
         flight = _Flight(self._endpoint, self._ledger, self._key, self._generator, follow, results)
         thread = threading.Thread(target=flight.run, args=(requests,), name="rewardlab-llm", daemon=True)
         thread.start()
-        try:
-            while (item := results.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
+
+        def finish() -> None:
             flight.stop()
             thread.join()
+
+        # A caller who fails may close the ledger before this generator.
+        with self._ledger.kept_open(finish):
+            try:
+                while (item := results.get()) is not None:
+                    if isinstance(item, BaseException):
+                        raise item
+                    yield item
+            finally:
+                finish()
 
 
 class _Flight:
@@ -120,6 +126,8 @@ class _Flight:
 
     async def _all(self, requests: Sequence[ChatRequest]) -> None:
         self._add(requests, 0)
+        if self._waiting.empty():
+            return
         async with contextlib.AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(one) for one in async_clients(self._endpoint, self._key)]
             slots = range(self._endpoint.concurrency)

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._writers: list[Callable[[], None]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
@@ -122,8 +123,19 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once those who write from threads of their own have ended."""
+        for finish in list(self._writers):
+            finish()
         self._base.close()
+
+    @contextmanager
+    def kept_open(self, finish: Callable[[], None]) -> Iterator[None]:
+        """While this lasts, the file is not closed before `finish` has been called and has returned."""
+        self._writers.append(finish)
+        try:
+            yield
+        finally:
+            self._writers.remove(finish)
 
     # --- writing ----------------------------------------------------------------------------------------------
 
