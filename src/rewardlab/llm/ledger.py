@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +28,7 @@ _KEYS_AT_ONCE = 500
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS requests (
-    key TEXT PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL CHECK (state IN ('sent', 'answered', 'failed')),
     request TEXT NOT NULL,
     text TEXT,
@@ -40,8 +42,10 @@ CREATE TABLE IF NOT EXISTS requests (
     attempts INTEGER NOT NULL DEFAULT 0,
     batch TEXT,
     changed REAL NOT NULL
-) WITHOUT ROWID
+)
 """
+# Rows stand in the order they came in, with an index of the keys beside them: sorted by key, as WITHOUT ROWID would
+# have them, their texts make lookups four times slower and writing by half.
 _INDEX = "CREATE INDEX IF NOT EXISTS sent ON requests (batch) WHERE state = 'sent'"
 _ANSWER_COLUMNS = "text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs"
 _ANSWERED = """
@@ -74,7 +78,7 @@ class Totals:
 
 
 class Ledger:
-    """The file. One process writes at a time (the folder's lock sees to that); any number may read.
+    """The file. One process writes at a time (the folder's lock sees to that), from any thread; any number may read.
 
     Args:
         path: of the file; made, with its folder, where it is missing.
@@ -86,9 +90,11 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
+        self._writers: list[Callable[[], None]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+            self._base = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
             # A commit is in the file system when it returns, so a killed process loses nothing; only a machine that
             # loses power can lose the last ones.
             self._base.execute("PRAGMA journal_mode = WAL")
@@ -117,8 +123,19 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once those who write from threads of their own have ended."""
+        for finish in list(self._writers):
+            finish()
         self._base.close()
+
+    @contextmanager
+    def kept_open(self, finish: Callable[[], None]) -> Iterator[None]:
+        """While this lasts, the file is not closed before `finish` has been called and has returned."""
+        self._writers.append(finish)
+        try:
+            yield
+        finally:
+            self._writers.remove(finish)
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -126,43 +143,57 @@ class Ledger:
         """Keep an answer; one that is there already stays."""
         values = (
             _storable(answer.text),
-            answer.finish_reason,
+            _storable(answer.finish_reason),
             _storable(answer.refusal),
             answer.prompt_tokens,
             answer.completion_tokens,
             answer.cost,
             None if answer.logprobs is None else _json(answer.logprobs),
         )
-        self._base.execute(_ANSWERED, (request.key, _json(_request(request)), time.time(), *values))
+        with self._writing() as base:
+            base.execute(_ANSWERED, (request.key, _json(_request(request)), time.time(), *values))
 
     def fail(self, request: ChatRequest, failure: str) -> None:
         """Note that a request got no answer, and why; it may be sent again."""
-        self._base.execute(
-            "INSERT INTO requests (key, state, request, attempts, changed, failure) VALUES (?, 'failed', ?, 1, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET state = 'failed', changed = excluded.changed, "
-            "failure = excluded.failure, attempts = attempts + 1, batch = NULL WHERE state != 'answered'",
-            (request.key, _json(_request(request)), time.time(), failure),
-        )
+        with self._writing() as base:
+            base.execute(
+                "INSERT INTO requests (key, state, request, attempts, changed, failure) "
+                "VALUES (?, 'failed', ?, 1, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET state = 'failed', changed = excluded.changed, "
+                "failure = excluded.failure, attempts = attempts + 1, batch = NULL WHERE state != 'answered'",
+                (request.key, _json(_request(request)), time.time(), _storable(failure)),
+            )
 
     def send(self, requests: Iterable[ChatRequest], batch: str) -> None:
         """Note that requests were handed over in a batch; all of them or none."""
         rows = [(request.key, _json(_request(request)), time.time(), batch) for request in requests]
-        self._base.execute("BEGIN IMMEDIATE")
-        self._base.executemany(
-            "INSERT INTO requests (key, state, request, changed, batch) VALUES (?, 'sent', ?, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET state = 'sent', changed = excluded.changed, batch = excluded.batch, "
-            "failure = NULL WHERE state != 'answered'",
-            rows,
-        )
-        self._base.execute("COMMIT")
+        with self._writing() as base:
+            base.execute("BEGIN IMMEDIATE")
+            try:
+                base.executemany(
+                    "INSERT INTO requests (key, state, request, changed, batch) VALUES (?, 'sent', ?, ?, ?) "
+                    "ON CONFLICT (key) DO UPDATE SET state = 'sent', changed = excluded.changed, "
+                    "batch = excluded.batch, failure = NULL WHERE state != 'answered'",
+                    rows,
+                )
+            except BaseException:
+                base.execute("ROLLBACK")
+                raise
+            base.execute("COMMIT")
+
+    def rename(self, batch: str, name: str) -> None:
+        """Call a batch under way by another name; the time of its sending stays."""
+        with self._writing() as base:
+            base.execute("UPDATE requests SET batch = ? WHERE state = 'sent' AND batch = ?", (name, batch))
 
     def release(self, batch: str, failure: str) -> int:
         """Mark what a batch that has ended left unanswered as failed, so that it may be sent again; how many."""
-        return self._base.execute(
-            "UPDATE requests SET state = 'failed', failure = ?, batch = NULL, attempts = attempts + 1, changed = ? "
-            "WHERE state = 'sent' AND batch = ?",
-            (failure, time.time(), batch),
-        ).rowcount
+        with self._writing() as base:
+            return base.execute(
+                "UPDATE requests SET state = 'failed', failure = ?, batch = NULL, attempts = attempts + 1, "
+                "changed = ? WHERE state = 'sent' AND batch = ?",
+                (_storable(failure), time.time(), batch),
+            ).rowcount
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -182,32 +213,60 @@ class Ledger:
         taken = {row[0] for row in self._rows(list(wanted), "key", "state IN ('answered', 'sent')")}
         return [request for key, request in wanted.items() if key not in taken]
 
+    def under_way(self, requests: Iterable[ChatRequest]) -> dict[str, str]:
+        """The batches under way that requests are in, by key."""
+        keys = list(dict.fromkeys(request.key for request in requests))
+        return dict(self._rows(keys, "key, batch", "state = 'sent'"))
+
     def batches(self) -> list[str]:
         """Batches under way."""
-        rows = self._base.execute("SELECT DISTINCT batch FROM requests WHERE state = 'sent' ORDER BY batch")
+        rows = self._all("SELECT DISTINCT batch FROM requests WHERE state = 'sent' ORDER BY batch")
         return [batch for (batch,) in rows]
+
+    def sent_at(self, batch: str) -> float:
+        """When a batch under way was handed over, in seconds since 1970; 0 for one that is not under way."""
+        ((changed,),) = self._all("SELECT MIN(changed) FROM requests WHERE state = 'sent' AND batch = ?", batch)
+        return changed or 0.0
 
     def batch(self, name: str) -> dict[str, ChatRequest]:
         """The requests of a batch under way, by key."""
-        rows = self._base.execute("SELECT key, request FROM requests WHERE state = 'sent' AND batch = ?", (name,))
+        rows = self._all("SELECT key, request FROM requests WHERE state = 'sent' AND batch = ?", name)
         return {key: _chat_request(json.loads(request)) for key, request in rows}
 
     def totals(self) -> Totals:
         """Counts and costs."""
-        counts = dict(self._base.execute("SELECT state, COUNT(*) FROM requests GROUP BY state").fetchall())
-        sums = self._base.execute(
+        counts = dict(self._all("SELECT state, COUNT(*) FROM requests GROUP BY state"))
+        (sums,) = self._all(
             "SELECT TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost) FROM requests WHERE state = 'answered'"
-        ).fetchone()
+        )
         return Totals(**counts, prompt_tokens=int(sums[0]), completion_tokens=int(sums[1]), cost=sums[2])
 
     def _rows(self, keys: list[str], columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[start : start + _KEYS_AT_ONCE]
             marks = ", ".join("?" * len(some))
-            yield from self._base.execute(
+            yield from self._all(
                 f"SELECT {columns} FROM requests WHERE {condition} AND key IN ({marks})",  # noqa: S608  # ours
-                some,
+                *some,
             )
+
+    def _all(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._base.execute(query, values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """The file, for one change by one thread.
+
+        Raises:
+            RunError: the change cannot be written, as on a full disk; what was there before is there still.
+        """
+        try:
+            with self._lock:
+                yield self._base
+        except sqlite3.OperationalError as error:
+            problem = Problem(str(self.path), str(error), "a file that can be written to", "Make room and start again.")
+            raise RunError("cannot write to the ledger of paid answers", [problem]) from error
 
 
 def _not_a_ledger(path: Path, found: str, expected: str) -> DataError:

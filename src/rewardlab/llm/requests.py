@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from rewardlab.records import Message, content_id
 
@@ -69,3 +69,42 @@ class Answer:
         if self.finish_reason == "length":
             return "truncated"
         return "ok" if self.text and self.text.strip() else "empty"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that got no answer. It may be sent again.
+
+    Attributes:
+        reason: what came instead, for a person; never with the key in it.
+    """
+
+    reason: str
+
+
+Result = Answer | Failure
+
+Follow = Callable[[ChatRequest, Answer], Sequence[ChatRequest]]
+"""What is to be asked next, now that a request has its answer. Called once a request, from any thread."""
+
+
+def no_follow(request: ChatRequest, answer: Answer) -> Sequence[ChatRequest]:  # noqa: ARG001  # a Follow
+    """Nothing."""
+    return ()
+
+
+class ChatClient(Protocol):
+    """Anything that has requests answered, each paid once: one by one or in batches."""
+
+    def run(self, requests: Sequence[ChatRequest], follow: Follow = no_follow) -> Iterator[tuple[ChatRequest, Result]]:
+        """Every request, and every one that follows, with what came of it: once each, in any order.
+
+        An answer is in the ledger before it is passed to `follow` and before it is yielded. A request that stands
+        in the ledger with its answer is not sent. Requests with the same key are one request.
+
+        Raises:
+            ConfigError: the endpoint refuses the key, the model or the URL.
+            RunError: the budget is spent, the endpoint is down, or the ledger cannot be written to. What is paid for
+                is kept; a new run goes on from there.
+        """
+        ...
