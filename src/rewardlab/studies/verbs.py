@@ -79,6 +79,18 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         ),
         "train reward": Verb("rewardlab.train.reward", "RewardTraining", "train_reward", "train a reward model"),
         "score": Verb("rewardlab.score.score", "Scoring", "score_file", "score every completion of a file"),
+        "audit rewrite": Verb(
+            "rewardlab.audit.rewrite", "Rewriting", "rewrite", "rewrite responses so that an attribute is set, and back"
+        ),
+        "audit score": Verb(
+            "rewardlab.audit.score", "AuditScoring", "score_rewrites", "score responses and their rewrites"
+        ),
+        "audit effects": Verb(
+            "rewardlab.audit.effects",
+            "EffectsEstimation",
+            "estimate_effects",
+            "what an attribute causes in the reward, with checks",
+        ),
         "evaluate accuracy": Verb(
             "rewardlab.evaluate.accuracy", "AccuracyEvaluation", "evaluate_accuracy", "accuracy, calibration and length"
         ),

@@ -1,0 +1,117 @@
+"""Rewrites by a chat model: of each response in turn, the second as soon as the first is there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Lock
+
+from rewardlab.audit.judged import judged
+from rewardlab.audit.template import Template
+from rewardlab.audit.units import SCORABLE, Chain, Rewrite, Task
+from rewardlab.llm.endpoint import Endpoint
+from rewardlab.llm.requests import Answer, ChatClient, ChatRequest, Failure
+from rewardlab.records import Message, content_id
+
+
+@dataclass
+class _Growing:
+    """A chain that is being made."""
+
+    number: int
+    task: Task
+    rewrites: list[Rewrite] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """What is to be rewritten next."""
+        return (self.rewrites[-1].text or "") if self.rewrites else self.task.unit.response
+
+    @property
+    def target(self) -> bool:
+        """W that it is to have then."""
+        return self.task.unit.treated == (len(self.rewrites) % 2 == 1)
+
+
+class ChatRewriter:
+    """A `Rewriter` that asks a chat model.
+
+    Args:
+        template: what is asked.
+        endpoint: the model, and how it samples.
+        client: who asks it.
+    """
+
+    def __init__(self, template: Template, endpoint: Endpoint, client: ChatClient) -> None:
+        self._template, self._endpoint, self._client = template, endpoint, client
+
+    @property
+    def name(self) -> str:
+        """The model, and a hash of everything that its texts hang on."""
+        asked = self._endpoint.request([Message("user", self._template.prompt("", True))])
+        other = self._template.prompt("", False)
+        return f"{self._endpoint.model}@{content_id([asked.body(), other])[:12]}"
+
+    def first_requests(self, tasks: Sequence[Task]) -> list[ChatRequest]:
+        """What is asked first, one request per task."""
+        return [self._request(_Growing(number, task)) for number, task in enumerate(tasks)]
+
+    def chains(self, tasks: Sequence[Task], steps: int) -> Iterator[Chain]:
+        """A chain per task, as each is finished. A request without an answer ends its chain as failed.
+
+        Raises:
+            ConfigError: the endpoint refuses the key, the model or the URL.
+            RunError: the budget is spent, or the endpoint is down; what is paid for is kept.
+        """
+        growing = [_Growing(number, task) for number, task in enumerate(tasks)]
+        waiting: defaultdict[str, list[_Growing]] = defaultdict(list)
+        answers: dict[str, Answer] = {}
+        finished: SimpleQueue[_Growing] = SimpleQueue()
+        lock = Lock()
+
+        def ask(chain: _Growing) -> list[ChatRequest]:
+            """The next request of a chain; of one that is answered already, what follows from the answer."""
+            request = self._request(chain)
+            if request.key in answers:
+                return grow(chain, answers[request.key])
+            waiting[request.key].append(chain)
+            return [request]
+
+        def grow(chain: _Growing, answer: Answer) -> list[ChatRequest]:
+            chain.rewrites.append(_rewrite(chain.text, answer))
+            if chain.rewrites[-1].outcome in SCORABLE and len(chain.rewrites) < steps:
+                return ask(chain)
+            finished.put(chain)
+            return []
+
+        def follow(request: ChatRequest, answer: Answer) -> Sequence[ChatRequest]:
+            # From the thread of the client; failures come in the caller's.
+            with lock:
+                answers[request.key] = answer
+                chains = waiting.pop(request.key, [])
+                return [following for chain in chains for following in grow(chain, answer)]
+
+        with lock:
+            first = [request for chain in growing for request in ask(chain)]
+        for request, result in self._client.run(first, follow):
+            if isinstance(result, Failure):
+                with lock:
+                    for chain in waiting.pop(request.key, []):
+                        chain.rewrites.append(Rewrite(None, "failed", result.reason))
+                        finished.put(chain)
+            while not finished.empty():
+                chain = finished.get()
+                yield Chain(chain.task, tuple(chain.rewrites))
+
+    def _request(self, chain: _Growing) -> ChatRequest:
+        message = Message("user", self._template.prompt(chain.text, chain.target))
+        return self._endpoint.request([message], chain.task.draw)
+
+
+def _rewrite(before: str, answer: Answer) -> Rewrite:
+    if answer.outcome == "ok" and answer.text is not None:
+        return judged(before, answer.text)
+    outcome = "empty" if answer.outcome == "ok" else answer.outcome
+    return Rewrite(None, outcome, answer.refusal or f"finish_reason {answer.finish_reason}")
