@@ -1,0 +1,133 @@
+"""Chains by a chat model: what is asked, in which order, and what becomes of answers that are no rewrites."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from rewardlab.audit.chat import ChatRewriter
+from rewardlab.audit.template import attribute_template
+from rewardlab.audit.units import Chain, Task, Unit
+from rewardlab.llm.endpoint import Endpoint
+from rewardlab.llm.requests import Answer, ChatRequest, Failure, Follow, Result, no_follow
+from rewardlab.records import Prompt
+
+ENDPOINT = Endpoint(url="http://localhost/v1", model="some-model")
+TEMPLATE = attribute_template("length")
+
+
+class Scripted:
+    """A chat client that answers by rule, each request once, and notes what it was asked."""
+
+    def __init__(self, special: dict[str, Result] | None = None) -> None:
+        self.asked: list[str] = []
+        self.special = special or {}
+
+    def run(self, requests: Sequence[ChatRequest], follow: Follow = no_follow) -> Iterator[tuple[ChatRequest, Result]]:
+        waiting = deque({request.key: request for request in requests}.values())
+        seen = {request.key for request in waiting}
+        while waiting:
+            request = waiting.popleft()
+            message = request.messages[0].content
+            text, instruction = message.rsplit("\n\n", 1)
+            self.asked.append(message)
+            way = "longer" if "longer" in instruction else "shorter"
+            result: Result = self.special.get(text, Answer(f"{text} {way}."))
+            if isinstance(result, Answer):
+                for following in follow(request, result):
+                    if following.key not in seen:
+                        seen.add(following.key)
+                        waiting.append(following)
+            yield request, result
+
+
+def unit(text: str, treated: bool) -> Unit:
+    return Unit(Prompt.of_text("p"), text, treated)
+
+
+def made(tasks: list[Task], client: Scripted, steps: int = 2) -> dict[str, Chain]:
+    chains = list(ChatRewriter(TEMPLATE, ENDPOINT, client).chains(tasks, steps))
+    assert len(chains) == len(tasks)
+    return {f"{chain.task.unit.response}/{chain.task.draw}": chain for chain in chains}
+
+
+def texts(chain: Chain) -> list[str | None]:
+    return [rewrite.text for rewrite in chain.rewrites]
+
+
+def test_a_response_goes_to_the_other_side_and_back() -> None:
+    found = made([Task(unit("A", True)), Task(unit("B", False))], Scripted(), steps=3)
+    assert texts(found["A/0"]) == ["A shorter.", "A shorter. longer.", "A shorter. longer. shorter."]
+    assert texts(found["B/0"]) == ["B longer.", "B longer. shorter.", "B longer. shorter. longer."]
+
+
+def test_the_message_is_the_text_and_then_the_instruction_of_the_paper() -> None:
+    client = Scripted()
+    made([Task(unit("A", True))], client)
+    assert client.asked[0] == (
+        "A\n\nAdjust this response so that it is shorter, but change *nothing* else. "
+        "Give only the adjusted text, without any acknowledgement."
+    )
+
+
+def test_what_is_no_rewrite_ends_its_chain_and_no_other() -> None:
+    special: dict[str, Result] = {
+        "refused": Answer(None, refusal="I cannot"),
+        "cut": Answer("half a te", finish_reason="length"),
+        "nothing": Answer("  "),
+        "down": Failure("502 Bad Gateway"),
+        "good longer.": Answer(None, finish_reason="content_filter"),
+    }
+    tasks = [Task(unit(text, False)) for text in ("refused", "cut", "nothing", "down", "good", "fine")]
+    found = made(tasks, Scripted(special))
+    outcomes = {name: [rewrite.outcome for rewrite in chain.rewrites] for name, chain in found.items()}
+    assert outcomes == {
+        "refused/0": ["refused"],
+        "cut/0": ["truncated"],
+        "nothing/0": ["empty"],
+        "down/0": ["failed"],
+        "good/0": ["ok", "refused"],
+        "fine/0": ["ok", "ok"],
+    }
+    assert found["down/0"].rewrites[0].detail == "502 Bad Gateway"
+
+
+def test_equal_responses_are_asked_for_once_and_all_have_chains() -> None:
+    client = Scripted()
+    same = [Task(Unit(Prompt.of_text(f"prompt {number}"), "A", True)) for number in range(3)]
+    chains = list(ChatRewriter(TEMPLATE, ENDPOINT, client).chains(same, 2))
+    assert len(client.asked) == 2
+    assert [texts(chain) for chain in chains] == [["A shorter.", "A shorter. longer."]] * 3
+    assert {chain.task.unit.prompt.id for chain in chains} == {task.unit.prompt.id for task in same}
+
+
+def test_a_rewrite_that_is_another_response_is_not_paid_twice() -> None:
+    # The rewrite of the second is the first: its answer is there before, at the same time, or after it is asked for.
+    special: dict[str, Result] = {"B": Answer("A")}
+    for order in (("A", "B"), ("B", "A")):
+        client = Scripted(special)
+        tasks = {"A": Task(unit("A", True)), "B": Task(unit("B", False))}
+        found = made([tasks[name] for name in order], client)
+        # A (W = 1) asks for a shorter A; B (W = 0) becomes A, and asks for a shorter A, too.
+        assert texts(found["B/0"]) == ["A", "A shorter."]
+        assert texts(found["A/0"]) == ["A shorter.", "A shorter. longer."]
+        assert len(client.asked) == 3
+
+
+def test_draws_are_requests_of_their_own() -> None:
+    client = Scripted()
+    made([Task(unit("A", True)), Task(unit("A", True), draw=1)], client)
+    assert len(client.asked) == 4
+
+
+def test_the_name_changes_with_whatever_changes_the_texts() -> None:
+    def name(endpoint: Endpoint = ENDPOINT, attribute: str = "length") -> str:
+        return ChatRewriter(attribute_template(attribute), endpoint, Scripted()).name
+
+    others = [
+        name(ENDPOINT.model_copy(update={"temperature": 0.0})),
+        name(ENDPOINT.model_copy(update={"model": "another"})),
+        name(attribute="sentiment"),
+    ]
+    assert len({name(), *others}) == 4
+    assert name(ENDPOINT.model_copy(update={"url": "http://elsewhere/v1", "concurrency": 3})) == name()
