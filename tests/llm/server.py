@@ -168,11 +168,19 @@ class Connection(asyncio.Protocol):
             delay = orders.get("delay", seen.plan.get("delay"))
             if delay:
                 await asyncio.sleep(float(delay[0]))
-            if not self.misbehave(text, orders):
+            if "drip" in orders:
+                await self.drip()
+            elif not self.misbehave(text, orders):
                 self.send(200, completion(body))
                 answered[text] += 1
         finally:
             now["now"] -= 1
+
+    async def drip(self) -> None:
+        self.transport.write(b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n")
+        while not self.transport.is_closing():
+            self.transport.write(b" ")
+            await asyncio.sleep(0.05)
 
     def misbehave(self, text: str, orders: dict[str, list[str]]) -> bool:
         if "status" in orders:
@@ -259,13 +267,22 @@ def _multipart(content_type: str, body: bytes) -> bytes:
 
 def _page(query: str) -> dict[str, Any]:
     options = dict(item.split("=") for item in query.split("&") if item)
-    names = list(seen.batches)[::-1]
+    hidden = seen.plan.get("hidden_lists", 0) > 0
+    seen.plan["hidden_lists"] = seen.plan.get("hidden_lists", 0) - 1
+    names = [] if hidden else list(seen.batches)[::-1]
     start = names.index(options["after"]) + 1 if "after" in options else 0
     # Pages of two, so that tests turn them.
     some = names[start : start + 2]
     data = [seen.batches[name] for name in some]
     more = start + 2 < len(names)
     return {"object": "list", "data": data, "has_more": more, "last_id": some[-1] if some else None}
+
+
+def _raw(row: Any) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(row).encode()
 
 
 def _advance(batch: dict[str, Any]) -> dict[str, Any]:
@@ -313,7 +330,7 @@ def _advance(batch: dict[str, Any]) -> dict[str, Any]:
     for name, rows in (("output_file_id", output), ("error_file_id", errors)):
         if rows:
             batch[name] = f"file-{len(seen.files)}"
-            raw = [json.dumps(row, ensure_ascii="\\ud8" in json.dumps(row)).encode() for row in rows]
+            raw = [_raw(row) for row in rows]
             seen.files[batch[name]] = b"\n".join(raw) + b"\n" + (b"{cut\n" if seen.plan.get("noise") else b"")
     return batch
 

@@ -205,6 +205,12 @@ def test_a_batch_that_was_made_without_our_knowing_is_found(server: Loopback, le
     assert server.seen()["answered"] == {str(n): 1 for n in range(6)}
 
 
+def test_a_batch_that_is_listed_late_is_waited_for(server: Loopback, ledger: Ledger) -> None:
+    server.plan(drop_creates=1, hidden_lists=3)
+    assert texts(list(batches(server, ledger, settled=20.0).run([ask("a")]))) == {"a": "re: a"}
+    assert server.seen()["creates"] == 1
+
+
 def test_a_batch_that_was_never_made_is_made_again(server: Loopback, ledger: Ledger) -> None:
     ledger.send([ask("a"), ask("b")], "token:0123456789abcdef")
     results = list(batches(server, ledger).run([ask("a")]))

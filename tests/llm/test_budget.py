@@ -43,3 +43,15 @@ def test_answers_without_counts_cost_what_was_expected() -> None:
         purse.settle(ask(text), answer)
         purse.settle(ask(text), answer)
     assert purse.cost == pytest.approx(0.5 + 100 * 12e-6)
+
+
+def test_what_is_promised_is_not_promised_again() -> None:
+    # A hundred prompt and a hundred answer tokens at a price of one each: 200 a request.
+    dear = {"url": "http://localhost/v1", "prices": {"prompt": 1e6, "completion": 1e6}, "budget": {"cost": 500}}
+    purse = Purse(Endpoint.build(dear))
+    asked = [ask(f"{n:0400}") for n in range(4)]
+    assert [purse.take(one) for one in asked[:3]] == [True, True, False]
+    # One turns out cheap: there is room again.
+    purse.settle(asked[0], Answer("a", cost=10.0, prompt_tokens=1))
+    assert purse.take(asked[2])
+    assert not purse.take(asked[3])

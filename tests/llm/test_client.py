@@ -80,13 +80,13 @@ def test_what_follows_starts_as_soon_as_its_answer_is_kept(server: Loopback, led
         text = request.messages[0].content
         return [] if text.startswith("second") else [ask(f"second {text}")]
 
-    wanted = [ask("slow <<delay 1.0>>"), *(ask(f"quick {n}") for n in range(5))]
+    wanted = [ask("slow <<delay 0.5>>"), *(ask(f"quick {n}") for n in range(5))]
     client = LiveClient(endpoint(server, concurrency=2), ledger)
     order = [request.messages[0].content for request, _ in client.run(wanted, follow)]
     assert sorted(order) == sorted(
         [r.messages[0].content for r in wanted] + [f"second {r.messages[0].content}" for r in wanted]
     )
-    assert order[-2:] == ["slow <<delay 1.0>>", "second slow <<delay 1.0>>"]
+    assert order[-2:] == ["slow <<delay 0.5>>", "second slow <<delay 0.5>>"]
     # Chains are finished before others are begun.
     assert order[:4] == ["quick 0", "second quick 0", "quick 1", "second quick 1"]
     assert all(kept)
@@ -96,6 +96,17 @@ def test_what_follows_starts_as_soon_as_its_answer_is_kept(server: Loopback, led
     again = [request.messages[0].content for request, _ in client.run(wanted, follow)]
     assert sorted(again) == sorted(order)
     assert server.seen()["tries"] == {}
+
+
+def test_what_follows_on_several_is_one_request(server: Loopback, ledger: Ledger) -> None:
+    def follow(request: ChatRequest, answer: Answer) -> list[ChatRequest]:
+        return [ask("common"), ask("0")]
+
+    results = [
+        request for request, _ in LiveClient(endpoint(server), ledger).run([ask(str(n)) for n in range(9)], follow)
+    ]
+    assert len(results) == 10
+    assert server.seen()["tries"] == {str(n): 1 for n in range(9)} | {"common": 1}
 
 
 @pytest.mark.parametrize(
@@ -185,12 +196,18 @@ def test_no_answer_in_time_is_tried_again(server: Loopback, ledger: Ledger, hast
     assert server.seen()["tries"]["<<delay 5>>"] == 2
 
 
+def test_an_answer_that_drips_is_not_waited_for(server: Loopback, ledger: Ledger) -> None:
+    slow = endpoint(server, timeout=0.5, max_retries=0)
+    found = texts(list(LiveClient(slow, ledger).run([ask("fine"), ask("<<drip>>")])))
+    assert found == {"fine": "re: fine", "<<drip>>": "no answer in time, after 1 try"}
+
+
 def test_the_server_says_how_long_to_wait(server: Loopback, ledger: Ledger, hasty: None) -> None:
-    wanted = [ask("<<status 429 1 0.6>>"), *(ask(f"other {n} <<delay 0.05>>") for n in range(20))]
-    list(LiveClient(endpoint(server, concurrency=1), ledger).run(wanted))
-    times = [when for text, when in server.seen()["order"]]
-    # Nothing at all is sent in the meantime.
-    assert times[1] - times[0] >= 0.59
+    wanted = [ask("<<status 429 1 0.8>>"), *(ask(f"other {n} <<delay 0.05>>") for n in range(20))]
+    list(LiveClient(endpoint(server, concurrency=2), ledger).run(wanted))
+    times = sorted(when for _, when in server.seen()["order"])
+    # Nothing at all is sent in the meantime, by anyone: the others would fill a whole second.
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.7
 
 
 def test_never_more_at_once_than_allowed(server: Loopback, ledger: Ledger) -> None:
@@ -199,14 +216,16 @@ def test_never_more_at_once_than_allowed(server: Loopback, ledger: Ledger) -> No
     assert server.seen()["most_at_once"] == 11
 
 
-def test_rate_limits_hold(server: Loopback, ledger: Ledger) -> None:
-    # 1,220 a minute: 20 at once, then 20 a second.
-    limited = endpoint(server, requests_per_minute=1220.0)
-    list(LiveClient(limited, ledger).run([ask(str(n)) for n in range(40)]))
+@pytest.mark.parametrize(
+    "limits",
+    # 20 requests at once, then 20 a second. By the server's count, a text of 16 characters takes 48 tokens.
+    [{"requests_per_minute": 1220.0}, {"tokens_per_minute": 1220.0 * 48, "concurrency": 1}],
+)
+def test_rate_limits_hold(server: Loopback, ledger: Ledger, limits: dict[str, Any]) -> None:
+    list(LiveClient(endpoint(server, **limits), ledger).run([ask(f"{n:016}") for n in range(50)]))
     times = sorted(when for _, when in server.seen()["order"])
-    # The network may delay one and not the next; in between, no more than the bucket holds and gets.
-    for first, last in itertools.combinations(range(40), 2):
-        assert last - first <= 20 + 20 * (times[last] - times[first] + 0.1)
+    # 1.5 s, unless the first was slow on its way.
+    assert times[-1] - times[0] >= 1.0
 
 
 @pytest.mark.parametrize(
@@ -425,7 +444,7 @@ def check_kills(server: Loopback, folder: Path, moments: list[int], count: int) 
 
 
 def test_a_killed_run_goes_on_and_pays_nothing_twice_that_it_had_kept(server: Loopback, tmp_path: Path) -> None:
-    check_kills(server, tmp_path, [30, 90], 60)
+    check_kills(server, tmp_path, [60], 60)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ def test_what_is_in_a_batch_is_not_missing_until_the_batch_ends(tmp_path: Path) 
         assert set(ledger.failures(several).values()) == {"expired"}
 
 
+def test_a_batch_changes_its_name_and_keeps_its_time(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.db") as ledger:
+        before = time.time()
+        ledger.send([request("a"), request("b")], "token:1")
+        sent = ledger.sent_at("token:1")
+        assert before <= sent <= time.time()
+        ledger.rename("token:1", "batch-1")
+        assert ledger.sent_at("batch-1") == sent
+        assert ledger.sent_at("token:1") == 0.0
+        ledger.answer(request("a"), Answer("one"))
+        assert ledger.under_way([request("a"), request("b"), request("c")]) == {request("b").key: "batch-1"}
+
+
 def test_more_keys_than_a_query_takes(tmp_path: Path) -> None:
     several = [request(str(number)) for number in range(1201)]
     with Ledger(tmp_path / "l.db") as ledger:
@@ -127,6 +141,7 @@ def test_a_place_where_nothing_can_be_written_is_an_error(tmp_path: Path) -> Non
 
 WRITER = """
 import sys
+import time
 from pathlib import Path
 from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.requests import Answer, ChatRequest

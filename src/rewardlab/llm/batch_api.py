@@ -118,9 +118,9 @@ class BatchApi:
                 return call()
             except openai_module().APIError as error:
                 reply = reply_of(error)
+            # Out here, errors of ours do not carry the client's, which holds the headers and so the key.
             reason = reply.reason(self._key)
             if not reply.may_pass:
-                # Raised without its cause, which would show headers, and so the key.
                 raise self._refusal(reply, missing)
             if again is not None and not again(reply):
                 raise _UnknownError(reason)

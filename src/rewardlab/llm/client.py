@@ -210,8 +210,7 @@ class _Flight:
                 return answer if isinstance(answer, Answer) else Failure(f"{reply.reason(self._key)}: {answer.reason}")
             refusal = refusal_of(reply, self._endpoint, self._key)
             if refusal is not None:
-                # The cause is left out here and below: it would show headers, and so the key.
-                raise refusal from None
+                raise refusal
             if not reply.may_pass:
                 return Failure(reply.reason(self._key))
             if attempt > self._endpoint.max_retries:
@@ -251,7 +250,7 @@ class _Flight:
         return asked + backoff(1, self._generator)
 
     def _given_up(self, reply: Reply, attempts: int) -> Failure:
-        reason = f"{reply.reason(self._key)}, after {attempts} tries"
+        reason = f"{reply.reason(self._key)}, after {attempts} {'try' if attempts == 1 else 'tries'}"
         self._unreached += reply.unreached
         if self._unreached >= min(_OUTAGE, len(self._seen)):
             raise outage(self._endpoint, reason)
