@@ -79,6 +79,9 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         ),
         "train reward": Verb("rewardlab.train.reward", "RewardTraining", "train_reward", "train a reward model"),
         "score": Verb("rewardlab.score.score", "Scoring", "score_file", "score every completion of a file"),
+        "audit run": Verb(
+            "rewardlab.studies.audit", "Audit", "audit", "what a reward model rewards: rewrite, score, effects, report"
+        ),
         "audit rewrite": Verb(
             "rewardlab.audit.rewrite", "Rewriting", "rewrite", "rewrite responses so that an attribute is set, and back"
         ),

@@ -1,0 +1,110 @@
+"""`rewardlab audit run`: the four phases of an audit in one command, each a run of its own under `steps/`.
+
+steps/rewrite     audit rewrite
+steps/score-0     audit score, one per reward model
+steps/effects     audit effects
+steps/report      audit report
+report.html       its page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from rewardlab.audit.rewrite import Rewriting
+from rewardlab.score.score import ScorerOptions
+from rewardlab.store.files import atomic_path
+from rewardlab.store.runs import Run
+from rewardlab.studies.pipeline import Options, run_study
+from rewardlab.studies.study import Stage, Study, StudyFile
+
+STEPS = "steps"
+PAGE = "report.html"
+
+
+class AuditedScorer(ScorerOptions):
+    """A reward model to be audited; its name alone stands for it."""
+
+    text_field: ClassVar[str] = "model"
+
+
+def _in_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping | AuditedScorer) else value
+
+
+class Audit(Rewriting):
+    """Configuration of `audit run`: what is rewritten and by whom, and the reward models to audit."""
+
+    model: Annotated[list[AuditedScorer], BeforeValidator(_in_list)] = Field(min_length=1)
+    """The reward model, or several to stand side by side: a folder, a hub id, a rule, or a scoring template."""
+
+    level: float = Field(0.95, gt=0.5, lt=1.0)
+    """Coverage of the intervals."""
+
+    bootstrap: Literal["none", "percentile", "bca"] = "none"
+    """Intervals from resamples of whole prompts in place of t intervals."""
+
+    subgroups: list[str] = Field(default_factory=list)
+    """Columns of the data by whose values effects are estimated too."""
+
+    title: str = "What does this reward model reward?"
+    """Heading of the page."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What the last phase found, and where its page is."""
+
+    findings: tuple[str, ...]
+    page: Path
+
+    def lines(self) -> list[str]:
+        """The findings in plain words."""
+        return [*self.findings, f"The report: {self.page}"]
+
+
+def audit(config: Audit, run: Run) -> Audited:
+    """Rewrite, score, estimate, report. What an earlier session of the run has done is not done again.
+
+    Raises:
+        RewardlabError: of any phase; what is done, and paid for, is kept.
+    """
+    options = Options(name=STEPS, root=run.folder, allow_untracked=True, console_level="warning")
+    result = run_study(StudyFile(_study(config), {}), options, tell=run.log.info)
+    with atomic_path(run.path(PAGE)) as temporary:
+        temporary.write_bytes((result.folder / "report" / PAGE).read_bytes())
+    found = tuple(line for line in result.findings if not line.startswith("The report: "))
+    return Audited(found, run.path(PAGE))
+
+
+def _study(config: Audit) -> Study:
+    rewriting = {name: value for name, value in _given(config).items() if name in Rewriting.model_fields}
+    scorers = [AuditedScorer.model_dump(one, mode="json", exclude_defaults=True) for one in config.model]
+    names = [f"score-{number}" for number in range(len(scorers))]
+    effects = {
+        "rewrites": "${rewrite}",
+        "scores": [f"${{{name}}}" for name in names],
+        "level": config.level,
+        "bootstrap": config.bootstrap,
+        "subgroups": config.subgroups,
+        "seed": config.seed,
+    }
+    stages = [
+        Stage(id="rewrite", verb="audit rewrite", config=rewriting),
+        *(
+            Stage(id=name, verb="audit score", config={**scorer, "rewrites": "${rewrite}"})
+            for name, scorer in zip(names, scorers, strict=True)
+        ),
+        Stage(id="effects", verb="audit effects", config=effects),
+        Stage(id="report", verb="audit report", config={"title": config.title, "effects": ["${effects}"]}),
+    ]
+    return Study(name="audit", stages=tuple(stages))
+
+
+def _given(config: Audit) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude_defaults=True)
