@@ -215,15 +215,16 @@ def _audited(
 ) -> AuditedModel:
     whole = scored.complete
     rewards = scored.matched(whole)
+    sd = effects.pooled_sd(rewards.original, rewards.treated)
     estimates = effect_groups(rewards, settings)
     thirds = whole & ~np.isnan(scored.rewards[:, 3])
     third = scored.matched(thirds, third=True) if thirds.any() else None
     if third is not None:
         # Only where there are third rewrites: often on a part of the responses, since they cost half as much again.
-        estimates["corrected"] = effect_groups(third, settings)["corrected"]
+        estimates["corrected"] = effect_groups(third, settings, sd)["corrected"]
     if judged is not None:
         kept = rewards.only(judged.confirmed)
-        protocol = effect_groups(kept, settings) if len(kept.treated) else {"double": []}
+        protocol = effect_groups(kept, settings, sd) if len(kept.treated) else {"double": []}
         estimates["per_protocol"] = [
             replace(one, name=f"per_protocol.{one.name}", reading=f"{one.reading}; both flips confirmed")
             for one in protocol["double"]
@@ -233,7 +234,7 @@ def _audited(
     return AuditedModel(
         scorer=scored.scorer,
         counts=_counts(scored, whole, thirds, judged),
-        sd=effects.pooled_sd(rewards.original, rewards.treated),
+        sd=sd,
         estimates=estimates,
         tipping=diagnostics.tipping_points(estimates),
         refutations=refutations(rewards, third, scored.again[whole], settings),
