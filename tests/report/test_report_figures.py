@@ -14,7 +14,7 @@ import pytest
 import vl_convert
 
 from rewardlab.evaluate.length import DIFFERENCE_BINS
-from rewardlab.report import figures
+from rewardlab.report import figures, vega
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</text><script>alert(1)</script> onload=\"x\" & 'q' <b>"
@@ -50,7 +50,7 @@ SCORES = [
     {"low": 22, "high": 60, "n": 0, "mean_score": None, "sd_score": None},
 ]
 
-SPECS: dict[str, figures.Spec] = {
+SPECS: dict[str, vega.Spec] = {
     "dots": figures.dots_with_intervals(DOTS, axis_title="accuracy (%)", reference=0.5, reference_label="coin"),
     "correlations": figures.dots_with_intervals(DOTS, axis_title="correlation", reference=None, percent=False),
     "no-dots": figures.dots_with_intervals([], axis_title="accuracy (%)", reference=0.5),
@@ -138,9 +138,9 @@ def test_numbers_are_drawn_where_the_scale_says(drawn: dict[str, str]) -> None:
     places = re.findall(r'translate\(([\d.]+),[\d.]+\)" d="M[^"]*" fill="(#[0-9a-f]{6})"', drawn["dots"])
     at = {color: float(place) for place, color in places}
     low, high = SPECS["dots"]["layer"][1]["encoding"]["x"]["scale"]["domain"]
-    width = (at[figures.BLUE] - at[figures.ORANGE]) / (67 - 50) * (high - low)
+    width = (at[vega.BLUE] - at[vega.ORANGE]) / (67 - 50) * (high - low)
     assert low < 50 < 72 < high
-    assert figures.WIDTH_PIXELS * 0.9 < width <= figures.WIDTH_PIXELS
+    assert vega.WIDTH_PIXELS * 0.9 < width <= vega.WIDTH_PIXELS
 
 
 def test_open_bins_get_an_edge_to_draw_and_keep_their_words() -> None:
@@ -195,7 +195,7 @@ def luminance(color: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("color", [figures.BLUE, figures.ORANGE, figures.GREY])
+@pytest.mark.parametrize("color", [vega.BLUE, vega.ORANGE, vega.GREY])
 @pytest.mark.parametrize("paper", ["#ffffff", "#14181d"])
 def test_colours_stand_out_on_light_and_dark_paper(color: str, paper: str) -> None:
     light, dark = sorted([luminance(color), luminance(paper)], reverse=True)
@@ -217,5 +217,5 @@ def test_images_are_written_all_and_alike(tmp_path: Path) -> None:
 def test_stretched_leaves_the_original_alone() -> None:
     spec = SPECS["dots"]
     assert figures.stretched(spec)["width"] == "container"
-    assert spec["width"] == figures.WIDTH_PIXELS
-    assert figures.CONFIG["background"] == "#ffffff"
+    assert spec["width"] == vega.WIDTH_PIXELS
+    assert vega.CONFIG["background"] == "#ffffff"

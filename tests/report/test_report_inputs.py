@@ -13,6 +13,7 @@ import pytest
 
 from rewardlab.errors import DataError
 from rewardlab.report import inputs as report_inputs
+from rewardlab.report import reading
 from rewardlab.report.inputs import Inputs, read_inputs
 from tests.report import finished
 
@@ -65,7 +66,7 @@ def test_a_run_of_another_verb_is_named(tmp_path: Path) -> None:
 def test_pairs_are_read_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any order, across the parts that the file is read in; the others never leave the file."""
     folder = finished.write_all(tmp_path, pairs=23)["evaluate"][0]
-    monkeypatch.setattr(report_inputs, "_ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 5)
     pairs = read(evaluate=[folder]).evaluate[0].content.pairs
     table = pq.read_table(folder / "pairs.parquet").select(report_inputs.PAIR_COLUMNS).to_pylist()
     wanted = [22, 3, 0, 4, 5, 3]

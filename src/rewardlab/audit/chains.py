@@ -104,13 +104,18 @@ def write_published(path: Path, audited: Sequence[AuditedText]) -> int:
     entries: dict[str, Any] = {}
     for text in audited:
         if text.draw == 0 and len(text.texts) >= len(STEPS) and text.id not in entries:
-            entries[text.id] = {
-                "w_original": text.treated,
-                "completions": dict(zip(STEPS, text.texts, strict=False)),
-                "reward_question": "\n".join(message.content for message in text.prompt.messages),
-            }
+            entries[text.id] = published_entry(text)
     write_json(path, entries)
     return len(entries)
+
+
+def published_entry(text: AuditedText) -> dict[str, Any]:
+    """A whole chain as an entry of the interchange form."""
+    return {
+        "w_original": text.treated,
+        "completions": dict(zip(STEPS, text.texts, strict=False)),
+        "reward_question": "\n".join(message.content for message in text.prompt.messages),
+    }
 
 
 def read_chains(path: Path) -> list[AuditedText]:
@@ -143,7 +148,7 @@ def _audited(record: Candidates) -> AuditedText | str:
         made = (usable,) * (len(record.completions) - 1)
         return AuditedText(
             record.prompt, record.completions, bool(meta["w_original"]), 0, len(made), made, ("",) * len(made),
-            record.source,
+            record.source, {name: value for name, value in meta.items() if name not in ("w_original", "steps")},
         )  # fmt: skip
     treated, draw, steps, outcomes = (meta.get(name) for name in ("treated", "draw", "steps", "outcomes"))
     if not isinstance(treated, bool):

@@ -1,5 +1,8 @@
 """`rewardlab audit effects`: rewrites and scores → effects.json with diagnostics and refutations, and triples.parquet.
 
+Beside them the effects in the published form: effects.rate.json, or effects.<number>.rate.json for each of several
+reward models.
+
 Any number of reward models stand beside each other: one score table each, all of the same rewrites.
 """
 
@@ -15,10 +18,11 @@ import pyarrow as pa
 from pydantic import Field
 
 from rewardlab.audit import diagnostics
-from rewardlab.audit.about import read_about
+from rewardlab.audit.about import About, read_about
 from rewardlab.audit.chains import STAGES, read_chains
 from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted, effect_groups
 from rewardlab.audit.judge import judge_of, off_target_measures
+from rewardlab.audit.published import Errors, published_effects, read_published_scores
 from rewardlab.audit.refute import Refutation, refutations
 from rewardlab.audit.scored import ScoredChains, join_scores
 from rewardlab.audit.summary import findings
@@ -57,8 +61,9 @@ class EffectsEstimation(Config):
     rewrites: Path
     """Folder of `audit rewrite`, its file, or a published file of rewrites."""
 
-    scores: Paths = Field(min_length=1)
-    """Folders of `rewardlab score` (or their tables) on these rewrites: one per reward model."""
+    scores: Paths = ()
+    """Folders of `rewardlab score` (or their tables) on these rewrites: one per reward model. None where the rewrites
+    are a published file that holds scores."""
 
     level: float = Field(0.95, gt=0.5, lt=1.0)
     """Coverage of the intervals."""
@@ -74,6 +79,9 @@ class EffectsEstimation(Config):
 
     seed: int = Field(0, ge=0)
     """Of everything that is drawn."""
+
+    published_errors: Errors = "ours"
+    """Standard errors in effects.rate.json: ours, or as the published code takes them, which ignore the pairing."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +163,9 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
         DataError: files that cannot be read, texts without a score, no chain that is complete: every problem, and
             nothing has been written.
     """
-    chains, about = read_chains(config.rewrites), read_about(config.rewrites)
-    tables = read_scores(config.scores)
-    _refuse_same_scorer(tables)
-    scored = [join_scores(chains, table, clusters=about.clusters) for table in tables]
-    whole = scored[0].complete
+    about = read_about(config.rewrites)
+    scored = _scored(config, about)
+    chains, whole = scored[0].chains, scored[0].complete
     if not whole.any():
         found = f"{len(chains)} chains, none with both rewrites"
         raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
@@ -179,7 +185,18 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     )
     write_parquet(run.path(TRIPLES), _triples(scored))
     write_json(run.path(RESULT), result.as_dict())
+    for number, one in enumerate(scored, start=1):
+        name = "effects.rate.json" if len(scored) == 1 else f"effects.{number}.rate.json"
+        write_json(run.path(name), published_effects(one.matched(whole), one.scorer, config.published_errors))
     return result
+
+
+def _scored(config: EffectsEstimation, about: About) -> list[ScoredChains]:
+    if not config.scores:
+        return read_published_scores(config.rewrites)
+    chains, tables = read_chains(config.rewrites), read_scores(config.scores)
+    _refuse_same_scorer(tables)
+    return [join_scores(chains, table, clusters=about.clusters) for table in tables]
 
 
 def _refuse_same_scorer(tables: Sequence[ScoreTable]) -> None:
@@ -198,15 +215,16 @@ def _audited(
 ) -> AuditedModel:
     whole = scored.complete
     rewards = scored.matched(whole)
+    sd = effects.pooled_sd(rewards.original, rewards.treated)
     estimates = effect_groups(rewards, settings)
     thirds = whole & ~np.isnan(scored.rewards[:, 3])
     third = scored.matched(thirds, third=True) if thirds.any() else None
     if third is not None:
         # Only where there are third rewrites: often on a part of the responses, since they cost half as much again.
-        estimates["corrected"] = effect_groups(third, settings)["corrected"]
+        estimates["corrected"] = effect_groups(third, settings, sd)["corrected"]
     if judged is not None:
         kept = rewards.only(judged.confirmed)
-        protocol = effect_groups(kept, settings) if len(kept.treated) else {"double": []}
+        protocol = effect_groups(kept, settings, sd) if len(kept.treated) else {"double": []}
         estimates["per_protocol"] = [
             replace(one, name=f"per_protocol.{one.name}", reading=f"{one.reading}; both flips confirmed")
             for one in protocol["double"]
@@ -216,7 +234,7 @@ def _audited(
     return AuditedModel(
         scorer=scored.scorer,
         counts=_counts(scored, whole, thirds, judged),
-        sd=effects.pooled_sd(rewards.original, rewards.treated),
+        sd=sd,
         estimates=estimates,
         tipping=diagnostics.tipping_points(estimates),
         refutations=refutations(rewards, third, scored.again[whole], settings),
@@ -281,4 +299,9 @@ def _triples(scored: Sequence[ScoredChains]) -> pa.Table:
                 values |= {name: texts[stage], f"{name}_reward": rewards[stage]}
             for name, column in rows.items():
                 column.append(values[name])
-    return pa.table(rows, schema=TRIPLE_SCHEMA)
+    return pa.table({name: _storable(column) for name, column in rows.items()}, schema=TRIPLE_SCHEMA)
+
+
+def _storable(column: list[Any]) -> list[Any]:
+    """The column, with lone surrogates, which UTF-8 cannot hold, written as their escapes."""
+    return [one.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(one, str) else one for one in column]

@@ -90,13 +90,19 @@ class Settings:
         )
 
 
-def effect_groups(rewards: Rewards, settings: Settings) -> dict[str, list[EffectEstimate]]:
+def effect_groups(rewards: Rewards, settings: Settings, sd: float | None = None) -> dict[str, list[EffectEstimate]]:
     """Naive, single, double and (with third rewrites) corrected effects: raw, and in sd of the original rewards.
+
+    Args:
+        rewards: of the chains.
+        settings: level, bootstrap, draws and seed.
+        sd: the unit of effects of a part of an audit, so that they stand beside those of the whole; taken as exact.
+            None: that of these rewards, which the bootstrap resamples with them.
 
     Returns:
         estimator → estimates; names are `<estimator>.<target>` and `<estimator>.<target>.sd`.
     """
-    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    given, sd = sd is not None, sd or effects.pooled_sd(rewards.original, rewards.treated)
     resampled = None
     if settings.bootstrap is not None:
         generator = settings.generator("bootstrap")
@@ -108,7 +114,7 @@ def effect_groups(rewards: Rewards, settings: Settings) -> dict[str, list[Effect
         if resampled is not None and key in resampled.raw:
             # The standard error and p stay those of the t interval: a resampled interval has none.
             raw = _with_ends(found, resampled.raw[key])
-            unit = _with_ends(unit, resampled.standardised[key])
+            unit = effects.scaled(raw, sd) if given else _with_ends(unit, resampled.standardised[key])
         name, p = ".".join(key), permuted.get(key)
         in_sd = f"{reading}, in standard deviations of the original rewards"
         return [settings.estimate(name, raw, reading, p), settings.estimate(f"{name}.sd", unit, in_sd, p)]

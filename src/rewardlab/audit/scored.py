@@ -89,7 +89,15 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
                 again[number] = table.score[found[-1]]
     if problems:
         raise DataError("scores are missing", problems)
+    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, cluster_labels(chains, clusters), again)
+
+
+def cluster_labels(chains: Sequence[AuditedText], clusters: bool = True) -> np.ndarray:
+    """Number of the prompt of every chain, or of its response where `clusters` is False.
+
+    A question that all share clusters nothing, whatever is asked for: one cluster has no standard error.
+    """
+    clusters = clusters and len({chain.prompt.id for chain in chains}) > 1
     names = [chain.prompt.id if clusters else chain.id for chain in chains]
     labels = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    cluster = np.array([labels[name] for name in names], dtype=np.int64)
-    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, cluster, again)
+    return np.array([labels[name] for name in names], dtype=np.int64)

@@ -16,18 +16,30 @@ def number(value: float, *, signed: bool = False) -> str:
 
 
 def findings(result: Mapping[str, Any]) -> list[str]:
-    """Plain sentences, a few per reward model.
+    """Plain sentences, a few per reward model, of which the first one names it.
 
     Args:
         result: the object in effects.json.
     """
     lines = []
+    for scorer, (first, *rest) in findings_by_model(result):
+        lines += [f"{scorer}: {first}" if scorer else first, *rest]
+    return lines
+
+
+def findings_by_model(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """(Reward model, its sentences) in order; at the end what concerns all of them, without a name, if anything does.
+
+    Args:
+        result: the object in effects.json.
+    """
+    groups = []
     for model in result["models"]:
         found = _estimates(model)
-        lines.append(f"{model['scorer']}: {_effect(result['attribute'], found)}")
-        lines += [line for line in (_naive(found), _drift(model, found), _failed(model)) if line]
-    lines += _rewrites(result)
-    return lines
+        more = [line for line in (_naive(found), _drift(model, found), _failed(model)) if line]
+        groups.append((str(model["scorer"]), [_effect(result["attribute"], found), *more]))
+    rewrites = _rewrites(result)
+    return [*groups, *([("", rewrites)] if rewrites else [])]
 
 
 def _estimates(model: Mapping[str, Any]) -> dict[str, Estimate]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewardlab.records import Estimate
-from rewardlab.report.figures import Spec, stretched
+from rewardlab.report.figures import stretched
 from rewardlab.report.html import Content, Html, content, element, json_island
+from rewardlab.report.vega import Spec
 from rewardlab.report.words import (
     DASH,
     basis_words,

@@ -74,12 +74,12 @@ def select(pairs: Pairs, limits: Limits, *, seed: int) -> Selection:
         seed: of the random third.
     """
     total = len(pairs.margins)
-    order = _priority(pairs.margins, limits.pairs, seed)
+    order = priority(pairs.margins, limits.pairs, seed)
     kept: list[tuple[int, dict[str, Any]]] = []
     room = limits.bytes
     for index, pair in zip(order, pairs.rows(order), strict=True):
         row = _embedded(pair, index)
-        room -= _bytes_in_page(row)
+        room -= bytes_in_page(row)
         if room < 0:
             break
         kept.append((index, row))
@@ -119,14 +119,15 @@ def excerpt(text: str) -> str:
     return f"{line[:EXCERPT_CHARACTERS]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _bytes_in_page(row: Mapping[str, Any]) -> int:
+def bytes_in_page(row: Mapping[str, Any]) -> int:
+    """Bytes that a row takes as JSON in the page."""
     text = json.dumps(row, ensure_ascii=False)
     # Each of these characters becomes an escape of six.
     return len(text.encode("utf-8", "surrogatepass")) + 5 * sum(text.count(mark) for mark in "<>&")
 
 
-def _priority(given: Sequence[float | None], most: int, seed: int) -> list[int]:
-    """Indices of the pairs to carry along, the most telling first."""
+def priority(given: Sequence[float | None], most: int, seed: int) -> list[int]:
+    """Indices of the values to carry along: of the lowest, the highest and the rest in turn, the most telling first."""
     # Not a number sorts nowhere: such pairs count as ties here, and say so in the browser.
     margins = [_finite(margin) or 0.0 for margin in given]
     by_margin = sorted(range(len(margins)), key=lambda index: (margins[index], index))
@@ -147,7 +148,7 @@ def _embedded(row: Row, index: int) -> dict[str, Any]:
         "subset": row["subset"],
         "fold": row["fold"],
         "excerpt": excerpt(row["prompt"]),
-        "prompt": _cut(row["prompt"]),
+        "prompt": cut(row["prompt"]),
         "margin": margin,
         "given": _finite(row["given_margin"]),
         "gold": _finite(row.get("gold_margin")),
@@ -160,7 +161,7 @@ def _embedded(row: Row, index: int) -> dict[str, Any]:
 
 def _side(row: Row, side: str) -> dict[str, Any]:
     return {
-        "text": _cut(row[side]),
+        "text": cut(row[side]),
         "score": _finite(row[f"{side}_score"]),
         "tokens": row[f"{side}_tokens"],
         "characters": row[f"{side}_characters"],
@@ -172,11 +173,12 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _cut(text: str) -> str:
+def cut(text: str, file: str = "pairs.parquet") -> str:
+    """`text`, cut where it is long; `file` has the whole."""
     if len(text) <= LONGEST_TEXT_CHARACTERS:
         return text
     hidden = len(text) - LONGEST_TEXT_CHARACTERS
-    return f"{text[:LONGEST_TEXT_CHARACTERS]} [\N{HORIZONTAL ELLIPSIS} {hidden:,} more characters in pairs.parquet]"
+    return f"{text[:LONGEST_TEXT_CHARACTERS]} [\N{HORIZONTAL ELLIPSIS} {hidden:,} more characters in {file}]"
 
 
 def _selection_words(kept: int, total: int) -> str:

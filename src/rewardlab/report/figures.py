@@ -21,55 +21,30 @@ from typing import Any
 
 import vl_convert
 
+from rewardlab.report.vega import (
+    BLUE,
+    GREY,
+    HEIGHT_PIXELS,
+    NARROW_PIXELS,
+    ORANGE,
+    Row,
+    Spec,
+    color_scale,
+    domain,
+    number_field,
+    reference_line,
+    specification,
+    tooltip_fields,
+)
 from rewardlab.store import files
 
-Spec = dict[str, Any]
-Row = Mapping[str, Any]
-
-VEGA_LITE = "https://vega.github.io/schema/vega-lite/v6.json"
-BLUE, ORANGE, GREY = "#2f7fd1", "#d1701a", "#7d8590"
-WIDTH_PIXELS, HEIGHT_PIXELS = 640, 300
 ROW_PIXELS = 48
-NARROW_PIXELS = 460
-_HALO = "<style>.mark-text text { paint-order: stroke; stroke: white; stroke-width: 4px; }</style>"
-"""As in page.css: text in a drawing has an outline of paper, so that no line runs through the letters."""
-PNG_SCALE = 2.0
 LENGTH_TITLE = "length of chosen minus rejected (tokens)"
 LINEAR_WITHIN_TOKENS = 10
 """Differences about this small are drawn to scale, larger ones by their logarithm."""
-FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif"
-CONFIG: Spec = {
-    "background": "#ffffff",
-    "font": FONT,
-    "view": {"stroke": None},
-    # A picture is read out as its one sentence, with its table below, not as a thousand dots.
-    "mark": {"aria": False},
-    "axis": {
-        "aria": False,
-        "labelFontSize": 12,
-        "titleFontSize": 12.5,
-        "titleFontWeight": "normal",
-        "titlePadding": 10,
-        "labelColor": "#4b5560",
-        "titleColor": "#20262d",
-        "gridColor": "#e4e8ec",
-        "domainColor": "#b6bec7",
-        "tickColor": "#b6bec7",
-        "labelOverlap": True,
-    },
-    "legend": {
-        "aria": False,
-        "orient": "top",
-        "title": None,
-        "labelFontSize": 12.5,
-        "labelColor": "#20262d",
-        "symbolSize": 90,
-        "symbolOpacity": 1,
-        "offset": 6,
-        "columnPadding": 18,
-    },
-    "text": {"color": "#20262d", "fontSize": 12.5},
-}
+_HALO = "<style>.mark-text text { paint-order: stroke; stroke: white; stroke-width: 4px; }</style>"
+"""As in page.css: text in a drawing has an outline of paper, so that no line runs through the letters."""
+PNG_SCALE = 2.0
 
 
 def dots_with_intervals(
@@ -92,7 +67,7 @@ def dots_with_intervals(
         "type": "quantitative",
         "title": axis_title,
         "scale": {
-            "domain": _domain(values, None if reference is None else reference * factor),
+            "domain": domain(values, None if reference is None else reference * factor),
             "zero": False,
             "nice": False,
         },
@@ -100,8 +75,15 @@ def dots_with_intervals(
     }
     # A phone has no room for the interval beside the name; the table below the figure has it.
     figures_text = {"condition": {"test": f"width < {NARROW_PIXELS}", "field": "short"}, "field": "text"}
-    color = {"field": "role", "type": "nominal", "legend": None, "scale": _scale({"model": BLUE, "comparison": ORANGE})}
-    tooltip = _tooltip({"label": "", "text": "Estimate", "n": "n", "method": "Interval", "reading": "How to read it"})
+    color = {
+        "field": "role",
+        "type": "nominal",
+        "legend": None,
+        "scale": color_scale({"model": BLUE, "comparison": ORANGE}),
+    }
+    tooltip = tooltip_fields(
+        {"label": "", "text": "Estimate", "n": "n", "method": "Interval", "reading": "How to read it"}
+    )
     text = {"type": "text", "baseline": "middle", "dy": -16}
     room = {"expr": f"width - (width < {NARROW_PIXELS} ? 90 : 180)"}
     layers: list[Spec] = [
@@ -123,8 +105,8 @@ def dots_with_intervals(
         },
     ]
     if reference is not None:
-        layers.insert(0, _reference_line("x", reference * factor, reference_label, x["scale"]))
-    return _spec(values, layers, height=ROW_PIXELS * max(len(values), 1), encoding={"y": line})
+        layers.insert(0, reference_line("x", reference * factor, reference_label, x["scale"]))
+    return specification(values, layers, height=ROW_PIXELS * max(len(values), 1), encoding={"y": line})
 
 
 def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = False, height: int = HEIGHT_PIXELS) -> Spec:
@@ -152,10 +134,10 @@ def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = Fals
             "scale": {"zero": True, "nice": False},
         },
         "y": {"field": "value", "type": "quantitative", "title": axis_title, "scale": {"zero": False}},
-        "color": {"field": "split", "type": "nominal", "scale": _scale(colors)},
+        "color": {"field": "split", "type": "nominal", "scale": color_scale(colors)},
         "detail": {"field": "fold"},
     }
-    tooltip = [*_tooltip({"fold": "Fold", "split": "Split", "step": "Step"}), _number("value", axis_title)]
+    tooltip = [*tooltip_fields({"fold": "Fold", "split": "Split", "step": "Step"}), number_field("value", axis_title)]
     # Training is logged often and its points would run together: they are there for the pointer only.
     dots = {"condition": {"test": "datum.split == 'train'", "value": 0}, "value": 1}
     layers: list[Spec] = [
@@ -165,7 +147,7 @@ def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = Fals
             "encoding": {"tooltip": tooltip, "opacity": dots},
         },
     ]
-    return _spec(values, layers, height=height, encoding=encoding)
+    return specification(values, layers, height=height, encoding=encoding)
 
 
 def reliability_curve(rows: Sequence[Row], *, x_title: str, y_title: str, low: float = 0.0) -> Spec:
@@ -186,11 +168,11 @@ def reliability_curve(rows: Sequence[Row], *, x_title: str, y_title: str, low: f
     x = {"field": "predicted", "type": "quantitative", "title": x_title, "scale": x_scale, "axis": axis}
     y = {"type": "quantitative", "title": y_title, "scale": y_scale, "axis": axis}
     tooltip = [
-        _number("predicted", "Predicted (%)", ".1f"),
-        _number("observed", "Observed (%)", ".1f"),
-        _number("observed_low", "Interval from (%)", ".1f"),
-        _number("observed_high", "Interval to (%)", ".1f"),
-        *_tooltip({"n": "Cases"}),
+        number_field("predicted", "Predicted (%)", ".1f"),
+        number_field("observed", "Observed (%)", ".1f"),
+        number_field("observed_low", "Interval from (%)", ".1f"),
+        number_field("observed_high", "Interval to (%)", ".1f"),
+        *tooltip_fields({"n": "Cases"}),
     ]
     diagonal = [{"predicted": end, "observed": end} for end in (low * 100.0, 100.0)]
     layers: list[Spec] = [
@@ -208,7 +190,7 @@ def reliability_curve(rows: Sequence[Row], *, x_title: str, y_title: str, low: f
             "encoding": {"x": x, "y": {"field": "observed", **y}, "tooltip": tooltip},
         },
     ]
-    return _spec(values, layers, height=340)
+    return specification(values, layers, height=340)
 
 
 def margin_histogram(rows: Sequence[Row]) -> Spec:
@@ -231,11 +213,11 @@ def margin_histogram(rows: Sequence[Row]) -> Spec:
             },
             "x2": {"field": "high"},
             "y": {"field": "n", "type": "quantitative", "title": "pairs"},
-            "color": {"field": "side", "type": "nominal", "scale": _scale(colors)},
-            "tooltip": [_number("low", "From"), _number("high", "To"), *_tooltip({"n": "Pairs"})],
+            "color": {"field": "side", "type": "nominal", "scale": color_scale(colors)},
+            "tooltip": [number_field("low", "From"), number_field("high", "To"), *tooltip_fields({"n": "Pairs"})],
         },
     }
-    return _spec(values, [bar, _reference_line("x", 0.0)], height=240)
+    return specification(values, [bar, reference_line("x", 0.0)], height=240)
 
 
 def accuracy_by_length(rows: Sequence[Row]) -> Spec:
@@ -256,17 +238,17 @@ def accuracy_by_length(rows: Sequence[Row]) -> Spec:
     }
     y = {"type": "quantitative", "title": "accuracy (%)", "scale": {"domain": [0, 100]}}
     tooltip = [
-        *_tooltip({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
-        _number("accuracy", "Accuracy (%)", ".1f"),
-        _number("accuracy_low", "Interval from (%)", ".1f"),
-        _number("accuracy_high", "Interval to (%)", ".1f"),
+        *tooltip_fields({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
+        number_field("accuracy", "Accuracy (%)", ".1f"),
+        number_field("accuracy_low", "Interval from (%)", ".1f"),
+        number_field("accuracy_high", "Interval to (%)", ".1f"),
     ]
     layers: list[Spec] = [
-        _reference_line("y", 50.0, "coin flip"),
-        _reference_line("x", 0.0),
+        reference_line("y", 50.0, "coin flip"),
+        reference_line("x", 0.0),
         *_steps(x, y, "accuracy", ("accuracy_low", "accuracy_high"), tooltip),
     ]
-    return _spec(values, layers)
+    return specification(values, layers)
 
 
 def _outer_ends(rows: Sequence[Row]) -> list[float]:
@@ -306,14 +288,14 @@ def length_scatter(points: Sequence[Row], means: Sequence[Row]) -> Spec:
             "x2": {"field": "high"},
             "y": {"field": "mean_margin", **y},
             "tooltip": [
-                *_tooltip({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
-                _number("mean_margin", "Mean difference of scores", "+.3f"),
+                *tooltip_fields({"range": "Chosen minus rejected (tokens)", "n": "Pairs"}),
+                number_field("mean_margin", "Mean difference of scores", "+.3f"),
             ],
         },
     }
     layers: list[Spec] = [
-        _reference_line("x", 0.0),
-        _reference_line("y", 0.0),
+        reference_line("x", 0.0),
+        reference_line("y", 0.0),
         {
             "mark": {"type": "point", "filled": True, "size": 30, "opacity": opacity},
             "encoding": {
@@ -322,18 +304,18 @@ def length_scatter(points: Sequence[Row], means: Sequence[Row]) -> Spec:
                 "color": {
                     "field": "ranked",
                     "type": "nominal",
-                    "scale": _scale({name: color for name, color in colors.items() if name in present}),
+                    "scale": color_scale({name: color for name, color in colors.items() if name in present}),
                 },
                 "tooltip": [
-                    *_tooltip({"prompt": "Prompt", "ranked": "Result"}),
-                    _number("tokens", "Difference in tokens", "+d"),
-                    _number("reward", "Difference of scores", "+.3f"),
+                    *tooltip_fields({"prompt": "Prompt", "ranked": "Result"}),
+                    number_field("tokens", "Difference in tokens", "+d"),
+                    number_field("reward", "Difference of scores", "+.3f"),
                 ],
             },
         },
         mean,
     ]
-    return _spec(values, layers, height=360)
+    return specification(values, layers, height=360)
 
 
 def score_by_length(rows: Sequence[Row]) -> Spec:
@@ -357,12 +339,12 @@ def score_by_length(rows: Sequence[Row]) -> Spec:
     }
     y = {"type": "quantitative", "title": "score (reward units)", "scale": {"zero": False}}
     tooltip = [
-        *_tooltip({"range": "Tokens", "n": "Answers"}),
-        _number("mean_score", "Mean score"),
-        _number("sd_score", "Standard deviation"),
+        *tooltip_fields({"range": "Tokens", "n": "Answers"}),
+        number_field("mean_score", "Mean score"),
+        number_field("sd_score", "Standard deviation"),
     ]
     layers = _steps(x, y, "mean_score", ("below", "above"), tooltip)
-    return _spec(values, layers, height=260)
+    return specification(values, layers, height=260)
 
 
 def closed_bins(rows: Sequence[Row], ends: tuple[float, float] | None = None) -> list[dict[str, Any]]:
@@ -410,45 +392,6 @@ def write_images(folder: Path, specs: Mapping[str, Spec]) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def _spec(
-    values: Sequence[Row], layers: list[Spec], *, height: Any = HEIGHT_PIXELS, encoding: Spec | None = None
-) -> Spec:
-    return {
-        "$schema": VEGA_LITE,
-        "width": WIDTH_PIXELS,
-        "height": height,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "padding": 4,
-        "config": CONFIG,
-        "data": {"values": list(values)},
-        **({"encoding": encoding} if encoding else {}),
-        "layer": layers,
-    }
-
-
-def _reference_line(channel: str, value: float, label: str = "", scale: Spec | None = None) -> Spec:
-    """A dashed line at a value; its label, if any, stands at its end.
-
-    `scale` is that of the other layers where it is not the default, as layers share the union of their scales.
-    """
-    place: Spec = {"datum": value, "type": "quantitative", **({"scale": scale} if scale else {})}
-    line: Spec = {
-        "data": {"values": [{}]},
-        "mark": {"type": "rule", "color": GREY, "strokeDash": [4, 4], "strokeWidth": 1.25},
-        "encoding": {channel: place, **({"y": None} if channel == "x" else {})},
-    }
-    if not label:
-        return line
-    offset = {"align": "left", "dx": 5, "dy": -7} if channel == "x" else {"align": "right", "dx": -2, "dy": -7}
-    other = {"y": {"value": "height"}} if channel == "x" else {"x": {"value": "width"}}
-    text: Spec = {
-        "data": {"values": [{}]},
-        "mark": {"type": "text", "color": GREY, "fontSize": 11.5, "text": label, **offset},
-        "encoding": {channel: place, **other},
-    }
-    return {"layer": [line, text]}
-
-
 def _steps(x: Spec, y: Spec, value: str, band: tuple[str, str], tooltip: list[Spec]) -> list[Spec]:
     """A horizontal line per bin from `low` to `high`, in a box from one field of `band` to the other."""
     ends = {"x": {"field": "low", **x}, "x2": {"field": "high"}, "tooltip": tooltip}
@@ -462,30 +405,9 @@ def _steps(x: Spec, y: Spec, value: str, band: tuple[str, str], tooltip: list[Sp
     ]
 
 
-def _tooltip(titles: Mapping[str, str]) -> list[Spec]:
-    return [{"field": field, "type": "nominal", "title": title or field} for field, title in titles.items()]
-
-
-def _number(field: str, title: str, form: str = ".3f") -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, "format": form}
-
-
-def _scale(colors: Mapping[str, str]) -> Spec:
-    return {"domain": list(colors), "range": list(colors.values())}
-
-
 def _scaled(row: Row, names: Iterable[str], factor: float) -> dict[str, Any]:
     changed = {name: None if row.get(name) is None else row[name] * factor for name in names}
     return {**row, **changed}
-
-
-def _domain(values: Sequence[Row], reference: float | None) -> list[float]:
-    """Room for every value, interval and the reference, with a margin of 6 %."""
-    seen = [row[name] for row in values for name in ("value", "low", "high") if row.get(name) is not None]
-    seen += [] if reference is None else [reference]
-    low, high = min(seen, default=0.0), max(seen, default=1.0)
-    room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
-    return [low - room, high + room]
 
 
 def _width(rows: Sequence[Row], index: int) -> float:

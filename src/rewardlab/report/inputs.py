@@ -5,19 +5,18 @@ The shapes here are the ones that `docs/architecture.md` promises; keys beyond t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.records import Estimate
+from rewardlab.report.audit_inputs import Audit, read_audit
+from rewardlab.report.reading import Shape, read_object, readable, rows_at, shaped
 from rewardlab.store import files
 
 PAIR_COLUMNS = [
@@ -30,17 +29,9 @@ PAIR_COLUMNS = [
 ]
 GOLD_COLUMN = "gold_margin"
 """Only data with known truth have values in it, and files of earlier versions not even the column."""
-_SHOWN_SHAPE_PROBLEMS = 5
-_ROWS_AT_ONCE = 4096
 
 
-class _Shape(BaseModel):
-    """Base of file shapes: finite numbers, further keys kept aside."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-
-class Check(_Shape):
+class Check(Shape):
     """One check of the data doctor: how many rows of how many, how bad, how to read it, and examples."""
 
     name: str
@@ -53,13 +44,13 @@ class Check(_Shape):
     numbers: dict[str, Any] = Field(default_factory=dict)
 
 
-class DoctorFile(_Shape):
+class DoctorFile(Shape):
     """doctor.json."""
 
     checks: list[Check]
 
 
-class ObservedBin(_Shape):
+class ObservedBin(Shape):
     """What was predicted and what happened in one bin, as fractions."""
 
     n: int
@@ -69,7 +60,7 @@ class ObservedBin(_Shape):
     observed_high: float | None
 
 
-class MarginBin(_Shape):
+class MarginBin(Shape):
     """Pairs by the difference of their scores."""
 
     low: float
@@ -78,7 +69,7 @@ class MarginBin(_Shape):
     accuracy: float | None
 
 
-class LengthBin(_Shape):
+class LengthBin(Shape):
     """Pairs by the difference of their lengths in tokens, chosen minus rejected, both ends included; None is open."""
 
     low: float | None
@@ -90,7 +81,7 @@ class LengthBin(_Shape):
     mean_margin: float | None
 
 
-class ScoreBin(_Shape):
+class ScoreBin(Shape):
     """Single answers by their length in tokens, both ends included."""
 
     low: float
@@ -100,7 +91,7 @@ class ScoreBin(_Shape):
     sd_score: float | None
 
 
-class BalancedBin(_Shape):
+class BalancedBin(Shape):
     """Pairs by the absolute difference of their lengths in tokens, and how many of each sign were kept."""
 
     low: float
@@ -110,7 +101,7 @@ class BalancedBin(_Shape):
     kept: int
 
 
-class Curves(_Shape):
+class Curves(Shape):
     """The curves of accuracy.json."""
 
     reliability: list[ObservedBin]
@@ -121,7 +112,7 @@ class Curves(_Shape):
     balanced_bins: list[BalancedBin]
 
 
-class AccuracyFile(_Shape):
+class AccuracyFile(Shape):
     """accuracy.json."""
 
     split: str
@@ -198,16 +189,7 @@ class PairFile:
         Raises:
             DataError: the file cannot be read.
         """
-        wanted = np.unique(np.asarray(indices, dtype=np.int64))
-        found: dict[int, dict[str, Any]] = {}
-        start = 0
-        with _readable(self.path):
-            for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE, columns=[*PAIR_COLUMNS, GOLD_COLUMN]):
-                inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
-                rows = batch.take(pa.array(inside - start)).to_pylist()
-                found.update(zip(inside.tolist(), rows, strict=True))
-                start += batch.num_rows
-        return [found[index] for index in indices]
+        return rows_at(self.path, indices, [*PAIR_COLUMNS, GOLD_COLUMN])
 
 
 @dataclass(frozen=True)
@@ -227,22 +209,28 @@ class Inputs:
     train: list[Stage[Training]] = field(default_factory=list)
     score: list[Stage[dict[str, Any]]] = field(default_factory=list)
     evaluate: list[Stage[Evaluation]] = field(default_factory=list)
+    audit: list[Stage[Audit]] = field(default_factory=list)
 
     @property
     def stages(self) -> list[Stage[Any]]:
         """Every stage, in the order in which they ran."""
-        return [*self.doctor, *self.train, *self.score, *self.evaluate]
+        return [*self.doctor, *self.train, *self.score, *self.evaluate, *self.audit]
 
 
 def read_inputs(
-    *, doctor: Sequence[Path], train: Sequence[Path], score: Sequence[Path], evaluate: Sequence[Path]
+    *,
+    doctor: Sequence[Path] = (),
+    train: Sequence[Path] = (),
+    score: Sequence[Path] = (),
+    evaluate: Sequence[Path] = (),
+    audit: Sequence[Path] = (),
 ) -> Inputs:
     """Read the folders of stages.
 
     Raises:
         DataError: with every folder, file and value that cannot be used.
     """
-    labels = _labels([*doctor, *train, *score, *evaluate])
+    labels = _labels([*doctor, *train, *score, *evaluate, *audit])
     problems: list[Problem] = []
 
     def read(verb: str, folders: Sequence[Path], content: Callable[[Path], Content]) -> list[Stage[Content]]:
@@ -257,8 +245,10 @@ def read_inputs(
     inputs = Inputs(
         read("data doctor", doctor, _doctor),
         read("train", train, _training),
-        read("score", score, lambda folder: _object(folder / "summary.json")),
+        read("score", score, lambda folder: read_object(folder / "summary.json")),
         read("evaluate accuracy", evaluate, _evaluation),
+        # `audit run` leaves the files of all its phases in one folder.
+        read("audit", audit, read_audit),
     )
     if problems:
         raise DataError("cannot report on these folders", problems)
@@ -271,7 +261,7 @@ def _stage(folder: Path, label: str, verb: str, content: Callable[[Path], Conten
         remedy = "Name the folder that a finished stage wrote."
         raise DataError("no folder", [Problem(str(folder), "no folder", "the folder of a stage", remedy)])
     path, config = folder / "run.json", folder / "config.yaml"
-    record = _object(path) if path.is_file() else {}
+    record = read_object(path) if path.is_file() else {}
     ran = str(record.get("verb", verb))
     if not ran.startswith(verb):
         raise DataError("another verb", [Problem(str(folder), f"a run of `{ran}`", f"a run of `{verb}`")])
@@ -285,15 +275,15 @@ def _stage(folder: Path, label: str, verb: str, content: Callable[[Path], Conten
 
 def _doctor(folder: Path) -> DoctorFile:
     path = folder / "doctor.json"
-    return _shaped(DoctorFile, _object(path), path)
+    return shaped(DoctorFile, read_object(path), path)
 
 
 def _training(folder: Path) -> Training:
     path = folder / "history.jsonl"
     # A run that was killed may be reported on; its last line may be torn.
-    history = [_shaped(HistoryRow, row, f"{path}:{number}") for number, row in _numbered(path)]
+    history = [shaped(HistoryRow, row, f"{path}:{number}") for number, row in _numbered(path)]
     summary = folder / "summary.json"
-    return Training(history, _object(summary) if summary.is_file() else {})
+    return Training(history, read_object(summary) if summary.is_file() else {})
 
 
 def _numbered(path: Path) -> list[tuple[int, Any]]:
@@ -302,40 +292,12 @@ def _numbered(path: Path) -> list[tuple[int, Any]]:
 
 def _evaluation(folder: Path) -> Evaluation:
     path = folder / "accuracy.json"
-    raw = _object(path)
-    return Evaluation(_shaped(AccuracyFile, raw, path), raw, _pairs(folder / "pairs.parquet"))
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        problem = Problem(str(path), f"a {type(value).__name__}", "a JSON object")
-        raise DataError("a file of another shape", [problem])
-    return value
-
-
-Shape = TypeVar("Shape", bound=BaseModel)
-
-
-def _shaped(shape: type[Shape], value: Any, where: Path | str) -> Shape:
-    try:
-        return shape.model_validate(value)
-    except ValidationError as error:
-        details = error.errors()[:_SHOWN_SHAPE_PROBLEMS]
-        problems = [
-            Problem(
-                f"{where}: {'.'.join(str(part) for part in detail['loc']) or 'the whole'}",
-                "nothing" if detail["type"] == "missing" else repr(detail["input"])[:120],
-                str(detail["msg"]),
-                "Was it written by this version of rewardlab?",
-            )
-            for detail in details
-        ]
-        raise DataError("a file of another shape", problems) from error
+    raw = read_object(path)
+    return Evaluation(shaped(AccuracyFile, raw, path), raw, _pairs(folder / "pairs.parquet"))
 
 
 def _pairs(path: Path) -> PairFile:
-    with _readable(path):
+    with readable(path):
         file = pq.ParquetFile(path)
         missing = sorted(set(PAIR_COLUMNS) - set(file.schema_arrow.names))
         if not missing:
@@ -343,16 +305,6 @@ def _pairs(path: Path) -> PairFile:
     raise DataError(
         "columns missing", [Problem(str(path), f"no column {', '.join(missing)}", "the columns of pairs.parquet")]
     )
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Says of a table that cannot be read what is wrong with it."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError("unreadable", [Problem(str(path), found, "a Parquet table of pairs")]) from error
 
 
 def _labels(folders: Sequence[Path]) -> dict[Path, str]:

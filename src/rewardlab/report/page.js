@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures and runs the browser of examples. Data come from JSON elements of this page and reach the
+// Draws the figures and runs the browsers of examples. Data come from JSON elements of this page and reach the
 // document as text nodes and attributes only, never as markup.
 (() => {
   const PAGE_ROWS = 10;
@@ -169,25 +169,142 @@
     return [select, make("label", {}, make("span", {}, label), select)];
   }
 
-  function browse(root) {
-    const { rows } = read(root.dataset.rows);
-    const haystacks = rows.map((row) => `${row.prompt}\n${row.chosen.text}\n${row.rejected.text}`.toLowerCase());
-    const search = make("input", { type: "search", placeholder: "words in prompt or answers", autocomplete: "off" });
+  // What a browser shows: how rows are filtered, sorted, searched and drawn.
+  const PAIRS = (data) => {
     const { "against gold": _, ...withoutGold } = SHOW;
-    const [show, showLabel] = choice("Show", rows.some((row) => row.gold !== null) ? SHOW : withoutGold);
-    const [length, lengthLabel] = choice("Length", LENGTH);
-    const [order, orderLabel] = choice("Sort", ORDER);
+    return {
+      noun: "pairs",
+      placeholder: "words in prompt or answers",
+      words: (row) => [row.prompt, row.chosen.text, row.rejected.text],
+      filters: { Show: data.rows.some((row) => row.gold !== null) ? SHOW : withoutGold, Length: LENGTH },
+      orders: ORDER,
+      card: example,
+    };
+  };
+
+  // ---- browser of triples --------------------------------------------------------------------------------
+
+  const STAGES = ["Original", "Rewrite", "Rewrite of the rewrite", "Third rewrite"];
+  // Rewards come in all sizes: three digits, whatever the unit.
+  const digits = (value) => value === null ? "—" : String(Number(value.toPrecision(3))).replace("-", "−");
+  const signedDigits = (value) => (value > 0 ? "+" : "") + digits(value);
+  const flawed = (row) => row.outcomes.some((outcome) => outcome !== "ok");
+
+  // Every text against the original: what a rewrite dropped is marked there, what it put in is marked in the rewrite.
+  function texts(row) {
+    const words = row.texts.map((text) => text === null ? null : split(text));
+    const notes = new Set();
+    const marks = words.map((own, index) => {
+      if (index === 0 || own === null) return null;
+      const [dropped, added, reason] = compared(words[0], own);
+      if (reason) notes.add(reason);
+      return { dropped, added };
+    });
+    const none = words[0].map(() => false);
+    const boxes = words.map((own, index) => {
+      const outcome = index === 0 ? "" : row.outcomes[index - 1] ?? "not made";
+      const title = STAGES[index] + (outcome && outcome !== "ok" ? ` (${outcome})` : "");
+      const text = own === null ? make("p", { class: "note" }, "No text that can be used.")
+        : index === 0 ? marked(own, marks[1]?.dropped ?? none, "del") : marked(own, marks[index].added, "ins");
+      return make("div", { class: "side" }, make("h3", {}, title), text);
+    });
+    return [make("div", { class: boxes.length > 3 ? "sides" : "sides three" }, ...boxes),
+      ...[...notes].map((reason) => make("p", { class: "note" }, reason.replace("answers", "texts")))];
+  }
+
+  function rewardTable(row, models) {
+    const stages = STAGES.slice(0, row.texts.length);
+    const cell = (label, value) => make("td", { class: "number", "data-label": label }, make("span", {}, value));
+    const head = make("tr", {}, ...["Reward model", ...stages, "Effect, single", "Effect, RATE"].map((name, index) =>
+      make("th", { scope: "col", ...(index ? { class: "number" } : {}) }, name)));
+    const body = models.map((model, index) => make("tr", {}, make("th", { scope: "row" }, model),
+      ...stages.map((stage, place) => cell(stage, digits(row.rewards[index][place]))),
+      cell("Effect, single", signedDigits(row.effects[index][0])),
+      cell("Effect, RATE", signedDigits(row.effects[index][1]))));
+    return make("div", { class: "table" }, make("table", {}, make("caption", {}, "Rewards"),
+      make("thead", {}, head), make("tbody", {}, ...body)));
+  }
+
+  const TRIPLES = (data) => {
+    const by = (index) => (row) => row.effects[index][1];
+    const known = (row, index) => by(index)(row) !== null;
+    // What has no effect stands last, whichever way the others are sorted.
+    const sorted = (compare) => (a, b, index) => known(a, index) && known(b, index)
+      ? compare(by(index)(a), by(index)(b)) : known(b, index) - known(a, index);
+    const card = (row, index) => {
+      const effect = by(index)(row);
+      const details = make("details", { class: "example" }, make("summary", {},
+        make("span", { class: "badge" }, `W = ${row.treated ? 1 : 0}`),
+        make("span", { class: "excerpt" },
+          ...(flawed(row) ? [make("span", { class: "badge" }, row.outcomes.find((one) => one !== "ok")), " "] : []),
+          make("bdi", { dir: "auto" }, row.excerpt || "(empty prompt)")),
+        make("span", { class: "margin" }, effect === null ? "no effect known" : `effect ${signedDigits(effect)}`)));
+      details.addEventListener("toggle", () => {
+        if (!details.open || details.children.length > 1) return;
+        const was = row.treated ? data.high : data.low;
+        details.append(make("h3", {}, "Prompt"), make("p", { class: "text prompt", dir: "auto" }, row.prompt.trim()),
+          make("p", { class: "note" }, "The original was: ", make("bdi", {}, was)), ...texts(row),
+          rewardTable(row, data.models),
+          make("p", { class: "note" }, `source ${row.source ?? "unknown"} · response ${row.id}`));
+      });
+      return details;
+    };
+    const kinds = [...new Set(data.rows.flatMap((row) => row.outcomes))].filter((kind) => kind !== "ok").sort();
+    return {
+      noun: "responses",
+      placeholder: "words in prompt or texts",
+      words: (row) => [row.prompt, ...row.texts.filter((text) => text !== null)],
+      filters: {
+        Originals: {
+          "all": () => true,
+          "with the attribute (W = 1)": (row) => row.treated,
+          "without it (W = 0)": (row) => !row.treated,
+        },
+        Rewrites: {
+          "any outcome": () => true,
+          "all ok": (row) => !flawed(row),
+          ...Object.fromEntries(kinds.map((kind) => [kind, (row) => row.outcomes.includes(kind)])),
+        },
+      },
+      orders: {
+        "largest effect first": sorted((a, b) => b - a),
+        "most negative first": sorted((a, b) => a - b),
+        "closest to 0 first": sorted((a, b) => Math.abs(a) - Math.abs(b)),
+        "order of the file": () => 0,
+      },
+      subjects: data.models,
+      card,
+    };
+  };
+
+  // ---- a browser -----------------------------------------------------------------------------------------
+
+  function browse(root) {
+    const data = read(root.dataset.rows);
+    const { rows } = data;
+    const kind = (root.dataset.kind === "triples" ? TRIPLES : PAIRS)(data);
+    const haystacks = rows.map((row) => kind.words(row).join("\n").toLowerCase());
+    const search = make("input", { type: "search", placeholder: kind.placeholder, autocomplete: "off" });
+    const filters = Object.entries(kind.filters).map(([label, options]) => [options, ...choice(label, options)]);
+    const [order, orderLabel] = choice("Sort", kind.orders);
+    const several = (kind.subjects ?? []).length > 1;
+    // Names may repeat or look like each other: what counts is their place.
+    const subjects = Object.fromEntries((kind.subjects ?? []).map((name, index) => [`${index + 1}. ${name}`, index]));
+    const [subject, subjectLabel] = choice("Effects of", subjects);
     const count = make("p", { class: "count", role: "status" });
     const list = make("div", { class: "examples" });
     const back = make("button", { type: "button" }, "← Previous");
     const forward = make("button", { type: "button" }, "Next →");
     let page = 0;
 
+    const chosen = () => several ? subjects[subject.value] : 0;
+
     function matching() {
       const needle = search.value.trim().toLowerCase();
       return rows.map((row, index) => [row, index])
-        .filter(([row, index]) => SHOW[show.value](row) && LENGTH[length.value](row) && haystacks[index].includes(needle))
-        .sort(([a, i], [b, j]) => ORDER[order.value](a, b) || i - j).map(([row]) => row);
+        .filter(([row, index]) => filters.every(([options, select]) => options[select.value](row))
+          && haystacks[index].includes(needle))
+        .sort(([a, i], [b, j]) => kind.orders[order.value](a, b, chosen()) || i - j).map(([row]) => row);
     }
 
     function update() {
@@ -195,11 +312,11 @@
       const pages = Math.max(1, Math.ceil(found.length / PAGE_ROWS));
       page = Math.min(page, pages - 1);
       const start = page * PAGE_ROWS;
-      const shown = found.slice(start, start + PAGE_ROWS).map(example);
+      const shown = found.slice(start, start + PAGE_ROWS).map((row) => kind.card(row, chosen()));
       list.replaceChildren(...shown);
       count.textContent = found.length === 0
-        ? `None of the ${rows.length} pairs matches.`
-        : `${start + 1}–${start + shown.length} of ${found.length} matching pairs (${rows.length} on this page)`;
+        ? `None of the ${rows.length} ${kind.noun} matches.`
+        : `${start + 1}–${start + shown.length} of ${found.length} matching ${kind.noun} (${rows.length} on this page)`;
       back.disabled = page === 0;
       forward.disabled = page === pages - 1;
       if (shown.length > 0) shown[0].open = true;
@@ -211,14 +328,13 @@
       root.scrollIntoView({ block: "start" });
     }
 
-    for (const control of [search, show, length, order]) {
-      control.addEventListener("input", () => { page = 0; update(); });
-    }
+    const controls = [search, ...filters.map(([, select]) => select), order, ...(several ? [subject] : [])];
+    for (const control of controls) control.addEventListener("input", () => { page = 0; update(); });
     back.addEventListener("click", () => turn(-1));
     forward.addEventListener("click", () => turn(1));
     root.replaceChildren(
       make("div", { class: "controls", role: "search" }, make("label", {}, make("span", {}, "Text"), search),
-        showLabel, lengthLabel, orderLabel),
+        ...filters.map(([, , label]) => label), orderLabel, ...(several ? [subjectLabel] : [])),
       count, list, make("div", { class: "paging" }, back, forward));
     update();
   }

@@ -18,15 +18,19 @@ from pathlib import Path
 import vl_convert
 from pydantic import Field
 
+from rewardlab.audit.summary import findings as audit_findings
+from rewardlab.audit.summary import findings_by_model
 from rewardlab.config import Config, Paths
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.evaluate.summary import findings
 from rewardlab.report import evaluation, stages
+from rewardlab.report.audit import audit_sections
 from rewardlab.report.blocks import Figure, Section, prose, section_html
 from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, Limits
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
 from rewardlab.report.inputs import Inputs, read_inputs
+from rewardlab.report.tables import effects_table, write_tables
 from rewardlab.store.files import write_text
 from rewardlab.store.runs import Run
 
@@ -44,11 +48,26 @@ class Report(Config):
     """Folders of `score`."""
     evaluate: Paths = ()
     """Folders of `evaluate accuracy`."""
+    audit: Paths = ()
+    """Folders of `audit effects`."""
     max_examples: int = Field(default=600, ge=0, le=5000)
-    """Most pairs that the browser of examples carries along, for all evaluations together; see the page for how
-    they are chosen."""
+    """Most pairs and triples that the browsers of examples carry along, for all evaluations and audits together; see
+    the page for how they are chosen."""
     seed: int = Field(default=0, ge=0)
-    """Of the pairs drawn at random for the examples and the scatter of length."""
+    """Of the examples drawn at random, and the scatter of length."""
+
+
+class AuditReport(Config):
+    """What `audit report` shows: the page of audits alone."""
+
+    effects: Paths = Field(min_length=1)
+    """Folders of `audit effects`."""
+    title: str = "What the reward model rewards"
+    """Heading of the page."""
+    max_examples: int = Field(default=600, ge=0, le=5000)
+    """Most triples that the browser carries along, for all audits together."""
+    seed: int = Field(default=0, ge=0)
+    """Of the triples drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +88,48 @@ class WrittenReport:
 
 
 def write_report(config: Report, run: Run) -> WrittenReport:
-    """Write `report.html` and the figures as `figures/*.svg` and `figures/*.png`.
+    """Write `report.html`, the figures as `figures/*.svg` and `figures/*.png`, and of audits `tables/effects.*`.
 
     Raises:
         ConfigError: nothing to report on is given.
         DataError: folders, files or values that cannot be used, all of them.
         RunError: the run directory cannot be written to, or the disk is full.
     """
-    if not (config.doctor or config.train or config.score or config.evaluate):
-        remedy = "Give at least one folder with --doctor, --train, --score or --evaluate."
+    if not (config.doctor or config.train or config.score or config.evaluate or config.audit):
+        remedy = "Give at least one folder with --doctor, --train, --score, --evaluate or --audit."
         raise ConfigError("nothing to report on", [Problem("report", "no folders", "folders of stages", remedy)])
-    inputs = read_inputs(doctor=config.doctor, train=config.train, score=config.score, evaluate=config.evaluate)
+    inputs = read_inputs(
+        doctor=config.doctor, train=config.train, score=config.score, evaluate=config.evaluate, audit=config.audit
+    )
     sections = page_sections(inputs, max_examples=config.max_examples, seed=config.seed)
     images = write_images(
         run.path("figures"), {figure.name: figure.spec for part in sections for figure in part.figures}
     )
+    if inputs.audit:
+        write_tables(run.path("tables"), effects_table(inputs.audit))
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
     run.log.info("wrote %s and %d image files", path, len(images))
     return WrittenReport(path, named_findings(inputs))
 
 
+def write_audit_report(config: AuditReport, run: Run) -> WrittenReport:
+    """`audit report`: as `write_report`, of audits alone.
+
+    Raises:
+        DataError: folders, files or values that cannot be used, all of them.
+        RunError: the run directory cannot be written to, or the disk is full.
+    """
+    given = Report(title=config.title, audit=config.effects, max_examples=config.max_examples, seed=config.seed)
+    return write_report(given, run)
+
+
 def named_findings(inputs: Inputs) -> tuple[str, ...]:
-    """The findings of every evaluation; of several, each sentence behind the name of its stage."""
-    several = len(inputs.evaluate) > 1
-    found = [(f"{stage.label}: " if several else "", findings(stage.content.raw)) for stage in inputs.evaluate]
-    return tuple(f"{label}{line}" for label, lines in found for line in lines)
+    """The findings of every evaluation and audit; of several, each sentence behind the name of its stage."""
+    evaluated = [(stage.label, findings(stage.content.raw)) for stage in inputs.evaluate]
+    found = [*evaluated, *((stage.label, audit_findings(stage.content.raw)) for stage in inputs.audit)]
+    several = len(found) > 1
+    return tuple(f"{label}: {line}" if several else line for label, lines in found for line in lines)
 
 
 def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Section]:
@@ -107,8 +142,8 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
     if inputs.score:
         sections.append(stages.score_section(inputs.score))
     several = len(inputs.evaluate) > 1
-    # Evaluations share the room that there is for examples.
-    limits = Limits(max_examples, LARGEST_EXAMPLES_BYTES).shared(len(inputs.evaluate))
+    # Evaluations and audits share the room that there is for examples.
+    limits = Limits(max_examples, LARGEST_EXAMPLES_BYTES).shared(len(inputs.evaluate) + len(inputs.audit))
     for index, stage in enumerate(inputs.evaluate, start=1):
         sections += evaluation.evaluation_sections(
             stage,
@@ -117,6 +152,10 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
             limits=limits,
             seed=seed,
         )
+    several = len(inputs.audit) > 1
+    for index, audit in enumerate(inputs.audit, start=1):
+        suffix = f"-audit-{index}" if several else "-audit"
+        sections += audit_sections(audit, suffix=suffix, several=several, limits=limits, seed=seed)
     return sections
 
 
@@ -172,23 +211,34 @@ _SUBTITLE = (
 
 
 def _findings_section(inputs: Inputs) -> Section:
-    several = len(inputs.evaluate) > 1
-    blocks: list[Figure | Html] = []
-    for stage in inputs.evaluate:
-        sentences = findings(stage.content.raw)
-        blocks.append(
-            content(
-                [
-                    element("h3", stage.label) if several else None,
-                    element("ol", [element("li", prose(sentence)) for sentence in sentences]),
-                ]
-            )
-        )
-    compared = evaluation.comparison(inputs.evaluate) if several else None
+    several = len(inputs.evaluate) + len(inputs.audit) > 1
+    blocks: list[Figure | Html] = [
+        _sentences(stage.label if several else "", [("", findings(stage.content.raw))]) for stage in inputs.evaluate
+    ]
+    blocks += [
+        _sentences(stage.label if several else "", findings_by_model(stage.content.raw)) for stage in inputs.audit
+    ]
+    compared = evaluation.comparison(inputs.evaluate) if len(inputs.evaluate) > 1 else None
     if compared is not None:
         blocks.append(compared)
-    lead = "" if inputs.evaluate else "No evaluation was given, so this page says what was done, not how well it works."
-    return Section("findings", "Findings", lead, blocks)
+    nothing = "No evaluation was given, so this page says what was done, not how well it works."
+    return Section("findings", "Findings", "" if inputs.evaluate or inputs.audit else nothing, blocks)
+
+
+def _sentences(label: str, groups: Sequence[tuple[str, Sequence[str]]]) -> Html:
+    """Findings as lists, each under what it is about."""
+    return content(
+        [
+            element("h3", label) if label else None,
+            [
+                [
+                    element("p", element("strong", name), class_="about") if name else None,
+                    element("ol", [element("li", prose(line)) for line in lines]),
+                ]
+                for name, lines in groups
+            ],
+        ]
+    )
 
 
 def _contents(sections: Sequence[Section]) -> Html:

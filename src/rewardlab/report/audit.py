@@ -1,0 +1,321 @@
+"""The sections on one audit: effects, rewards, where the effect lives, triples; audit_checks has the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rewardlab.audit.chains import STAGES
+from rewardlab.audit.effects import AuditedModel
+from rewardlab.audit.estimates import EffectEstimate
+from rewardlab.audit.summary import MINUS, number
+from rewardlab.report import audit_figures
+from rewardlab.report.audit_checks import assumptions_section, refutations_section
+from rewardlab.report.audit_inputs import Audit, AuditFile
+from rewardlab.report.audit_words import LONGEST_NAME, effect_words, level_words, p_words, reward_words, short, side
+from rewardlab.report.blocks import Figure, Section, facts, table
+from rewardlab.report.examples import Limits
+from rewardlab.report.html import Content, Html, element, json_island
+from rewardlab.report.inputs import Stage
+from rewardlab.report.tables import ResultTable, effects_table
+from rewardlab.report.triples import OUTER_SHARE, density_rows, select_triples
+from rewardlab.report.words import DASH, plain_number
+
+_MOST_GROUPS = 12
+"""Groups of one column of the data that are drawn; all of them stand in the table."""
+
+
+def audit_sections(stage: Stage[Audit], *, suffix: str, several: bool, limits: Limits, seed: int) -> list[Section]:
+    """The sections on one audit.
+
+    Args:
+        stage: what to show.
+        suffix: added to the names of sections and figures, so that they are unique in the page.
+        several: whether other audits stand beside it, so that titles name the stage.
+        limits: of the browser of triples.
+        seed: of the triples drawn at random.
+    """
+    of = f" \N{MIDDLE DOT} {stage.label}" if several else ""
+    file = stage.content.file
+    return [
+        _effects(stage, suffix, of),
+        _rewards(stage.content, suffix, of),
+        assumptions_section(file, suffix, of),
+        refutations_section(file, suffix, of),
+        _where(file, suffix, of),
+        _triples(stage.content, suffix, of, limits, seed),
+    ]
+
+
+def _effects(stage: Stage[Audit], suffix: str, of: str) -> Section:
+    file = stage.content.file
+    results = effects_table([stage])
+    high, low = file.attribute.high, file.attribute.low
+    counts = file.models[0].counts
+    blocks: list[Figure | Html] = [
+        facts(
+            {
+                "W = 1, with the attribute": f"{high}: {_count(counts.get('treated'))} responses",
+                "W = 0, without it": f"{low}: {_count(counts.get('untreated'))} responses",
+                "Responses with both rewrites": " of ".join(
+                    _count(counts.get(key)) for key in ("complete", "responses")
+                ),
+                "Third rewrites": _count(counts.get("third")),
+                "Prompts (clusters)": _count(counts.get("clusters")),
+                "Rewriter": file.rewriter or "not recorded",
+                "Texts truncated for scoring": ", ".join(
+                    f"{short(model.scorer, LONGEST_NAME)}: {_count(model.counts.get('truncated'))}"
+                    for model in file.models
+                ),
+            }
+        )
+    ]
+    if any(row["value_sd"] is not None for row in results.rows):
+        blocks.append(_by_estimator(file, results, suffix))
+    else:
+        blocks.append(results.to_html())
+    for place, model in enumerate(file.models, start=1):
+        own = results.only(_targets_title(model, file), scorer=model.scorer)
+        if any(row["value_sd"] is not None and row["estimator"] != "naive" for row in own.rows):
+            blocks.append(_by_target(model, file, own, f"{suffix}-{place}" if len(file.models) > 1 else suffix))
+    lead = (
+        f"How much the reward changes because a response is {high} rather than {low}. Every response was rewritten "
+        "to the other side, and the rewrite was rewritten back. RATE compares these two rewrites, so that whatever "
+        "else the rewriter changes is on both sides of the comparison. All numbers stand in the folder tables beside "
+        "this page too, as JSON, CSV and LaTeX."
+    )
+    return Section(f"effects{suffix}", f"Effect of {short(file.attribute.name, LONGEST_NAME)}{of}", lead, blocks)
+
+
+def _by_estimator(file: AuditFile, results: ResultTable, suffix: str) -> Figure:
+    overall = ResultTable(
+        results.caption,
+        tuple(column for column in results.columns if column.name not in ("attribute", "family")),
+        tuple(row for row in results.rows if row["over"] == "ATE"),
+    )
+    said = [
+        f"{model.scorer}: RATE {effect_words(model['double.ATE.sd'])}, naive {effect_words(model['naive.ATE.sd'])}"
+        for model in file.models
+        if model["double.ATE.sd"].value is not None
+    ]
+    missing = [
+        f"{model.scorer} has no effect over all responses ({model['double.ATE.sd'].reason})"
+        for model in file.models
+        if model["double.ATE.sd"].value is None
+    ]
+    reading = (
+        "Right of the dashed line the attribute raises the reward, left of it it lowers it; lines are "
+        f"{level_words(file)} % intervals. The naive comparison (orange) mixes in everything that comes along with the "
+        "attribute in these data; a single rewrite, whatever else the rewriter changes. RATE (blue) is the estimate to "
+        "quote. One standard deviation is the typical spread of the rewards of responses that are alike in the "
+        f"attribute.{_not_drawn(missing)}"
+    )
+    return Figure(
+        f"estimators{suffix}",
+        "What correlates with the reward, and what causes it",
+        f"{'; '.join(said or missing)}.",
+        reading,
+        audit_figures.effects_by_estimator(results.rows),
+        overall.to_html(),
+        plain=False,
+    )
+
+
+def _by_target(model: AuditedModel, file: AuditFile, own: ResultTable, suffix: str) -> Figure:
+    one = next((model[f"double.{target}.sd"] for target in ("ATE", "ATT", "ATU")
+                if model[f"double.{target}.sd"].value is not None), model["double.ATE.sd"])  # fmt: skip
+    missing = [
+        f"{row['target']}, {row['effect']}: {row['reason']}"
+        for row in own.rows
+        if row["value_sd"] is None and row["estimator"] == "double" and row["over"] in ("ATE", "ATT", "ATU")
+    ]
+    reading = (
+        f"Over the responses with {side(file.attribute, True)} (ATT), over those with {side(file.attribute, False)} "
+        "(ATU), over all as they come (ATE), and as if half of them were either. "
+        "Single rewrites that differ much between ATT and ATU, where RATE does not, show the rewriter's "
+        f"side effects.{_not_drawn(missing)}"
+    )
+    return Figure(
+        f"targets{suffix}",
+        _targets_title(model, file),
+        f"RATE {effect_words(one)}.",
+        reading,
+        audit_figures.effects_by_target(own.rows),
+        own.to_html(),
+        plain=False,
+    )
+
+
+def _targets_title(model: AuditedModel, file: AuditFile) -> str:
+    of = f": {short(model.scorer, LONGEST_NAME)}" if len(file.models) > 1 else ""
+    return f"Single rewrites beside RATE{of}"
+
+
+def _rewards(audit: Audit, suffix: str, of: str) -> Section:
+    blocks: list[Figure | Html] = []
+    models = audit.file.models
+    for place, model in enumerate(models, start=1):
+        curves, ends = (
+            density_rows(audit.triples, model.scorer) if model.scorer in audit.triples.rewards else ({}, (0.0, 1.0))
+        )
+        top = 1.05 * max((row["density"] for rows in curves.values() for row in rows), default=1.0)
+        for treated, rows in curves.items():
+            if rows:
+                number_of = f"-{place}" if len(models) > 1 else ""
+                name = f"rewards-{'with' if treated else 'without'}{suffix}{number_of}"
+                blocks.append(_densities(audit, model, treated, name, (rows, ends, top)))
+    if not blocks:
+        blocks.append(element("p", "No rewards that vary, so there is no density to draw."))
+    lead = (
+        "Where the rewards of originals, rewrites and rewrites of rewrites lie. If the rewriter changed nothing but "
+        "the attribute, the blue curve would lie on the grey one: where it does not, rewriting alone moves rewards. "
+        "Curves are Gaussian kernel densities, bandwidth by Silverman\N{RIGHT SINGLE QUOTATION MARK}s rule (0.9 times "
+        "the smaller of the standard deviation and the interquartile range / 1.34, times n to the power of "
+        "\N{MINUS SIGN}1/5); "
+        f"{100 * OUTER_SHARE:g} % of the rewards at either end may lie outside the picture."
+    )
+    return Section(f"rewards{suffix}", f"Rewards of the rewrites{of}", lead, blocks)
+
+
+def _densities(
+    audit: Audit,
+    model: AuditedModel,
+    treated: bool,
+    name: str,
+    drawn: tuple[list[dict[str, Any]], tuple[float, float], float],
+) -> Figure:
+    rows, ends, top = drawn
+    triples = audit.triples
+    rewards = triples.rewards[model.scorer][:, :3]
+    own = rewards[(triples.treated == treated) & (rewards == rewards).all(axis=1)]
+    means = [f"{stage} {reward_words(float(mean))}" for stage, mean in zip(STAGES, own.mean(axis=0), strict=False)]
+    of = f"{short(model.scorer, LONGEST_NAME)}, " if len(audit.file.models) > 1 else ""
+    title = f"{of}{side(audit.file.attribute, treated)}"
+    return Figure(
+        name,
+        title,
+        f"Mean reward: {', '.join(means)}.",
+        f"{len(own):,} responses.",
+        audit_figures.score_densities(rows, ends, top),
+        half=True,
+    )
+
+
+def _where(file: AuditFile, suffix: str, of: str) -> Section:
+    blocks: list[Figure | Html] = []
+    for place, model in enumerate(file.models, start=1):
+        found = model.estimates.get("where", [])
+        if found:
+            numbered = f"{suffix}-{place}" if len(file.models) > 1 else suffix
+            blocks.append(_where_figure(model, file, found, numbered))
+    if not blocks:
+        blocks.append(element("p", "There are no groups to look at."))
+    lead = (
+        "The same effect within quarters of the responses by length and by reward, and within the groups that were "
+        "asked for. p-values are adjusted over all groups (Benjamini and Hochberg), because the more groups one looks "
+        "at, the more likely one of them stands out by chance."
+    )
+    return Section(f"where{suffix}", f"Where the effect lives{of}", lead, blocks)
+
+
+def _where_figure(model: AuditedModel, file: AuditFile, found: Sequence[EffectEstimate], suffix: str) -> Figure | Html:
+    name = f": {short(model.scorer, LONGEST_NAME)}" if len(file.models) > 1 else ""
+    header = ("Group", "RATE (sd)", f"{level_words(file)} % interval", "p", "Adjusted p", "n", "Clusters")
+    cells: list[list[Content]] = [
+        [
+            f"{_family(one)}: {_group(one)}",
+            number(one.value, signed=True) if one.value is not None else element("span", one.reason, class_="missing"),
+            (one.reason if one.value is not None else DASH) or DASH
+            if one.low is None or one.high is None
+            else f"{number(one.low)} to {number(one.high)}",
+            p_words(one.p),
+            p_words(one.p_adjusted),
+            f"{one.n:,}",
+            DASH if one.clusters is None else f"{one.clusters:,}",
+        ]
+        for one in found
+    ]
+    numbers = table(f"Effects by group{name}", header, cells, numeric=range(1, len(header)))
+    families: dict[str, list[EffectEstimate]] = {}
+    for one in found:
+        if one.value is not None:
+            families.setdefault(_family(one), []).append(one)
+    rows = [
+        {
+            "family": family,
+            "label": _group(one),
+            "value": one.value,
+            "low": one.low,
+            "high": one.high,
+            "text": effect_words(one),
+            "p_adjusted": one.p_adjusted,
+        }
+        for family, ones in families.items()
+        for one in ones[:_MOST_GROUPS]
+    ]
+    if not rows:
+        return numbers
+    left_out = len(found) - len(rows)
+    loud = sum(one.p_adjusted is not None and one.p_adjusted < 1 - one.level for one in found)
+    finding = f"{loud} of {len(found)} groups have an effect that differs from 0 after adjustment."
+    reading = (
+        "RATE over all responses of a group, in standard deviations of all originals. A group that holds responses of "
+        "one side only has no such effect."
+    )
+    if left_out:
+        reading += f" {left_out} groups are not drawn; the table has them, with reasons."
+    title = f"Effect by group{name}"
+    return Figure(f"where{suffix}-figure", title, finding, reading, audit_figures.effects_by_subgroup(rows), numbers)
+
+
+def _family(one: EffectEstimate) -> str:
+    family = one.name.split(".")[1]
+    return {"length": "Length of the original", "reward": "Reward of the original"}.get(
+        family, short(family, LONGEST_NAME)
+    )
+
+
+def _group(one: EffectEstimate) -> str:
+    """The group in words: what the reading says behind the first semicolon."""
+    _, family, label = one.name.split(".", 2)
+    words = one.reading.partition("; ")[2] or label
+    words = words.removeprefix(f"{family} ")
+    return words.replace("-", MINUS) if family in ("length", "reward") else words
+
+
+def _triples(audit: Audit, suffix: str, of: str, limits: Limits, seed: int) -> Section:
+    selection = select_triples(audit.triples, limits, seed=seed)
+    name = f"triples{suffix}"
+    attribute = audit.file.attribute
+    island = json_island(
+        f"{name}-data",
+        {
+            "rows": selection.rows,
+            "total": selection.total,
+            "models": [short(name, LONGEST_NAME) for name in audit.triples.rewards],
+            "high": short(attribute.high),
+            "low": short(attribute.low),
+        },
+    )
+    browser = element(
+        "div",
+        element("noscript", "The browser of triples needs JavaScript."),
+        class_="browser",
+        data_rows=f"{name}-data",
+        data_kind="triples",
+    )
+    lead = (
+        f"{selection.words} In the original, words that the rewrite dropped are marked with a dashed line; in the "
+        "rewrites, words that the original does not have, with a solid one. What is marked in the rewrite of the "
+        "rewrite is what two rewrites did not bring back. Effects are with the attribute minus without it, in reward "
+        "units."
+    )
+    return Section(name, f"Triples{of}", lead, [browser, island])
+
+
+def _count(value: int | None) -> str:
+    return DASH if value is None else plain_number(value)
+
+
+def _not_drawn(missing: Sequence[str]) -> str:
+    return f" Not drawn: {'; '.join(missing)}." if missing else ""

@@ -1,0 +1,92 @@
+"""How the folders of finished stages are read: JSON of a known shape, and some rows of a large table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rewardlab.errors import DataError, Problem
+from rewardlab.store import files
+
+_SHOWN_SHAPE_PROBLEMS = 5
+_ROWS_AT_ONCE = 4096
+PAIRS = "a Parquet table of pairs"
+
+
+class Shape(BaseModel):
+    """Base of file shapes: finite numbers, further keys kept aside."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        DataError: unreadable, or no object.
+    """
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        problem = Problem(str(path), f"a {type(value).__name__}", "a JSON object")
+        raise DataError("a file of another shape", [problem])
+    return value
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def shaped(shape: type[Model], value: Any, where: Path | str) -> Model:
+    """`value` as that shape.
+
+    Raises:
+        DataError: what does not fit, and where; `where` names the file.
+    """
+    try:
+        return shape.model_validate(value)
+    except ValidationError as error:
+        details = error.errors()[:_SHOWN_SHAPE_PROBLEMS]
+        problems = [
+            Problem(
+                f"{where}: {'.'.join(str(part) for part in detail['loc']) or 'the whole'}",
+                "nothing" if detail["type"] == "missing" else repr(detail["input"])[:120],
+                str(detail["msg"]),
+                "Was it written by this version of rewardlab?",
+            )
+            for detail in details
+        ]
+        raise DataError("a file of another shape", problems) from error
+
+
+@contextmanager
+def readable(path: Path, expected: str = PAIRS) -> Iterator[None]:
+    """Says of a table that cannot be read what is wrong with it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        found = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError("unreadable", [Problem(str(path), found, expected)]) from error
+
+
+def rows_at(path: Path, indices: Sequence[int], columns: Sequence[str], expected: str = PAIRS) -> list[dict[str, Any]]:
+    """The rows of a Parquet table at `indices`, in that order; the file is gone through once.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    wanted = np.unique(np.asarray(indices, dtype=np.int64))
+    found: dict[int, dict[str, Any]] = {}
+    start = 0
+    with readable(path, expected):
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
+            inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+            rows = batch.take(pa.array(inside - start)).to_pylist()
+            found.update(zip(inside.tolist(), rows, strict=True))
+            start += batch.num_rows
+    return [found[index] for index in indices]
