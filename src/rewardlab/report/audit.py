@@ -90,7 +90,7 @@ def _effects(stage: Stage[Audit], suffix: str, of: str) -> Section:
 def _by_estimator(file: AuditFile, results: ResultTable, suffix: str) -> Figure:
     overall = ResultTable(
         results.caption,
-        tuple(column for column in results.columns if column.name not in ("attribute", "family")),
+        results.columns,
         tuple(row for row in results.rows if row["over"] == "ATE"),
     )
     said = [
@@ -107,7 +107,8 @@ def _by_estimator(file: AuditFile, results: ResultTable, suffix: str) -> Figure:
         "Right of the dashed line the attribute raises the reward, left of it it lowers it; lines are "
         f"{level_words(file)} % intervals. The naive comparison (orange) mixes in everything that comes along with the "
         "attribute in these data; a single rewrite, whatever else the rewriter changes. RATE (blue) is the estimate to "
-        "quote. One standard deviation is the typical spread of the rewards of responses that are alike in the "
+        "quote; with third rewrites there is also one that is corrected for drift that goes on, and with a judge one over "
+        "the responses both of whose rewrites did what was asked. One standard deviation is the typical spread of the rewards of responses that are alike in the "
         f"attribute.{_not_drawn(missing)}"
     )
     return Figure(
@@ -125,7 +126,7 @@ def _by_target(model: AuditedModel, file: AuditFile, own: ResultTable, suffix: s
     one = next((model[f"double.{target}.sd"] for target in ("ATE", "ATT", "ATU")
                 if model[f"double.{target}.sd"].value is not None), model["double.ATE.sd"])  # fmt: skip
     missing = [
-        f"{row['target']}, {row['effect']}: {row['reason']}"
+        f"{row['effect']} ({row['reason']})"
         for row in own.rows
         if row["value_sd"] is None and row["estimator"] == "double" and row["over"] in ("ATE", "ATT", "ATU")
     ]

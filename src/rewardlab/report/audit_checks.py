@@ -25,7 +25,6 @@ from rewardlab.report.blocks import Figure, Section, table
 from rewardlab.report.html import Content, Html, content, element
 from rewardlab.report.words import DASH
 
-
 _SPACE = "\N{NO-BREAK SPACE}"
 
 

@@ -240,7 +240,12 @@ def score_densities(rows: Sequence[Row], ends: tuple[float, float], top: float) 
             # Densities are read by shape: their unit, 1 / reward, tells a reader nothing.
             "axis": {"labels": False, "ticks": False, "grid": False},
         },
-        "color": {"field": "stage", "type": "nominal", "scale": color_scale(colors)},
+        "color": {
+            "field": "stage",
+            "type": "nominal",
+            "scale": color_scale(colors),
+            "legend": {"symbolType": "stroke"},
+        },
         "strokeDash": {
             "field": "stage",
             "type": "nominal",
@@ -276,7 +281,7 @@ def _lane(row: Row, group: str, label: str) -> dict[str, Any]:
         "high": high,
         "text": text,
         "short": words["value"],
-        "hint": f"{row['effect']}, over: {row['target']}; {row['n']:,} responses, p {p_words(row['p'])}",
+        "hint": f"{row['effect']}, {row['target']}; {row['n']:,} responses, p {p_words(row['p'])}",
         "color": COLORS[row["estimator"]],
     }
 

@@ -11,13 +11,13 @@ from rewardlab.report.audit_inputs import Attribute, AuditFile
 from rewardlab.report.words import DASH
 
 ESTIMATORS: Mapping[str, str] = {
-    "naive": "Naive comparison",
+    "naive": "Naive",
     "single": "Single rewrite",
     "double": "RATE",
-    "corrected": "RATE, drift-corrected",
-    "per_protocol": "RATE, both flips seen",
+    "corrected": "RATE, corrected",
+    "per_protocol": "RATE, flips seen",
 }
-"""Estimator → what figures and tables call it, in the order in which they show them."""
+"""Estimator → what figures and tables call it, in their order; a phone has room for 17 characters."""
 
 TARGETS: Mapping[str, str] = {
     "ATE": "All responses (ATE)",

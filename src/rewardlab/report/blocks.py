@@ -20,6 +20,8 @@ from rewardlab.report.words import (
     value_words,
 )
 
+_MOST_WIDE_COLUMNS = 8
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -151,6 +153,7 @@ def table(
         element("caption", caption),
         element("thead", element("tr", head)),
         element("tbody", body),
+        class_="dense" if len(header) > _MOST_WIDE_COLUMNS else None,
     )
     return element("div", whole, class_="table", role="region", aria_label=caption, tabindex="0")
 

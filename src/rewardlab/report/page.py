@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import vl_convert
 from pydantic import Field
@@ -215,14 +216,18 @@ def _findings_section(inputs: Inputs) -> Section:
     blocks: list[Figure | Html] = [
         _sentences(stage.label if several else "", [("", findings(stage.content.raw))]) for stage in inputs.evaluate
     ]
-    blocks += [
-        _sentences(stage.label if several else "", findings_by_model(stage.content.raw)) for stage in inputs.audit
-    ]
+    blocks += [_sentences(stage.label if several else "", _by_model(stage.content.raw)) for stage in inputs.audit]
     compared = evaluation.comparison(inputs.evaluate) if len(inputs.evaluate) > 1 else None
     if compared is not None:
         blocks.append(compared)
     nothing = "No evaluation was given, so this page says what was done, not how well it works."
     return Section("findings", "Findings", "" if inputs.evaluate or inputs.audit else nothing, blocks)
+
+
+def _by_model(raw: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The findings of an audit under the names of its reward models, as sentences that begin with a capital."""
+    groups = findings_by_model(raw)
+    return [(name or "The rewrites", [line[:1].upper() + line[1:] for line in lines]) for name, lines in groups]
 
 
 def _sentences(label: str, groups: Sequence[tuple[str, Sequence[str]]]) -> Html:

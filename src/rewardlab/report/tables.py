@@ -23,6 +23,7 @@ from rewardlab.store import files
 
 Words = Callable[[Any], str]
 
+_SHORT_TARGETS = {"balanced": "half and half"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -117,8 +118,14 @@ class ResultTable:
         return table(self.caption, [column.title for column in columns], cells, numeric=numeric)
 
     def _shown(self) -> list[Column]:
-        """Columns for people: one that is empty in every row says nothing."""
-        return [one for one in self.columns if one.shown and any(row[one.name] not in (None, "") for row in self.rows)]
+        """Columns for people: one that is empty, or has the same text in every row, says nothing."""
+        return [one for place, one in enumerate(self.columns) if one.shown and (place == 0 or self._says(one))]
+
+    def _says(self, column: Column) -> bool:
+        values = {row[column.name] for row in self.rows}
+        if column.words is None and column.name != "reason" and len(self.rows) > 1:
+            return len(values) > 1
+        return not values <= {None, ""}
 
 
 def write_tables(folder: Path, results: ResultTable) -> None:
@@ -148,8 +155,10 @@ def effects_table(audits: Sequence[Stage[Audit]]) -> ResultTable:
     ]
     level = {f"{100 * stage.content.file.options.get('level', 0.95):g}" for stage in audits}
     caption = (
-        "Effects of the attribute on the reward, in standard deviations of the original rewards, "
-        f"with {' or '.join(sorted(level))} % intervals"
+        f"Effects of {_one_of([row['attribute'] for row in rows], 'attributes')} on the reward of "
+        f"{_one_of([row['scorer'] for row in rows], 'reward models')}, in standard deviations of the original rewards, "
+        f"with {' or '.join(sorted(level))} % intervals; SE is the standard error, p (of no effect) by the t "
+        "distribution, by permutation of signs, and adjusted for many tests"
     )
     return ResultTable(caption, _EFFECT_COLUMNS, tuple(rows))
 
@@ -163,31 +172,36 @@ def with_adjusted(results: ResultTable, values: Sequence[float | None], family: 
     return replace(results, rows=tuple(rows))
 
 
+def _one_of(names: Sequence[str], several: str) -> str:
+    different = list(dict.fromkeys(names))
+    return different[0] if len(different) == 1 else f"{len(different)} {several}"
+
+
 def _signed(value: float) -> str:
     return number(value, signed=True)
 
 
 _EFFECT_COLUMNS = (
     Column("effect", "Estimate"),
-    Column("target", "Over"),
     Column("attribute", "Attribute"),
     Column("scorer", "Reward model"),
-    Column("audit", "Audit", shown=False),
+    Column("target", "Over", shown=False),
+    Column("audit", "Audit"),
     Column("estimator", "Estimator", shown=False),
     Column("over", "Target", shown=False),
     Column("value_sd", "Effect (sd)", _signed),
     Column("low_sd", "From", number),
     Column("high_sd", "To", number),
-    Column("error_sd", "Std. error", lambda value: f"{value:.3f}"),
+    Column("error_sd", "SE", lambda value: f"{value:.3f}"),
     Column("p", "p", p_words),
-    Column("p_permutation", "Permutation p", p_words),
-    Column("p_adjusted", "Adjusted p", p_words),
+    Column("p_permutation", "Perm. p", p_words),
+    Column("p_adjusted", "Adj. p", p_words),
     Column("n", "n", lambda value: f"{value:,}"),
     Column("clusters", "Clusters", lambda value: f"{value:,}"),
-    Column("value", "Effect (reward)", reward_words),
-    Column("low", "From (reward)", reward_words, shown=False),
-    Column("high", "To (reward)", reward_words, shown=False),
-    Column("error", "Std. error (reward)", reward_words, shown=False),
+    Column("value", "Effect (reward units)", reward_words, shown=False),
+    Column("low", "From (reward units)", reward_words, shown=False),
+    Column("high", "To (reward units)", reward_words, shown=False),
+    Column("error", "SE (reward units)", reward_words, shown=False),
     Column("level", "Level", str, shown=False),
     Column("method", "Method", shown=False),
     Column("family", "Adjusted over", shown=False),
@@ -200,7 +214,7 @@ def _effect_row(stage: Stage[Audit], scorer: str, one: EffectEstimate, raw: Effe
     if named is None or not named.in_sd:
         return None
     return {
-        "effect": ESTIMATORS[named.estimator],
+        "effect": f"{ESTIMATORS[named.estimator]}: {_SHORT_TARGETS.get(named.target, named.target)}",
         "target": TARGETS[named.target],
         "attribute": stage.content.file.attribute.name,
         "scorer": scorer,

@@ -97,6 +97,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "evaluate accuracy": Verb(
             "rewardlab.evaluate.accuracy", "AccuracyEvaluation", "evaluate_accuracy", "accuracy, calibration and length"
         ),
+        "audit report": Verb(
+            "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
+        ),
+        "audit compare": Verb(
+            "rewardlab.report.compare", "AuditComparison", "compare_audits", "any number of audits on one page"
+        ),
         "report": Verb("rewardlab.report.page", "Report", "write_report", "one self-contained page"),
     }
 )
