@@ -18,7 +18,7 @@ from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.requests import Answer, ChatRequest
 from rewardlab.records import Message
 
-SERVER = Path(__file__).resolve().parents[1] / "tests" / "llm" / "server.py"
+SERVER = Path(__file__).resolve().parents[1] / "tests" / "chat_server.py"
 TEXT = "The film was a long one and I did not like it very much at all. " * 15
 
 

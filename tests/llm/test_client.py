@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import KEY
 from forks import Forks
 from loopback import Loopback, ask, endpoint
-from server import KEY
 
 from rewardlab.errors import ConfigError, MissingExtraError, RunError
 from rewardlab.llm import client as client_module
