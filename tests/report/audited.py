@@ -75,14 +75,16 @@ def rewritten(text: str, long: bool, rng: np.random.Generator) -> str:
     return ". ".join(kept) + "."
 
 
-def made_chains(n: int, *, steps: int, seed: int, hostile: str, sides: Sequence[bool], draws: int) -> list[Chain]:
+def made_chains(
+    n: int, *, steps: int, seed: int, hostile: str, sides: Sequence[bool], draws: int, files: str
+) -> list[Chain]:
     rng = np.random.default_rng(seed)
     made = []
     for number in range(n):
         treated = bool(sides[int(rng.integers(len(sides)))])
         question = f"How do I best {VERBS[rng.integers(6)]} {SUBJECTS[rng.integers(6)]}? ({number // 2})"
         topic = f"{('home', 'garden', 'travel')[number % 3]}{hostile}"
-        source = Source(f"answers{hostile}.jsonl", number + 1)
+        source = Source(files or f"answers{hostile}.jsonl", number + 1)
         unit = Unit(
             Prompt.of_text(f"{question} {hostile}"),
             f"{answer(rng, treated)}{hostile}",
@@ -107,18 +109,18 @@ def made_chains(n: int, *, steps: int, seed: int, hostile: str, sides: Sequence[
     return made
 
 
-def write_scores(path: Path, made: Sequence[Chain], name: str, reward: Reward) -> Path:
+def write_scores(path: Path, made: Sequence[Chain], name: str, reward: Reward, noise: float) -> Path:
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for chain in made:
         prompt = chain.task.unit.prompt
         usable = [rewrite.text for rewrite in chain.rewrites if rewrite.outcome in SCORABLE and rewrite.text]
         for text in (chain.task.unit.response, *usable):
             key = (prompt.id, completion_id(prompt, text))
-            noise = float(np.random.default_rng(int(key[1][:8], 16)).normal(0.0, 0.25))
+            luck = float(np.random.default_rng(int(key[1][:8], 16)).normal(0.0, noise))
             rows[key] = {
                 **dict(zip(("prompt_id", "completion_id"), key, strict=True)),
                 "scorer": name,
-                "score": reward(text) + noise,
+                "score": reward(text) + luck,
                 "occurrence": 0,
                 "completion_tokens": len(text.split()),
                 "truncated": False,
@@ -141,21 +143,26 @@ def write_audit(
     subgroups: Sequence[str] = ("topic",),
     about: bool = True,
     attribute: str = "length",
+    noise: float = 0.25,
+    files: str = "",
 ) -> Path:
-    """The folder of a finished `audit effects`."""
+    """The folder of a finished `audit effects`; `hostile` is put into every text there is, but into names only where
+    no `files` names the file of the data.
+    """
+    named = "" if files else hostile
     folder.mkdir(parents=True)
-    made = made_chains(n, steps=steps, seed=seed, hostile=hostile, sides=sides, draws=draws)
+    made = made_chains(n, steps=steps, seed=seed, hostile=hostile, sides=sides, draws=draws, files=files)
     write_chains(folder / REWRITES, made, steps)
     if about:
         rule = {"measure": "words", "above": LONG_WORDS} if judge else None
-        words = {"name": f"{attribute}{hostile}", "high": f"longer{hostile}", "low": f"shorter{hostile}"}
-        write_json(folder / ABOUT, About(words, rule, f"rules{hostile}", steps).as_dict())
+        words = {"name": f"{attribute}{named}", "high": f"longer{named}", "low": f"shorter{named}"}
+        write_json(folder / ABOUT, About(words, rule, f"rules{named}", steps).as_dict())
     tables = [
-        write_scores(folder / f"scores-{number}.parquet", made, f"{name}{hostile}", REWARDS[name])
+        write_scores(folder / f"scores-{number}.parquet", made, f"{name}{named}", REWARDS[name], noise)
         for number, name in enumerate(models)
     ]
     config = EffectsEstimation(rewrites=folder, scores=tuple(tables), subgroups=list(subgroups), draws=200, seed=seed)
     out = folder / "effects"
     estimate_effects(config, Here(out))
-    write_record(out, "audit effects", hostile)
+    write_record(out, "audit effects", named)
     return out

@@ -12,7 +12,16 @@ from rewardlab.audit.summary import MINUS, number
 from rewardlab.report import audit_figures
 from rewardlab.report.audit_checks import assumptions_section, refutations_section
 from rewardlab.report.audit_inputs import Audit, AuditFile
-from rewardlab.report.audit_words import LONGEST_NAME, effect_words, level_words, p_words, reward_words, short, side
+from rewardlab.report.audit_words import (
+    LONGEST_NAME,
+    effect_words,
+    level_words,
+    overall,
+    p_words,
+    reward_words,
+    short,
+    side,
+)
 from rewardlab.report.blocks import Figure, Section, facts, table
 from rewardlab.report.examples import Limits
 from rewardlab.report.html import Content, Html, element, json_island
@@ -107,9 +116,9 @@ def _by_estimator(file: AuditFile, results: ResultTable, suffix: str) -> Figure:
         "Right of the dashed line the attribute raises the reward, left of it it lowers it; lines are "
         f"{level_words(file)} % intervals. The naive comparison (orange) mixes in everything that comes along with the "
         "attribute in these data; a single rewrite, whatever else the rewriter changes. RATE (blue) is the estimate to "
-        "quote; with third rewrites there is also one that is corrected for drift that goes on, and with a judge one over "
-        "the responses both of whose rewrites did what was asked. One standard deviation is the typical spread of the rewards of responses that are alike in the "
-        f"attribute.{_not_drawn(missing)}"
+        "quote; with third rewrites there is also one that is corrected for drift that goes on, and with a judge one "
+        "over the responses both of whose rewrites did what was asked. One standard deviation is the typical spread "
+        f"of the rewards of responses that are alike in the attribute.{_not_drawn(missing)}"
     )
     return Figure(
         f"estimators{suffix}",
@@ -123,8 +132,6 @@ def _by_estimator(file: AuditFile, results: ResultTable, suffix: str) -> Figure:
 
 
 def _by_target(model: AuditedModel, file: AuditFile, own: ResultTable, suffix: str) -> Figure:
-    one = next((model[f"double.{target}.sd"] for target in ("ATE", "ATT", "ATU")
-                if model[f"double.{target}.sd"].value is not None), model["double.ATE.sd"])  # fmt: skip
     missing = [
         f"{row['effect']} ({row['reason']})"
         for row in own.rows
@@ -139,7 +146,7 @@ def _by_target(model: AuditedModel, file: AuditFile, own: ResultTable, suffix: s
     return Figure(
         f"targets{suffix}",
         _targets_title(model, file),
-        f"RATE {effect_words(one)}.",
+        f"RATE {effect_words(overall(model))}.",
         reading,
         audit_figures.effects_by_target(own.rows),
         own.to_html(),

@@ -15,6 +15,7 @@ from rewardlab.report.audit_words import (
     LONGEST_NAME,
     effect_words,
     level_words,
+    overall,
     p_words,
     reward_words,
     short,
@@ -24,8 +25,6 @@ from rewardlab.report.audit_words import (
 from rewardlab.report.blocks import Figure, Section, table
 from rewardlab.report.html import Content, Html, content, element
 from rewardlab.report.words import DASH
-
-_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def assumptions_section(file: AuditFile, suffix: str, of: str) -> Section:
@@ -113,9 +112,9 @@ def _drift_figure(
 def _tipping(file: AuditFile) -> Html:
     lines = []
     for model in file.models:
-        tip = model.tipping.get("double.ATE.sd")
+        tip = model.tipping.get(overall(model).name)
         if tip is None:
-            words = "no tipping point, since the effect over all responses has no interval."
+            words = "no tipping point, since the effect has no interval."
         elif tip == 0.0:
             words = "the interval holds 0 already: there is no finding to overturn."
         else:
@@ -170,13 +169,11 @@ def _protocol(file: AuditFile) -> list[Html]:
     """Intent to treat against per protocol, where a judge has confirmed the flips."""
     rows: list[list[Content]] = []
     for model in file.models:
-        found = {one.name: one for one in model.estimates.get("per_protocol", [])}
-        one = found.get("per_protocol.double.ATE.sd")
-        if one is not None:
-            confirmed = effect_words(one) if one.value is not None else element("span", one.reason, class_="missing")
-            rows.append(
-                [short(model.scorer, LONGEST_NAME), effect_words(model["double.ATE.sd"]), confirmed, f"{one.n:,}"]
-            )
+        if not model.estimates.get("per_protocol"):
+            continue
+        one = overall(model, "per_protocol")
+        confirmed = effect_words(one) if one.value is not None else element("span", one.reason, class_="missing")
+        rows.append([short(model.scorer, LONGEST_NAME), effect_words(overall(model)), confirmed, f"{one.n:,}"])
     caption = "RATE over all rewrites as they came, and where the judge saw both flips (standard deviations)"
     header = ("Reward model", "As they came", "Both flips seen", "n of these")
     return [table(caption, header, rows, numeric=(1, 2, 3))] if rows else []
@@ -200,7 +197,7 @@ def _balance(file: AuditFile, suffix: str) -> Figure:
         "No rewrite of a rewrite has a measure that varies."
         if largest is None
         else f"After two rewrites, {largest.measure} has moved most: {number(largest.smd or 0.0, signed=True)} "
-        f"standard deviations, originals {side(file.attribute, largest.treated)}."
+        f"standard deviations, originals with {side(file.attribute, largest.treated)}."
     )
     header = ("Measure", "Originals", "Texts", "n", "Before", "After", "Change", "In sd")
     cells: list[list[Content]] = [
@@ -266,7 +263,7 @@ def refutations_section(file: AuditFile, suffix: str, of: str) -> Section:
             for one in model.refutations
         ]
         name = f", {short(model.scorer, LONGEST_NAME)}" if len(file.models) > 1 else ""
-        blocks.append(table(f"Refutations{name}", header, cells))
+        blocks.append(table(f"Refutations{name}", header, cells, numeric=(3,)))
     lead = (
         "Changes to the analysis after which the answer is known. A check that fails casts doubt on the finding; one "
         "that passes proves nothing, and says what it is blind to."
@@ -274,15 +271,13 @@ def refutations_section(file: AuditFile, suffix: str, of: str) -> Section:
     return Section(f"refutations{suffix}", f"Refutations{of}", lead, blocks)
 
 
-def _found(one: EffectEstimate) -> str:
+def _found(one: EffectEstimate) -> Content:
     if one.value is None:
         return DASH
-    ends = (
-        ""
-        if one.low is None or one.high is None
-        else f" ({reward_words(one.low)}{_SPACE}to{_SPACE}{reward_words(one.high)})"
-    )
-    return f"{reward_words(one.value)}{ends}"
+    if one.low is None or one.high is None:
+        return reward_words(one.value)
+    ends = f"({reward_words(one.low)} to {reward_words(one.high)})"
+    return content([reward_words(one.value), element("br"), ends])
 
 
 def _from_to(file: AuditFile, treated: bool, stage: str) -> str:

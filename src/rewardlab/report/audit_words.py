@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from rewardlab.audit.effects import AuditedModel
 from rewardlab.audit.estimates import EffectEstimate
 from rewardlab.audit.summary import MINUS, number
 from rewardlab.report.audit_inputs import Attribute, AuditFile
@@ -26,6 +27,7 @@ TARGETS: Mapping[str, str] = {
     "balanced": "Half and half, (ATT + ATU) / 2",
     "population": "ATE of the population",
 }
+_SPACE = "\N{NO-BREAK SPACE}"
 LONGEST_WORDS = 34
 LONGEST_NAME = 60
 
@@ -58,12 +60,25 @@ def short(text: str, most: int = LONGEST_WORDS) -> str:
 
 def side(attribute: Attribute, treated: bool) -> str:
     """The value of W and what a response with it is: `W = 1, longer`."""
-    return f"W = {int(treated)}, {short(attribute.high if treated else attribute.low)}"
+    words = short(attribute.high if treated else attribute.low)
+    return f"W{_SPACE}={_SPACE}{int(treated)}, {words}"
 
 
 def towards(attribute: Attribute, treated: bool) -> str:
     """Where a rewrite leads: `to longer`."""
     return f"to {short(attribute.high if treated else attribute.low)}"
+
+
+def overall(model: AuditedModel, group: str = "double") -> EffectEstimate:
+    """The ATE of RATE in sd, or where one side is empty the effect over the other; without a value if none has one.
+
+    Args:
+        model: of the audit.
+        group: `double`, or `per_protocol`, which every audit with a judge has.
+    """
+    prefix = "" if group == "double" else f"{group}."
+    found = [model[f"{prefix}double.{target}.sd"] for target in ("ATE", "ATT", "ATU")]
+    return next((one for one in found if one.value is not None), found[0])
 
 
 def effect_words(one: EffectEstimate) -> str:

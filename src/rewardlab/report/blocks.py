@@ -150,7 +150,7 @@ def table(
     # The roles stand here because browsers drop those of a table that is laid out as cards.
     whole = element(
         "table",
-        element("caption", caption),
+        element("caption", element("span", caption)),
         element("thead", element("tr", head)),
         element("tbody", body),
         class_="dense" if len(header) > _MOST_WIDE_COLUMNS else None,
