@@ -152,7 +152,7 @@ def history(folder: Path) -> None:
 
 
 REPORTS = [
-    Fault("nothing", "report", ("report: found no folders", "--doctor, --train, --score or --evaluate")),
+    Fault("nothing", "report", ("report: found no folders", "--doctor, --train, --score, --evaluate or --audit")),
     Fault("no folder", "report --train nowhere", ("nowhere: found no folder", "that a finished stage wrote")),
     Fault(
         "a folder that is no stage", "report --evaluate notes", ("notes/accuracy.json: found",), text("notes/a", "x")
@@ -177,6 +177,16 @@ REPORTS = [
         text("notes/doctor.json", "{}"),
     ),
     Fault("a line without its step", "report --train train", ("train/history.jsonl:2: step: found nothing",), history),
+    Fault(
+        "an audit that is none", "audit report --effects notes", ("notes/effects.json: found",), text("notes/a", "x")
+    ),
+    Fault(
+        "audits that are none",
+        "audit compare --effects notes --effects gone",
+        ("notes/effects.json: found", "gone: found no folder"),
+        text("notes/a", "x"),
+    ),
+    Fault("no audits", "audit compare", ("--effects",)),
     Fault("a negative number of examples", "report --max_examples -1 --train x", ("--max_examples: found -1",)),
 ]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rewardlab.audit.about import ABOUT, About
 from rewardlab.audit.chains import REWRITES, write_chains
 from rewardlab.audit.effects import EffectsEstimation, estimate_effects
-from rewardlab.audit.units import SCORABLE, Chain, Rewrite, Task, Unit
+from rewardlab.audit.units import SCORABLE, Chain, Outcome, Rewrite, Task, Unit
 from rewardlab.records import Prompt, Source, completion_id
 from rewardlab.store.files import write_json
 from tests.report.finished import GOOD, PADDING, SUBJECTS, VERBS, write_record
@@ -98,8 +98,8 @@ def made_chains(
             for step in range(1, steps + 1):
                 luck = rng.random()
                 if luck < 0.015:
-                    outcome = ("refused", "empty", "truncated")[int(rng.integers(3))]
-                    rewrites.append(Rewrite(None, outcome, f"no text{hostile}"))
+                    failures: tuple[Outcome, ...] = ("refused", "empty", "truncated")
+                    rewrites.append(Rewrite(None, failures[int(rng.integers(3))], f"no text{hostile}"))
                     break
                 text = rewritten(text, treated == (step % 2 == 0), rng)
                 chatter = luck > 0.98

@@ -113,7 +113,7 @@ def test_numbers_are_drawn_where_the_scale_says_and_names_stand_beside_them(draw
     """Naive .99 and RATE .3: as far apart as the axis says, right of the names and left of the figures."""
     svg = drawn["naive-and-rate"]
     places = re.findall(r'translate\(([\d.]+),([\d.]+)\)" d="M[^"]*" fill="(#[0-9a-f]{6})"', svg)
-    at = {}
+    at: dict[str, float] = {}
     for x, _, color in places:
         at.setdefault(color, float(x))
     low, high = SPECS["naive-and-rate"]["layer"][1]["encoding"]["x"]["scale"]["domain"]

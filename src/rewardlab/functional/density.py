@@ -25,7 +25,7 @@ def bandwidth(values: Float[np.ndarray, " n"]) -> float:
     sd = float(values.std(ddof=1))
     quarter, three_quarters = np.quantile(values, [0.25, 0.75])
     spread = min(sd, float(three_quarters - quarter) / 1.34) or sd
-    return 0.9 * spread * len(values) ** -0.2
+    return float(0.9 * spread * len(values) ** -0.2)
 
 
 def density(values: Float[np.ndarray, " n"], at: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

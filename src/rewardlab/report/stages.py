@@ -16,6 +16,7 @@ from rewardlab.report import figures
 from rewardlab.report.blocks import Figure, Section, disclosure, facts, prose, table
 from rewardlab.report.html import Content, Html, content, element
 from rewardlab.report.inputs import Check, DoctorFile, HistoryRow, Inputs, Stage, Training
+from rewardlab.report.vega import HEIGHT_PIXELS
 from rewardlab.report.words import DASH, estimate_words, flat, plain_number
 
 MOST_CURVE_POINTS = 60
@@ -193,7 +194,7 @@ def _curve(stages: Sequence[Stage[Training]], measure: _Measure) -> Figure | Non
     folds = " Each line is one fold." if len(stages) > 1 else ""
     means = " Neighbouring steps are averaged, as there are too many to draw; the last value of train is such a mean."
     more = means if averaged else ""
-    height = figures.HEIGHT_PIXELS if measure.half else _SPEED_HEIGHT_PIXELS
+    height = HEIGHT_PIXELS if measure.half else _SPEED_HEIGHT_PIXELS
     return Figure(
         f"training-{measure.key.replace('_', '-')}",
         measure.title,
