@@ -52,24 +52,24 @@ def _effect(attribute: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
     one = next((found[name] for name in ("double.ATE.sd", "double.ATT.sd", "double.ATU.sd")
                 if name in found and found[name].value is not None), None)  # fmt: skip
     if one is None or one.value is None:
-        return f"the effect of {high} against {low} cannot be estimated ({found['double.ATE.sd'].reason})."
+        return f"the effect of “{high}” rather than “{low}” cannot be estimated ({found['double.ATE.sd'].reason})."
     # Of responses of one side alone only the effect on them is known.
-    among = {"double.ATE.sd": "", "double.ATT.sd": f", for those that are {high}"}.get(
-        one.name, f", for those that are {low}"
+    among = {"double.ATE.sd": "", "double.ATT.sd": f", for responses that are “{high}”"}.get(
+        one.name, f", for responses that are “{low}”"
     )
     size = f"{number(abs(one.value))} standard deviations{_ends(one)}"
     if one.low is None or one.high is None:
         return (
-            f"that a response is {high} and not {low} changes its reward by {number(one.value, signed=True)} standard "
+            f"“{high}” rather than “{low}” changes the reward by {number(one.value, signed=True)} standard "
             f"deviations{among}; {one.reason or 'there is no interval'}."
         )
     if one.low <= 0.0 <= one.high:
         return (
-            f"no causal effect of {high} against {low} can be told from 0 "
+            f"no causal effect of “{high}” rather than “{low}” can be told from 0 "
             f"({number(one.value, signed=True)} standard deviations{_ends(one)}){among}."
         )
     verb = "raises" if one.value > 0.0 else "lowers"
-    return f"that a response is {high} and not {low} {verb} its reward by {size}{among}."
+    return f"“{high}” rather than “{low}” {verb} the reward by {size}{among}."
 
 
 def _ends(one: Estimate) -> str:
