@@ -13,6 +13,7 @@ repeated, resumed, or made of data of which one row was edited pays only for wha
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from rewardlab.audit.about import ABOUT, About
-from rewardlab.audit.agree import agree
 from rewardlab.audit.chains import ORIGINALS, PUBLISHED, REWRITES, read_chains, write_chains, write_originals
 from rewardlab.audit.chains import write_published as write_published_form
 from rewardlab.audit.chat import ChatRewriter
@@ -36,20 +36,19 @@ from rewardlab.data.canonical import write_set_aside
 from rewardlab.data.source import DataSource
 from rewardlab.data.world.rewriter import Rewriter as WorldFaults
 from rewardlab.errors import ConfigError, Problem
+from rewardlab.llm.agree import agree
 from rewardlab.llm.batch import BatchClient
 from rewardlab.llm.budget import estimate
 from rewardlab.llm.client import LiveClient
 from rewardlab.llm.endpoint import Endpoint
-from rewardlab.llm.ledger import Ledger
+from rewardlab.llm.shared import shared_ledger
 from rewardlab.store.files import write_json
-from rewardlab.store.lock import FolderLock
 from rewardlab.store.runs import Run
-from rewardlab.store.settings import Settings
 
-LEDGER = "ledger.sqlite"
 _REPEATED = 100
 """Responses that are rewritten several times, by default: enough to tell the rewriter's own spread."""
 WORLD = "world_"
+_NORMAL_95 = 1.96
 
 
 class Rewriting(Config):
@@ -186,16 +185,21 @@ def _rewriter(
 def _chat_rewriter(
     config: Rewriting, endpoint: Endpoint, template: Template, tasks: Sequence[Task], stack: contextlib.ExitStack
 ) -> ChatRewriter:
-    folder = Settings.from_environment().home / "ledger"
-    lock = FolderLock(folder)
-    stack.callback(lock.release)
-    ledger = stack.enter_context(Ledger(folder / LEDGER))
+    ledger = stack.enter_context(shared_ledger())
     client = BatchClient(endpoint, ledger) if config.batch else LiveClient(endpoint, ledger, config.seed)
     rewriter = ChatRewriter(template, endpoint, client)
     expected = estimate(rewriter.first_requests(tasks), endpoint, ledger, batch=config.batch)
     names = {task.unit.prompt.id if template.clusters else task.unit.id for task in tasks}
-    agree(endpoint, expected, config.steps, len(names), yes=config.yes)
+    agree(endpoint, expected, yes=config.yes, times=config.steps, buys=_precision(len(names)))
     return rewriter
+
+
+def _precision(clusters: int) -> str:
+    """What rewrites of so many independent texts tell: half of a 95 % interval of a mean is 1.96 sd / sqrt(G)."""
+    return (
+        f"{clusters:,} independent texts: where rewriting changes rewards by one standard deviation from text to text, "
+        f"the effect will be known to within {_NORMAL_95 / math.sqrt(max(clusters, 1)):.2f} standard deviations."
+    )
 
 
 def _in_order(tasks: Sequence[Task], chains: Iterator[Chain]) -> Iterator[Chain]:
