@@ -36,7 +36,7 @@ def findings_by_model(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     groups = []
     for model in result["models"]:
         found = _estimates(model)
-        more = [line for line in (_naive(found), _drift(model, found), _failed(model)) if line]
+        more = [line for line in (_naive(found), _drift(model, found), _unscored(model), _failed(model)) if line]
         groups.append((str(model["scorer"]), [_effect(result["attribute"], found), *more]))
     rewrites = _rewrites(result)
     return [*groups, *([("", rewrites)] if rewrites else [])]
@@ -100,6 +100,11 @@ def _drift(model: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
         f"Two rewrites alone change rewards by up to {number(max(sizes))} sd; the finding would be overturned if the "
         f"side effects of the two directions differed by {number(tip)} sd."
     )
+
+
+def _unscored(model: Mapping[str, Any]) -> str:
+    count = model["counts"].get("unscored", 0)
+    return f"{count} texts have no score; their responses are left out." if count else ""
 
 
 def _failed(model: Mapping[str, Any]) -> str:
