@@ -173,7 +173,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
         config.level, None if config.bootstrap == "none" else config.bootstrap, config.draws, config.seed
     )
     members = [chain for chain, there in zip(chains, whole, strict=True) if there]
-    judged = diagnostics.flips(members, judge_of(about.judge)) if about.judge else None
+    judged = diagnostics.flips(members, judge_of(about.judge, config.rewrites)) if about.judge else None
     result = AuditResult(
         attribute=dict(about.attribute),
         rewriter=about.rewriter,
@@ -194,7 +194,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
 def _scored(config: EffectsEstimation, about: About) -> list[ScoredChains]:
     if not config.scores:
         return read_published_scores(config.rewrites)
-    chains, tables = read_chains(config.rewrites), read_scores(config.scores)
+    chains, tables = read_chains(config.rewrites), read_scores(config.scores, unscored=True)
     _refuse_same_scorer(tables)
     return [join_scores(chains, table, clusters=about.clusters) for table in tables]
 
@@ -258,6 +258,7 @@ def _counts(
         "confirmed": 0 if judged is None else int(judged.confirmed.sum()),
         "draws": len(scored.chains),
         "truncated": int(scored.truncated.sum()),
+        "unscored": sum(len(chain.texts) for chain in scored.chains) - int((~np.isnan(scored.rewards)).sum()),
     }
 
 

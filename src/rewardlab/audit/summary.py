@@ -43,7 +43,7 @@ def findings_by_model(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     for model in result["models"]:
         found = _estimates(model)
         attribute = result["attribute"]
-        more = (_naive(found), _drift(model, attribute, found), _cut(model), _failed(model))
+        more = (_naive(found), _drift(model, attribute, found), _cut(model), _unscored(model), _failed(model))
         groups.append((str(model["scorer"]), [_effect(attribute, found), *filter(None, more)]))
     rewrites = [line for line in (_lost(result), _flawed(result), *_flips(result)) if line]
     return [*groups, *([("", rewrites)] if rewrites else [])]
@@ -123,6 +123,11 @@ def _cut(model: Mapping[str, Any]) -> str:
     return (
         f"{cut:,} texts are longer than what the reward model reads, and were cut: it did not see all of the attribute."
     )
+
+
+def _unscored(model: Mapping[str, Any]) -> str:
+    count = model["counts"].get("unscored", 0)
+    return f"{count} texts have no score; their responses are left out." if count else ""
 
 
 def _failed(model: Mapping[str, Any]) -> str:
