@@ -167,7 +167,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     scored = _scored(config, about)
     chains, whole = scored[0].chains, scored[0].complete
     if not whole.any():
-        found = f"{len(chains)} chains, none with both rewrites"
+        found = f"{len(chains)} chains, none with both rewrites and a score for each text"
         raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
     settings = Settings(
         config.level, None if config.bootstrap == "none" else config.bootstrap, config.draws, config.seed
