@@ -147,7 +147,7 @@ def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path
     ("name", "expected"),
     [
         ("rule:length_word", 'Did you mean "length_words"'),
-        ("rule:", "one of rule:length_characters, rule:length_words"),
+        ("rule:", "one of rule:length_characters, rule:length_words, rule:sentiment_vader"),
         ("python:nowhere.py:reward", "no file nowhere.py"),
         ("python:nonesuch_module.reward", "ModuleNotFoundError.*named by its path"),
         ("python:reward", "python:FILE.py:FUNCTION"),
