@@ -12,7 +12,9 @@ from rewardlab.report.human import differences_from_people, estimates_table, fin
 from tests.report.test_report_figures import HOSTILE, expressions, marks
 
 
-def row(scorer: str, estimator: str, value: float | None, apart: float | None, over: str = "balanced") -> dict[str, Any]:
+def row(
+    scorer: str, estimator: str, value: float | None, apart: float | None, over: str = "balanced"
+) -> dict[str, Any]:
     def ends(name: str, at: float | None, half: float) -> dict[str, float | None]:
         low, high = (None, None) if at is None else (at - half, at + half)
         return {f"{name}value_sd": at, f"{name}low_sd": low, f"{name}high_sd": high, f"{name}error_sd": None}
@@ -43,9 +45,10 @@ ROWS = [
 def test_what_cannot_be_told_from_people_and_what_differs() -> None:
     first, _, silent = findings(ROWS)
     assert first == (
-        "judge: people's rewrites say +1.00 (0.80 to 1.20) standard deviations. Cannot be told from that: Single rewrite "
-        "+1.05 (+0.05, \N{MINUS SIGN}0.05 to 0.15 from people). Differs: Naive +0.50 (\N{MINUS SIGN}0.50, "
-        "\N{MINUS SIGN}0.60 to \N{MINUS SIGN}0.40 from people); RATE +1.30 (+0.30, 0.20 to 0.40 from people)."
+        "judge: people's rewrites say +1.00 (0.80 to 1.20) standard deviations. Cannot be told from that: "
+        "Single rewrite +1.05 (+0.05, \N{MINUS SIGN}0.05 to 0.15 from people). Differs: "
+        "Naive +0.50 (\N{MINUS SIGN}0.50, \N{MINUS SIGN}0.60 to \N{MINUS SIGN}0.40 from people); "
+        "RATE +1.30 (+0.30, 0.20 to 0.40 from people)."
     )
     assert silent == "silent: people's rewrites give no estimate (no original has it)."
 
