@@ -10,12 +10,14 @@ from scipy import stats
 
 from rewardlab.audit.chains import AuditedText
 from rewardlab.audit.human import human_pairs, read_substitutions, write_substitutions
-from rewardlab.audit.human_effects import HumanUnits, estimates, human_units, length_changes, lexicon_overlap
+from rewardlab.audit.human_effects import Estimator, HumanUnits, estimates, human_units, length_changes, lexicon_overlap
 from rewardlab.audit.mined import Mined, Substitution
 from rewardlab.audit.scored import ScoredChains, cluster_labels
+from rewardlab.audit.units import Outcome
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import DataSource
 from rewardlab.errors import DataError
+from rewardlab.functional.effects import Target
 from rewardlab.records import Candidates, Pair, Prompt, completion_id
 from rewardlab.score.tables import ScoreTable
 
@@ -43,7 +45,7 @@ def test_planted_effects_are_found_and_biases_are_those_of_theory() -> None:
     found = estimates(planted(4000, drift=0.3, human_drift=0.2))
     values = {key: one.value for key, (one, _) in found.items()}
     # Drift enters single rewrites of either direction with opposite signs, and cancels in their mean.
-    expected = {
+    expected: dict[tuple[Estimator, Target], float] = {
         ("human", "balanced"): 1.0, ("human", "ATT"): 0.8, ("human", "ATU"): 1.2,
         ("naive", "balanced"): 3.0,
         ("double", "balanced"): 1.0, ("double", "ATT"): 1.0, ("double", "ATU"): 1.0,
@@ -76,7 +78,7 @@ def test_the_difference_is_paired_and_clustered_by_pair() -> None:
         assert apart.error == pytest.approx(error, rel=1e-12)
         assert apart.error == pytest.approx(stats.sem(rule - people), rel=0.02)
         half = stats.t.ppf(0.975, 299) * error
-        assert (apart.low, apart.high) == (pytest.approx(apart.value - half), pytest.approx(apart.value + half))
+        assert apart[1:3] == pytest.approx(((rule - people).mean() - half, (rule - people).mean() + half))
 
 
 def test_a_direction_of_people_is_the_paired_t_test_of_its_pairs_and_naive_is_welch() -> None:
@@ -127,7 +129,8 @@ def test_one_direction_alone_has_no_mean_of_both() -> None:
 
 def chain(pair: str, side: str, original: str, *texts: str) -> AuditedText:
     row = {"record": pair, "side": side, "original": original}
-    return AuditedText(ASKED, texts, side == "chosen", 0, 2, ("ok",) * (len(texts) - 1), row=row)
+    made: list[Outcome] = ["ok"] * (len(texts) - 1)
+    return AuditedText(ASKED, texts, side == "chosen", 0, 2, tuple(made), row=row)
 
 
 CHAINS = [

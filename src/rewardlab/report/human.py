@@ -200,7 +200,8 @@ def findings(rows: Sequence[Row]) -> list[str]:
         if people["value_sd"] is None:
             lines.append(f"{short(scorer, LONGEST_NAME)}: people's rewrites give no estimate ({people['reason']}).")
             continue
-        near, apart = [], []
+        near: list[str] = []
+        apart: list[str] = []
         for estimator, row in own.items():
             if row["difference_low_sd"] is None:
                 continue
@@ -269,7 +270,7 @@ def _findings(results: ResultTable, found: Sequence[str], attribute: str) -> Sec
         Figure(
             "human",
             "People's rewrites and the estimators",
-            found[0],
+            " ".join(found),
             "Right of the dashed line the attribute raises the reward. Teal is what people's rewrites say, orange the "
             "naive comparison of originals, purple a single rewrite, blue RATE, the rewrite of the rewrite against "
             "the rewrite. One standard deviation is the typical spread of the rewards of texts that are alike in the "

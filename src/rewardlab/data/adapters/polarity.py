@@ -59,12 +59,11 @@ def load(source: DataSource, problems: list[Problem]) -> list[FileRows]:
         problems.append(Problem(source.path, found, "a whole zip of UTF-8 texts, of no more than 1 GiB unpacked"))
         return []
     rows = [(Source(source.path, number), values) for number, values in enumerate(_rows(texts), start=1)]
-    wanted = {"train": lambda fold: fold != TEST_FOLD, "test": lambda fold: fold == TEST_FOLD}
-    keep = wanted.get(source.split or "", lambda _: True)
     if not rows:
         problems.append(Problem(source.path, "no texts", "files in folders pos and neg, or named *.pos and *.neg"))
-    found_rows = tuple(row for row in rows if keep(row[1]["fold"]))
-    return [FileRows(source.path, hashlib.sha256(raw).hexdigest(), found_rows)]
+    if source.split in ("train", "test"):
+        rows = [row for row in rows if (row[1]["fold"] == TEST_FOLD) == (source.split == "test")]
+    return [FileRows(source.path, hashlib.sha256(raw).hexdigest(), tuple(rows))]
 
 
 def _texts(archive: ZipFile) -> dict[str, list[tuple[str, str]]]:
