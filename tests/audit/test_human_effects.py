@@ -10,7 +10,8 @@ from scipy import stats
 
 from rewardlab.audit.chains import AuditedText
 from rewardlab.audit.human import human_pairs, read_substitutions, write_substitutions
-from rewardlab.audit.human_effects import Estimator, HumanUnits, estimates, human_units, length_changes, lexicon_overlap
+from rewardlab.audit.human_effects import Estimator, HumanUnits, estimates, human_units, length_changes
+from rewardlab.audit.human_words import differences_by_uses, lexicon_overlap
 from rewardlab.audit.mined import Mined, Substitution
 from rewardlab.audit.scored import ScoredChains, cluster_labels
 from rewardlab.audit.units import Outcome
@@ -209,6 +210,11 @@ def test_the_words_of_the_rule_are_judged_by_what_the_reward_gives_them_alone(tm
         "not at all": (2, 1, 0.4),
     }
     assert {row["removals"] for row in overlap.values()} == {1}
+    by_uses = differences_by_uses(human_units(found), found, read)
+    # In chains 3 and 4 nothing applies; in 0 and 1 to every word.
+    first, *_, last = [row for row in by_uses if row["estimator"] == "single"]
+    assert (first["n"], first["least"], first["most"]) == (2, 0.0, 0.0)
+    assert (last["least"], last["most"]) == (100.0, 100.0)
     short = ScoreTable(Path("t"), "odd", {}, np.zeros(0), None, np.zeros(0, bool))
     with pytest.raises(DataError, match="a score of every substitution"):
         lexicon_overlap(human_units(found), found, short, read)

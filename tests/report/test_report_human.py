@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from rewardlab.report.human import differences_from_people, estimates_table, findings, human_and_estimates
+from rewardlab.report.human_table import differences_from_people, estimates_table, findings, human_and_estimates
 from tests.report.test_report_figures import HOSTILE, expressions, marks
 
 

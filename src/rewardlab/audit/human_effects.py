@@ -20,16 +20,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rewardlab.audit.human import ORIGINAL, SIDES, WrittenSubstitutions, phrases
+from rewardlab.audit.human import ORIGINAL, SIDES
 from rewardlab.audit.measures import measure_named
-from rewardlab.audit.mined import Substitution
 from rewardlab.audit.scored import ScoredChains
 from rewardlab.errors import DataError, Problem
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Rewards, Target
 from rewardlab.functional.intervals import Interval, Statistic, difference, interval, mean, ratio_statistic
-from rewardlab.records import completion_id
-from rewardlab.score.tables import ScoreTable
 
 Estimator = Literal["human", "naive", "single", "double"]
 OVERS: tuple[Target, ...] = ("balanced", "ATT", "ATU")
@@ -189,64 +186,12 @@ def length_changes(units: HumanUnits, texts: Sequence[Sequence[str]], level: flo
                     "towards": towards,
                     "before": float(counts[own, 0].mean()) if own.any() else None,
                     "unchanged": float(unchanged[own].mean()) if own.any() else None,
-                    **_ends(found),
+                    **ends(found),
                 }
             )
     return rows
 
 
-def lexicon_overlap(
-    units: HumanUnits, scored: ScoredChains, table: ScoreTable, words: WrittenSubstitutions, level: float = 0.95
-) -> list[dict[str, Any]]:
-    """What a reward gives the words alone that the rule put in place of others, by use in the first rewrites.
-
-    A substitution moves the reward `as asked` where the new words alone have a reward that lies from that of the old
-    words where it should, `against` where it lies on the other side, and `not at all` where both have the same: where
-    neither stands in the reward's lexicon, if it has one. Words that are only taken away are not judged.
-
-    Returns:
-        A row per verdict: `scorer, verdict, uses, words` (different substitutions), `removals` (uses that are not
-        judged), and the share of uses `value, low, high`, with `n` and `clusters`.
-    """
-    verdicts = {one: _verdict(one, way, table, words) for way in (True, False) for one in words.rule.substitutions[way]}
-    used: list[list[Substitution]] = []
-    for place, treated in zip(units.chains.tolist(), units.treated.tolist(), strict=True):
-        used.append(words.rule.applied(scored.chains[place].texts[0], not treated)[1])
-    judged = np.array([sum(bool(one.new) for one in own) for own in used], dtype=np.float64)
-    rows = []
-    for verdict in ("as asked", "against", "not at all"):
-        counts = np.array([sum(verdicts[one] == verdict for one in own) for own in used], dtype=np.float64)
-        share = Interval(None, reason="no substitution was used")
-        if judged.any():
-            share = interval(ratio_statistic(counts, judged), units.pair, level)
-        rows.append(
-            {
-                "scorer": table.scorer,
-                "verdict": verdict,
-                "uses": int(counts.sum()),
-                "words": len({one for own in used for one in own if verdicts[one] == verdict}),
-                "removals": int(sum(map(len, used)) - judged.sum()),
-                **_ends(share),
-            }
-        )
-    return rows
-
-
-def _verdict(one: Substitution, towards: bool, table: ScoreTable, words: WrittenSubstitutions) -> str:
-    """What the reward gives a substitution alone; empty for a removal.
-
-    Raises:
-        DataError: the words have no score.
-    """
-    found = [table.rows.get((words.prompt.id, completion_id(words.prompt, text), 0)) for text in phrases(one)]
-    if None in found:
-        expected = "a score of every substitution, as `audit score` gives the folder of rewrites"
-        raise DataError("scores are missing", [Problem(str(table.path), f"no row of {phrases(one)}", expected)])
-    if len(found) < 2:
-        return ""
-    change = float(table.score[found[1]] - table.score[found[0]]) * (1.0 if towards else -1.0)
-    return "as asked" if change > 0.0 else "against" if change < 0.0 else "not at all"
-
-
-def _ends(found: Interval) -> Mapping[str, Any]:
+def ends(found: Interval) -> Mapping[str, Any]:
+    """The parts of an interval that tables show."""
     return {name: getattr(found, name) for name in ("value", "low", "high", "n", "clusters", "reason")}
