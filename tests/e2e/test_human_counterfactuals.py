@@ -98,6 +98,15 @@ def test_one_rewriter_at_a_time(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert "one rewriter, not rule and mined" in capsys.readouterr().err
 
 
+def test_a_limit_keeps_pairs_together(here: Path) -> None:
+    words = ["audit", "rewrite", "--template", "counterfactual_imdb", "--rule", "identity", "--limit", "6"]
+    assert main([*words, "--data.path", "counterfactual-imdb", "--data.split", "test", "--run", "some"]) == 0
+    rows = [one["meta"]["row"] for one in read_jsonl(here / "runs/some/rewrites.jsonl")]
+    assert len(rows) == 6
+    assert len({row["pair"] for row in rows}) == 3
+    assert len({row["record"] for row in rows}) == 3
+
+
 @pytest.mark.slow
 def test_the_published_reviews(here: Path, shared: Path) -> None:
     """Without the classifier: what docs/results.md says of VADER and of length."""

@@ -83,7 +83,7 @@ def human_units(scored: ScoredChains) -> HumanUnits:
     if not whole:
         expected = "both sides of pairs of an original and its human rewrite, each rewritten and back"
         found = f"{len(scored.chains)} chains, no such pair"
-        raise DataError("there are no human rewrites to compare with", [Problem(scored.scorer, found, expected)])
+        raise DataError("there are no human rewrites to compare with", [Problem("rewrites", found, expected)])
     chosen = np.array(whole, dtype=np.int64).reshape(-1)
     rows = [scored.chains[place].row for place in chosen.tolist()]
     return HumanUnits(

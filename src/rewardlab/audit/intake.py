@@ -249,13 +249,14 @@ def _load_tokenizer(name: str) -> Any:
 
 
 def _sample(known: Sequence[Unit], limit: int | None, seed: int) -> list[Unit]:
-    """At most `limit` units, in their order; exact duplicates are drawn apart."""
+    """At most `limit` units, in their order; exact duplicates are drawn apart, the two sides of a pair together."""
     if limit is None or limit >= len(known):
         return list(known)
     seen: Counter[str] = Counter()
     ranks = []
     for unit in known:
-        ranks.append(content_id([seed, unit.id, seen[unit.id]]))
+        name = unit.meta["record"] if {"record", "side"} <= unit.meta.keys() else unit.id
+        ranks.append(content_id([seed, name, seen[unit.id]]))
         seen[unit.id] += 1
     chosen = sorted(range(len(known)), key=ranks.__getitem__)[:limit]
     return [known[index] for index in sorted(chosen)]
