@@ -21,6 +21,7 @@ from rewardlab.errors import ConfigError
 END = ", but change *nothing* else. Give only the adjusted text, without any acknowledgement."
 TABLE = {
     # name: source, W = 1, high, low, question
+    "counterfactual_imdb": (None, "the chosen side", "positive sentiment", "negative sentiment", None),
     "eli5_length": (None, "characters > median", "longer", "shorter", None),
     "helpsteer_complexity": ("nvidia/HelpSteer", "complexity is 3 or 4", "more complex", "less complex", None),
     "helpsteer_helpfulness": (
