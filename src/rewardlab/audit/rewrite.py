@@ -6,7 +6,7 @@
     audit.json        what was audited, and how (`audit.about`)
     set_aside.jsonl   rows and responses that cannot be used, with reasons
 
-What a paid model answers is kept in a ledger that all runs share, `ledger/` in the folder of runs: a run that is
+What a language model answers is kept in a ledger that all runs share, `ledger/` in the folder of runs: a run that is
 repeated, resumed, or made of data of which one row was edited pays only for what it does not find there.
 """
 
@@ -27,6 +27,7 @@ from rewardlab.audit.chains import ORIGINALS, PUBLISHED, REWRITES, read_chains, 
 from rewardlab.audit.chains import write_published as write_published_form
 from rewardlab.audit.chat import ChatRewriter
 from rewardlab.audit.intake import Intake, units
+from rewardlab.audit.local import LocalClient, LocalModel
 from rewardlab.audit.rules import RULE_OF, RuleRewriter, rule_named
 from rewardlab.audit.template import Template, attribute_template, find_template
 from rewardlab.audit.units import SCORABLE, Chain, Rewriter, Task
@@ -40,15 +41,14 @@ from rewardlab.llm.batch import BatchClient
 from rewardlab.llm.budget import estimate
 from rewardlab.llm.client import LiveClient
 from rewardlab.llm.endpoint import Endpoint
-from rewardlab.llm.ledger import Ledger
+from rewardlab.llm.requests import ChatClient
+from rewardlab.llm.shared import shared_ledger
 from rewardlab.store.files import write_json
-from rewardlab.store.lock import FolderLock
 from rewardlab.store.runs import Run
-from rewardlab.store.settings import Settings
 
-LEDGER = "ledger.sqlite"
 _REPEATED = 100
 """Responses that are rewritten several times, by default: enough to tell the rewriter's own spread."""
+_FIRST_POLL = 5.0
 WORLD = "world_"
 
 
@@ -69,6 +69,12 @@ class Rewriting(Config):
 
     batch: bool = False
     """Send requests to the endpoint by its Batch API: cheaper, within a day."""
+
+    poll: float = Field(60.0, gt=0)
+    """Seconds between looks at batches under way, at most; the first come sooner."""
+
+    rewriter: LocalModel | None = None
+    """Instead of an endpoint, a causal language model that rewrites in this process; its path alone will do."""
 
     rule: str | None = None
     """Instead of a model, a rule that rewrites; default where no endpoint is given: the attribute's own."""
@@ -100,11 +106,13 @@ class Rewriting(Config):
             raise ValueError("expected either a template or an attribute")
         if self.attribute is not None and self.data is None:
             raise ValueError("expected data with an attribute")
-        ways = [name for name in ("endpoint", "rule", "world") if getattr(self, name) is not None]
+        ways = [name for name in ("endpoint", "rewriter", "rule", "world") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(f"expected one rewriter, not {' and '.join(ways)}")
         if self.batch and self.endpoint is None:
             raise ValueError("expected an endpoint with batch")
+        if self.draws > 1 and self.rewriter is not None and self.rewriter.temperature == 0.0:
+            raise ValueError("expected a rewriter.temperature above 0 with several draws: at 0 they are all the same")
         return self
 
 
@@ -167,6 +175,9 @@ def _rewriter(
 ) -> Rewriter:
     if config.endpoint is not None:
         return _chat_rewriter(config, config.endpoint, template, tasks, stack)
+    if config.rewriter is not None:
+        client = LocalClient(config.rewriter, stack.enter_context(shared_ledger()), config.seed)
+        return ChatRewriter(template, client, client)
     if config.world is not None:
         attribute = template.treated.measure or ""
         if not attribute.startswith(WORLD):
@@ -175,7 +186,7 @@ def _rewriter(
         return WorldRewriter(attribute.removeprefix(WORLD), config.world)  # type: ignore[arg-type]  # a measure's name
     rule = config.rule or RULE_OF.get(template.treated.measure or "")
     if rule is None:
-        remedy = "Name one with --endpoint URL, or a rule with --rule."
+        remedy = "Name one with --endpoint URL or --rewriter MODEL, or a rule with --rule."
         raise ConfigError(
             "no rewriter",
             [Problem("endpoint", "nothing", f"a model that rewrites: no rule sets {template.name}", remedy)],
@@ -186,11 +197,10 @@ def _rewriter(
 def _chat_rewriter(
     config: Rewriting, endpoint: Endpoint, template: Template, tasks: Sequence[Task], stack: contextlib.ExitStack
 ) -> ChatRewriter:
-    folder = Settings.from_environment().home / "ledger"
-    lock = FolderLock(folder)
-    stack.callback(lock.release)
-    ledger = stack.enter_context(Ledger(folder / LEDGER))
-    client = BatchClient(endpoint, ledger) if config.batch else LiveClient(endpoint, ledger, config.seed)
+    ledger = stack.enter_context(shared_ledger())
+    client: ChatClient = LiveClient(endpoint, ledger, config.seed)
+    if config.batch:
+        client = BatchClient(endpoint, ledger, first_poll=min(_FIRST_POLL, config.poll), longest_poll=config.poll)
     rewriter = ChatRewriter(template, endpoint, client)
     expected = estimate(rewriter.first_requests(tasks), endpoint, ledger, batch=config.batch)
     names = {task.unit.prompt.id if template.clusters else task.unit.id for task in tasks}
