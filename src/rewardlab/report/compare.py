@@ -19,8 +19,9 @@ from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, element
 from rewardlab.report.inputs import Stage, read_inputs
 from rewardlab.report.page import page
+from rewardlab.report.rewriters import RESULT, compared_rewriters, rewriters_section
 from rewardlab.report.tables import ResultTable, effects_table, with_adjusted, write_tables
-from rewardlab.store.files import write_text
+from rewardlab.store.files import write_json, write_text
 from rewardlab.store.runs import Run
 
 
@@ -54,7 +55,8 @@ class ComparedAudits:
 
 
 def compare_audits(config: AuditComparison, run: Run) -> ComparedAudits:
-    """Write `report.html`, its figure as SVG and PNG, and `tables/effects.*`.
+    """Write `report.html`, its figures as SVG and PNG, and `tables/effects.*`; and `rewriters.json` where audits of the
+    same responses differ in who rewrote.
 
     Raises:
         DataError: folders, files or values that cannot be used, all of them.
@@ -62,8 +64,12 @@ def compare_audits(config: AuditComparison, run: Run) -> ComparedAudits:
     """
     inputs = read_inputs(audit=config.effects)
     results = adjusted_over_all(inputs.audit)
-    found = compared_findings(results, inputs.audit)
+    by_rewriter = compared_rewriters(inputs.audit)
+    found = [*compared_findings(results, inputs.audit), *(one.line() for one in by_rewriter)]
     sections = [_findings(results, found), _table(results), stages.runs_section(inputs)]
+    if by_rewriter:
+        sections.insert(2, rewriters_section(by_rewriter))
+        write_json(run.path(RESULT), [one.as_dict() for one in by_rewriter])
     images = {figure.name: figure.spec for section in sections for figure in section.figures}
     if images:
         write_images(run.path("figures"), images)
