@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rewardlab.cli.main import main
 from rewardlab.report.compare import AuditComparison, ComparedAudits, compare_audits
 from tests.report.audited import REWARDS, write_audit
 from tests.report.test_report_html import PAYLOADS, read
@@ -105,3 +106,33 @@ def test_one_rewriter_alone_has_no_such_section(audits: list[Path], tmp_path: Pa
     found = compare_audits(config, Folder(tmp_path / "out"))  # type: ignore[arg-type]
     assert "by 2 rewriters" not in " ".join(found.findings)
     assert not (tmp_path / "out/rewriters.json").exists()
+
+
+@pytest.mark.slow
+def test_two_audits_by_one_rule_with_chances_of_its_own_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From data to verdict: the rule drops and repeats other sentences with another seed, and nothing else differs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REWARDLAB_HOME", "runs")
+    texts = [
+        f"Text {n}. " + ". ".join(f"Point {part} " + "goes on " * ((n * part) % 5 + 1) for part in range(1, 3 + n % 6))
+        for n in range(60)
+    ]
+    rows = [{"prompt": f"Question {n}?", "completion": f"{text}."} for n, text in enumerate(texts)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for seed in ("0", "1"):
+        made, scores, found = f"runs/rewrites-{seed}", f"runs/scores-{seed}", f"effects-{seed}"
+        words = ["--attribute", "words", "--data", "data.jsonl", "--seed", seed, "--run", Path(made).name]
+        assert main(["audit", "rewrite", *words]) == 0
+        assert (
+            main(["audit", "score", "--rewrites", made, "--model", "rule:length_words", "--run", Path(scores).name])
+            == 0
+        )
+        assert main(["audit", "effects", "--rewrites", made, "--scores", scores, "--run", found]) == 0
+    assert (
+        main(["audit", "compare", "--effects", "runs/effects-0", "--effects", "runs/effects-1", "--run", "both"]) == 0
+    )
+    [one] = json.loads((tmp_path / "runs/both/rewriters.json").read_text())
+    assert one["rewriters"][0] != one["rewriters"][1]
+    assert all(name.startswith("length@") for name in one["rewriters"])
+    assert one["robustness"] == "same"
+    assert one["components"]["rewriter"] < 0.05 * one["components"]["rest"]

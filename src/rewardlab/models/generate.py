@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from rewardlab.errors import ModelError, Problem
 
@@ -83,7 +83,7 @@ def _until_end(ids: Sequence[int], ends: Collection[int]) -> Generated:
     return Generated(tuple(ids[:place]), place is not None)
 
 
-class _OwnChance(LogitsProcessor):
+class _OwnChance:
     """Leaves, of every row, the one token that the row's number for this step falls on.
 
     Args:
