@@ -21,6 +21,7 @@ from rewardlab.audit.units import Chain, Task, Unit
 from rewardlab.cli.main import main
 from rewardlab.errors import ModelError
 from rewardlab.llm.ledger import Ledger
+from rewardlab.llm.requests import Answer
 from rewardlab.models.generate import Asked, Generated, generate
 from rewardlab.records import Message, Prompt
 from rewardlab.store.files import read_json, read_jsonl
@@ -151,6 +152,41 @@ def test_a_text_that_leaves_no_room_for_an_answer_fails_alone(folder: Path, ledg
     assert [rewrite.outcome for rewrite in failed.rewrites] == ["failed"]
     assert "tokens; the model has room for 128 in all" in failed.rewrites[0].detail
     assert ledger.totals().failed == 1
+
+
+def test_a_chat_template_is_asked_as_its_options_say(folder: Path, ledger: Ledger, tmp_path: Path) -> None:
+    place = tmp_path / "chatty"
+    place.mkdir()
+    for file in folder.iterdir():
+        (place / file.name).write_bytes(file.read_bytes())
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = (
+        "{{ bos_token }} {{ messages[0]['content'] }}{% if loud %} w1 w1{% endif %}"
+        "{% if add_generation_prompt %} w2{% endif %}"
+    )
+    tokenizer.save_pretrained(place)
+    lengths = {}
+    for options in ({}, {"loud": True}):
+        config = LocalModel(path=str(place), max_tokens=5, template_options=options)
+        client = LocalClient(config, ledger)
+        [(request, answer)] = client.run([client.request([Message("user", "w7 w8 w9")])])
+        assert isinstance(answer, Answer)
+        lengths[request.key] = answer.prompt_tokens
+    # BOS once, three words, and where the model's turn begins.
+    assert list(lengths.values()) == [5, 7]
+
+
+def test_a_chat_template_that_refuses_is_named(folder: Path, ledger: Ledger, tmp_path: Path) -> None:
+    place = tmp_path / "refusing"
+    place.mkdir()
+    for file in folder.iterdir():
+        (place / file.name).write_bytes(file.read_bytes())
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('only tools here') }}"
+    tokenizer.save_pretrained(place)
+    client = LocalClient(LocalModel(path=str(place)), ledger)
+    with pytest.raises(ModelError, match="only tools here"):
+        list(client.run([client.request([Message("user", "w7")])]))
 
 
 def test_the_name_is_that_of_the_weights_and_settings(folder: Path, ledger: Ledger, tmp_path: Path) -> None:

@@ -108,6 +108,16 @@ def test_one_rewriter_alone_has_no_such_section(audits: list[Path], tmp_path: Pa
     assert not (tmp_path / "out/rewriters.json").exists()
 
 
+def test_audits_are_matched_by_their_responses(audits: list[Path], tmp_path: Path) -> None:
+    # The same rewriter on other data comes first; the ones that share responses are found all the same.
+    other = write_audit(tmp_path / "other", 30, steps=2, draws=1, models=MODELS[:1], seed=7)
+    alone = AuditComparison(effects=(other, audits[1]))
+    assert "by 2 rewriters" not in " ".join(compare_audits(alone, Folder(tmp_path / "one")).findings)  # type: ignore[arg-type]
+    config = AuditComparison(effects=(other, *audits))
+    found = compare_audits(config, Folder(tmp_path / "out"))  # type: ignore[arg-type]
+    assert len([line for line in found.findings if "by 2 rewriters" in line]) == len(MODELS)
+
+
 @pytest.mark.slow
 def test_two_audits_by_one_rule_with_chances_of_its_own_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From data to verdict: the rule drops and repeats other sentences with another seed, and nothing else differs."""

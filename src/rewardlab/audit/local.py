@@ -57,6 +57,9 @@ class LocalModel(Config):
     max_tokens: int = Field(1024, ge=1)
     """Longest answer, in tokens; one that reaches it is cut off and not used."""
 
+    template_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Further arguments of the chat template: enable_thinking, where a model would think aloud."""
+
     precision: Precision = "auto"
     """dtype of the weights; auto keeps the checkpoint's."""
 
@@ -108,6 +111,8 @@ class LocalClient:
         sampling: dict[str, Any] = {"temperature": self._config.temperature, "max_tokens": self._config.max_tokens}
         if self._config.temperature > 0.0:
             sampling["seed"] = self._seed
+        if self._config.template_options:
+            sampling["template_options"] = self._config.template_options
         return ChatRequest(self.model, tuple(messages), sampling, draw)
 
     def run(self, requests: Sequence[ChatRequest], follow: Follow = no_follow) -> Iterator[tuple[ChatRequest, Result]]:
@@ -206,7 +211,8 @@ class LocalClient:
             return tuple(tokenizer(f"{text}\n\n").input_ids)
         messages = [message.as_dict() for message in request.messages]
         try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            options = self._config.template_options
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
         except Exception as error:  # a template is a program of its own: it can raise anything
             found = f"{type(error).__name__}: {str(error)[:200]}"
             problem = Problem(self._config.path, found, "a chat template that takes the message of a user")

@@ -77,7 +77,7 @@ class Rewriting(Config):
     """Instead of an endpoint, a causal language model that rewrites in this process; its path alone will do."""
 
     rule: str | None = None
-    """Instead of a model, a rule that rewrites; default where no endpoint is given: the attribute's own."""
+    """Instead of a model, a rule that rewrites; default where no model is given: the attribute's own."""
 
     world: WorldFaults | None = None
     """Instead of a model, the synthetic world's rewriter, with its declared faults, for texts of the world."""

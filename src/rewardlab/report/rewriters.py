@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,50 @@ _FEWEST = 2
 _FEW = 10
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Audits of one attribute and reward model that share responses: rewriter → what it made, and coverage."""
+
+    attribute: str
+    scorer: str
+    ids: frozenset[str]
+    members: dict[str, tuple[Rewritten, float]]
+
+    def takes(self, attribute: str, one: Rewritten, scorer: str) -> bool:
+        """Whether an audit belongs here: by another rewriter, on some of the same responses."""
+        same = (self.attribute, self.scorer) == (attribute, scorer) and one.rewriter not in self.members
+        return same and len(self.ids & set(one.triples["id"].to_pylist())) >= _FEWEST
+
+
 def compared_rewriters(audits: Sequence[Stage[Audit]]) -> list[Comparison]:
     """A comparison per attribute and reward model that several rewriters were used for, on responses they share.
 
     Raises:
         DataError: triples that cannot be read.
     """
-    groups: dict[tuple[str, str], dict[str, tuple[Path, float]]] = {}
+    groups: list[_Group] = []
     for stage in audits:
         file = stage.content.file
+        level = float(file.options.get("level", 0.95))
         for model in file.models:
-            by_rewriter = groups.setdefault((file.attribute.name, model.scorer), {})
-            by_rewriter.setdefault(file.rewriter, (stage.content.triples.path, float(file.options.get("level", 0.95))))
-    found = []
-    for (attribute, scorer), places in groups.items():
-        if len(places) < _FEWEST:
-            continue
-        rewritten = [Rewritten(name, _triples(path, scorer)) for name, (path, _) in places.items()]
-        one = compare_rewriters(attribute, scorer, rewritten, min(level for _, level in places.values()))
-        found += [] if one is None else [one]
-    return found
+            one = Rewritten(file.rewriter, _triples(stage.content.triples.path, model.scorer))
+            group = next((each for each in groups if each.takes(file.attribute.name, one, model.scorer)), None)
+            if group is None:
+                ids = frozenset(one.triples["id"].to_pylist())
+                group = _Group(file.attribute.name, model.scorer, ids, {})
+                groups.append(group)
+            group.members[file.rewriter] = (one, level)
+    compared = (
+        compare_rewriters(
+            group.attribute,
+            group.scorer,
+            [one for one, _ in group.members.values()],
+            min(level for _, level in group.members.values()),
+        )
+        for group in groups
+        if len(group.members) >= _FEWEST
+    )
+    return [one for one in compared if one is not None]
 
 
 def _triples(path: Path, scorer: str) -> pa.Table:
