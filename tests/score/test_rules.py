@@ -112,7 +112,16 @@ def test_the_key_of_a_configuration_has_the_content_and_the_function(tmp_path: P
     assert key != content_key({"model": name[:-1]})
     rule(tmp_path, COUNT + "\n")
     assert key != content_key({"model": name})
-    assert list(paths_in({"model": "python:json.dumps"})) == []
+
+
+def test_a_module_counts_by_its_source_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rewards.py").write_text(COUNT)
+    monkeypatch.syspath_prepend(tmp_path)
+    key = content_key({"model": "python:my_rewards.reward"})
+    assert list(paths_in({"model": "python:my_rewards.reward"})) == [tmp_path / "my_rewards.py"]
+    (tmp_path / "my_rewards.py").write_text(COUNT + "\n")
+    assert key != content_key({"model": "python:my_rewards.reward"})
+    assert list(paths_in({"model": "python:no_such_module.reward"})) == []
 
 
 # --- what cannot be used -------------------------------------------------------------------------------------------

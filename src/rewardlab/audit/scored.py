@@ -21,7 +21,8 @@ class ScoredChains:
     Attributes:
         chains: in the order of the file.
         scorer: name of the scorer.
-        rewards: of original, rewrite, rewrite of the rewrite and third rewrite, (n, 4); NaN where there is no text.
+        rewards: of original, rewrite, rewrite of the rewrite and third rewrite, (n, 4); NaN where there is no text, or
+            the scorer had no score for it.
         truncated: whether the scorer saw less than the whole of a text, (n, 4).
         cluster: number of the prompt, or of the response.
         again: reward of the original, scored a second time, (n,); NaN where it was scored once.
