@@ -103,9 +103,9 @@ def compared_findings(results: ResultTable, audits: Sequence[Stage[Audit]]) -> l
     lines = [f"{len(sure)} of {len(tested)} effects by RATE differ from 0 after adjustment for as many tests."]
     if sure:
         case, row = max(sure.items(), key=lambda item: abs(item[1]["value_sd"]))
-        value, ends = number(row["value_sd"], signed=True), f"{number(row['low_sd'])} to {number(row['high_sd'])}"
+        value, span = number(row["value_sd"], signed=True), f"{number(row['low_sd'])} to {number(row['high_sd'])}"
         lines[0] += f" At most {100 * (1 - level):.3g} % of such findings are expected to be false."
-        lines.append(f"The largest of these is that of {case[0]} on {case[1]}: {value} ({ends}) standard deviations.")
+        lines.append(f"The largest of these is that of {case[0]} on {case[1]}: {value} ({span}) standard deviations.")
     both = [(naive[case], row) for case, row in known.items() if naive[case]["value_sd"] is not None]
     ends = [(one, row) for one, row in both if row["low_sd"] is not None]
     if ends:
