@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from loopback import Loopback
 from small_models import WORDS, config_of, network_of, word_tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -20,7 +21,7 @@ from rewardlab.audit.template import attribute_template
 from rewardlab.audit.units import Chain, Task, Unit
 from rewardlab.cli.main import main
 from rewardlab.errors import ModelError
-from rewardlab.llm.ledger import Ledger
+from rewardlab.llm.ledger import Ledger, Totals
 from rewardlab.llm.requests import Answer
 from rewardlab.models.generate import Asked, Generated, generate
 from rewardlab.records import Message, Prompt
@@ -249,6 +250,24 @@ def test_one_command_audits_with_a_local_rewriter(here: Path, folder: Path, caps
     chains = list(read_jsonl(here / "runs/whole/steps/rewrite/rewrites.jsonl"))
     assert len(chains) == 24
     assert sum(len(chain["completions"]) == 3 for chain in chains) >= 2
+
+
+def test_what_a_judge_will_cost_is_asked_before_anything_is_computed(
+    here: Path, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    (here / "asked.yaml").write_text(
+        "treated: {measure: words, above: median}\nhigh: longer\nlow: shorter\nnoun: response\n"
+        "judge: Is this response long?\n"
+    )
+    words = ["--template", "asked.yaml", "--data", "data.jsonl", "--rewriter", str(folder), "--judge", server.url]
+    assert main(["audit", "rewrite", *words, "--judge.model", "some-model"]) == 2
+    said = capsys.readouterr().err
+    assert "At most 24 requests to some-model" in said
+    assert "--yes" in said
+    with Ledger(here / "runs/ledger/ledger.sqlite") as ledger:
+        assert ledger.totals() == Totals()
+    assert not server.seen()["tries"]
 
 
 @pytest.mark.parametrize(
