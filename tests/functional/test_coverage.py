@@ -23,15 +23,15 @@ def test_t_intervals(groups: int, clustered: bool) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_resampled_intervals(method: effects.BootstrapMethod) -> None:
-    found = coverage(resampled_intervals(method), 60, 1000, clustered=True, seed=2)
+    found = coverage(resampled_intervals(method), 100, 1000, clustered=True, seed=2)
     assert len(found) == 22
     assert {key: one for key, one in found.items() if not LOW <= one.held <= HIGH or one.made < 1.0} == {}
 
 
 def test_few_prompts_give_intervals_that_are_too_narrow() -> None:
-    t = {
-        g: coverage(lambda rewards, _: t_intervals(rewards), g, 4000, clustered=True)["double", "ATE"] for g in (5, 20)
-    }
-    bca = coverage(resampled_intervals("bca"), 5, 300, clustered=True)["double", "ATE"]
-    assert t[5].held < 0.92 < t[20].held
-    assert bca.held < t[5].held - 0.04
+    t = {groups: coverage(lambda rewards, _: t_intervals(rewards), groups, 4000, clustered=True) for groups in (5, 20)}
+    resampled = {groups: coverage(resampled_intervals("bca"), groups, 1000, clustered=True) for groups in (5, 20)}
+    att = ("double", "ATT")
+    # docs/measures.md has these figures.
+    assert t[5][att].held < 0.92 < t[20][att].held < 0.95
+    assert resampled[5][att].held < 0.85 < resampled[20][att].held < 0.94
