@@ -103,6 +103,12 @@ def t_intervals(rewards: Rewards) -> Found:
     return found
 
 
+def t_intervals_and_in_sd(rewards: Rewards, _: Generator) -> Found:
+    """Of every effect, raw and in standard deviations, which a t interval takes for known."""
+    found, sd = t_intervals(rewards), effects.pooled_sd(rewards.original, rewards.treated)
+    return found | {(f"{name} sd", target): effects.scaled(one, sd) for (name, target), one in found.items()}
+
+
 def coverage(
     intervals: Callable[[Rewards, Generator], Found], groups: int, simulations: int, *, clustered: bool, seed: int = 0
 ) -> dict[Key, Coverage]:
@@ -143,16 +149,16 @@ def resampled_intervals(method: effects.BootstrapMethod, draws: int = DRAWS) -> 
 
 def main(simulations: int, resampled: int) -> None:
     """Print the table of docs/measures.md."""
-    print("| G | t: ATE | ATT | naive | ATE of the population | percentile: ATE | BCa: ATE | BCa: ATE in sd |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| G | t: ATE | ATT | naive | ATE of the population | ATE in sd | percentile: ATE | BCa: ATE | ATE in sd |")
+    print("|---" * 9 + "|")
     for groups in (5, 10, 20, 30, 40, 100):
-        t = coverage(lambda rewards, _: t_intervals(rewards), groups, simulations, clustered=True)
+        t = coverage(t_intervals_and_in_sd, groups, simulations, clustered=True)
         percentile = coverage(resampled_intervals("percentile"), groups, resampled, clustered=True)
         bca = coverage(resampled_intervals("bca"), groups, resampled, clustered=True)
         cells = [t["double", "ATE"], t["double", "ATT"], t["naive", "ATE"], t["double", "population"]]
-        cells += [percentile["double", "ATE"], bca["double", "ATE"], bca["double sd", "ATE"]]
+        cells += [t["double sd", "ATE"], percentile["double", "ATE"], bca["double", "ATE"], bca["double sd", "ATE"]]
         print(f"| {groups} | " + " | ".join(f"{100 * cell.held:.1f}" for cell in cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main(*(int(given) for given in [*sys.argv[1:], *["4000", "1000"][len(sys.argv) - 1 :]]))
+    main(*(int(given) for given in [*sys.argv[1:], *["4000", "2000"][len(sys.argv) - 1 :]]))
