@@ -49,6 +49,21 @@ def test_lengths(name: str, expected: list[float]) -> None:
     assert scorer.score([conversation, Prompt.of_text("b")], [texts[:2], texts[2:]]) == [expected[:2], expected[2:]]
 
 
+@pytest.mark.parametrize(
+    ("name", "texts", "expected"),
+    [
+        # "the", "was" and "good" of four words; a typo in one of them; typos elsewhere; no word.
+        ("rule:common_words", ["The plot was good.", "Teh plot was good.", "The polt was good.", "... 12"],
+         [0.75, 0.5, 0.75, 0.0]),
+        # The lexicon has great 3.1 and terrible -2.1.
+        ("rule:sentiment_per_word", ["Great, great film", "A terrible film", "A terrible film. A terrible film.", ""],
+         [6.2 / 3, -0.7, -0.7, 0.0]),
+    ],
+)  # fmt: skip
+def test_rewards_of_the_wording(name: str, texts: list[str], expected: list[float]) -> None:
+    assert load_scorer(name)(["a"] * len(texts), texts) == pytest.approx(expected)
+
+
 def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = rule(tmp_path, COUNT, "toy_rule_rewards.py")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -147,7 +162,7 @@ def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path
     ("name", "expected"),
     [
         ("rule:length_word", 'Did you mean "length_words"'),
-        ("rule:", "one of rule:length_characters, rule:length_words"),
+        ("rule:", "one of rule:length_characters, rule:length_words, rule:common_words"),
         ("python:nowhere.py:reward", "no file nowhere.py"),
         ("python:nonesuch_module.reward", "ModuleNotFoundError.*named by its path"),
         ("python:reward", "python:FILE.py:FUNCTION"),

@@ -23,6 +23,7 @@ import numpy as np
 from rewardlab.config import nearest
 from rewardlab.errors import ModelError, Problem
 from rewardlab.records import Prompt
+from rewardlab.score import wording
 from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
 from rewardlab.store.files import sha256_file
 from rewardlab.store.keys import CODE
@@ -41,7 +42,19 @@ def length_words(completions: Iterable[Any], **_: Any) -> list[float]:
     return [float(len(_text(completion).split())) for completion in completions]
 
 
-BUILT_IN: Mapping[str, Rule] = MappingProxyType({"length_characters": length_characters, "length_words": length_words})
+def common_words(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Share of common words in each completion."""
+    return wording.common_words(map(_text, completions))
+
+
+def sentiment_per_word(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Mean valence of the words of each completion."""
+    return wording.sentiment_per_word(map(_text, completions))
+
+
+BUILT_IN: Mapping[str, Rule] = MappingProxyType(
+    {rule.__name__: rule for rule in (length_characters, length_words, common_words, sentiment_per_word)}
+)
 
 
 class RuleScorer(AnyScorer):
