@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rewardlab.audit.mild import MILDER, Mild, milder
 from rewardlab.audit.measures import measure_named
+from rewardlab.audit.mild import MILDER, Mild, milder
 from rewardlab.audit.rules import Length, RuleRewriter
 from rewardlab.audit.units import Task, Unit
 from rewardlab.records import Prompt

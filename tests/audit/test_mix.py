@@ -100,7 +100,7 @@ def test_too_few_of_a_kind_are_named_with_what_is_needed() -> None:
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_effects_are_those_of_the_sample(share: float, tmp_path: Path) -> None:
-    """The reward is 1 for a glad text: at share 1 all long ones are glad and no short one is, and length does nothing."""
+    """The reward is 1 for a glad text: at share 1 all long ones are glad, no short one is, and length does nothing."""
     units = [Unit(PROMPT, one.texts[0], one.treated, None, one.row) for one in chains(8)]
     made = []
     for unit in units:

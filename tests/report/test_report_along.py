@@ -1,4 +1,4 @@
-"""Effects along the dial of an experiment: curves that stand where the numbers are, a column of the table, clear errors."""
+"""Effects along the dial of an experiment: curves where the numbers are, a column of the table, clear errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def test_points_stand_as_high_as_their_effects(audits: list[Path], tmp_path: Pat
         for x, y, color in re.findall(r'translate\(([\d.]+),([\d.]+)\)" d="M[^"]*" fill="(#[0-9a-f]{6})"', svg)
         if color == "#d1701a"
     ]
-    heights = [y for _, y in sorted(places)[-3:]]
+    # Behind the points comes the symbol of the legend.
+    heights = [y for _, y in sorted(places[:3])]
     values = [estimates(audits[at])["naive.ATE.sd"]["value"] for at in (1, 2, 0)]
     pixels = 300 / (high - low)
     for place, value in enumerate(values[1:], start=1):

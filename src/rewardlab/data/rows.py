@@ -132,8 +132,8 @@ class Row:
     def truth(self, name: str) -> bool:
         """A binary label: true/false, positive/negative, 1/0 or those words."""
         value = self.raw(name)
-        known = {word: True for word in ("true", "positive", "1", "1.0")}
-        known |= {word: False for word in ("false", "negative", "0", "0.0")}
+        known = dict.fromkeys(("true", "positive", "1", "1.0"), True)
+        known |= dict.fromkeys(("false", "negative", "0", "0.0"), False)
         answer = known.get(str(value).strip().lower())
         if answer is None:
             self.complain(name, "true or false (or positive or negative, or 1 or 0)")

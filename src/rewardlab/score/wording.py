@@ -12,11 +12,11 @@ from rewardlab.errors import MissingExtraError
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 COMMON = frozenset(
     _WORD.findall(
-        "the be to of and a in that have i it for not on with he as you do at this but his by from they we say her she "
-        "or an will my one all would there their what so up out if about who get which go me when make can like time no "
-        "just him know take people into year your good some could them see other than then now look only come its over "
-        "think also back after use two how our work first well way even new want because any these give day most us is "
-        "are was were been has had did"
+        "the be to of and a in that have i it for not on with he as you do at this but his by from they we say her "
+        "she or an will my one all would there their what so up out if about who get which go me when make can "
+        "like time no just him know take people into year your good some could them see other than then now look "
+        "only come its over think also back after use two how our work first well way even new want because any "
+        "these give day most us is are was were been has had did"
     )
 )
 """The hundred commonest words of English by lemma (Oxford English Corpus), and the forms of be, have and do."""
