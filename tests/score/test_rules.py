@@ -13,6 +13,7 @@ from rewardlab import load_scorer
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource
+from rewardlab.data.world.verb import WorldData, world_splits
 from rewardlab.errors import ConfigError, DataError, ModelError, RunError
 from rewardlab.evaluate.table import read_scored
 from rewardlab.protocols import Scorer
@@ -62,6 +63,14 @@ def test_lengths(name: str, expected: list[float]) -> None:
 )  # fmt: skip
 def test_rewards_of_the_wording(name: str, texts: list[str], expected: list[float]) -> None:
     assert load_scorer(name)(["a"] * len(texts), texts) == pytest.approx(expected)
+
+
+def test_the_sentiment_of_the_world_is_the_level_that_a_text_was_written_with() -> None:
+    pairs = world_splits(WorldData(train=1, val=0, test=40))["test"]
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    levels = [pair.meta[side]["sentiment"] for pair in pairs for side in ("chosen", "rejected")]
+    assert len(set(levels)) > 2
+    assert load_scorer("rule:world_sentiment")(["a"] * len(texts), texts) == levels
 
 
 def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,16 @@ def sentiment_per_word(completions: Iterable[Any], **_: Any) -> list[float]:
     return wording.sentiment_per_word(map(_text, completions))
 
 
+def world_sentiment(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Level of sentiment of each completion, a text of the synthetic world."""
+    return wording.world_sentiment(map(_text, completions))
+
+
 BUILT_IN: Mapping[str, Rule] = MappingProxyType(
-    {rule.__name__: rule for rule in (length_characters, length_words, common_words, sentiment_per_word)}
+    {
+        rule.__name__: rule
+        for rule in (length_characters, length_words, common_words, sentiment_per_word, world_sentiment)
+    }
 )
 
 

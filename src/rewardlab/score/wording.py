@@ -1,4 +1,4 @@
-"""Rule rewards of the wording, whose causes are known: typos lower the one, no change of length moves the other."""
+"""Rule rewards of the wording, whose causes are known: typos lower one, length alone moves none of sentiment."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from rewardlab.data.world.parse import parse
 from rewardlab.errors import MissingExtraError
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -40,6 +41,11 @@ def sentiment_per_word(texts: Iterable[str]) -> list[float]:
     """
     lexicon = _valences()
     return [_mean([lexicon.get(word, 0.0) for word in _words(text)]) for text in texts]
+
+
+def world_sentiment(texts: Iterable[str]) -> list[float]:
+    """Level of sentiment of each text of the synthetic world, as its parser reads it: nothing else moves it at all."""
+    return [float(parse(text).reading.levels["sentiment"]) for text in texts]
 
 
 def _words(text: str) -> list[str]:
