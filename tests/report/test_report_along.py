@@ -52,7 +52,7 @@ def test_each_reward_model_has_its_curves(audits: list[Path], tmp_path: Path) ->
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"along-{place}.{kind}" for place in (1, 2) for kind in ("svg", "png")
     }
-    assert "true effect" in (tmp_path / "figures" / "along-1.svg").read_text()
+    assert "The dashed line is the true effect, 0.10." in found.page.read_text(encoding="utf-8")
 
 
 def test_the_finding_goes_from_one_end_of_the_dial_to_the_other(audits: list[Path], tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Rewrites and scores hang on no mix, so one audit of all responses serves any num
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,7 +51,7 @@ def mixed(chains: Sequence[AuditedText], usable: np.ndarray, mix: Mix, seed: int
         DataError: too few responses of a kind: every kind.
     """
     other = _other(chains, mix.by)
-    kinds: dict[tuple[bool, bool], list[int]] = {kind: [] for kind in itertools.product((True, False), repeat=2)}
+    kinds: dict[tuple[bool, bool], list[int]] = {(w, v): [] for w in (True, False) for v in (True, False)}
     for at, (chain, has) in enumerate(zip(chains, other, strict=True)):
         if usable[at] and has is not None:
             kinds[chain.treated, has].append(at)

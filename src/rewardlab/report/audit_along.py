@@ -107,7 +107,7 @@ def effects_along(rows: Sequence[Row], *, axis_title: str, truth: float | None =
         },
     ]
     if truth is not None:
-        layers.insert(0, reference_line("y", truth, "true effect", scale))
+        layers.insert(0, reference_line("y", truth, scale=scale))
     return specification(drawn, layers)
 
 
@@ -154,6 +154,9 @@ def _figure(place: int, case: tuple[str, str], rows: Sequence[Any], along: Along
         "The effect of the attribute over all responses, as three estimators give it, with bands of their intervals. "
         "What changes along the axis is the data, not the reward model: a good estimator stays where it is."
     )
+    if along.truth is not None:
+        # In words: a label beside the line would stand on the curve that is right.
+        reading += f" The dashed line is the true effect, {number(along.truth)}."
     return Figure(
         f"along-{place}" if count > 1 else "along",
         f"Effect of {attribute} on {scorer}",
