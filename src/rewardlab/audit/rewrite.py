@@ -72,6 +72,9 @@ class Rewriting(Config):
     attribute: str | None = None
     """Instead of a template: an attribute that code can measure, of data in any known format."""
 
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the template or attribute to be set otherwise, such as {typos: 0.1}."""
+
     data: DataSource | None = None
     """What to audit; default: the template's own data."""
 
@@ -184,7 +187,9 @@ def rewrite(config: Rewriting, run: Run) -> Rewritten:
 
 
 def _template(config: Rewriting) -> Template:
-    return attribute_template(str(config.attribute)) if config.template is None else find_template(config.template)
+    if config.template is None:
+        return attribute_template(str(config.attribute), config.changes)
+    return find_template(config.template, config.changes)
 
 
 def _tasks(config: Rewriting, intake: Intake) -> list[Task]:

@@ -58,6 +58,12 @@ class ScoredChains:
             self.cluster[kept],
         )
 
+    def only(self, kept: np.ndarray) -> ScoredChains:
+        """The chains `kept`, (n,), in their order."""
+        chains = tuple(chain for chain, there in zip(self.chains, kept, strict=True) if there)
+        arrays = (self.rewards[kept], self.truncated[kept], self.cluster[kept], self.again[kept])
+        return ScoredChains(chains, self.scorer, *arrays)
+
 
 def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True) -> ScoredChains:
     """Every text's reward, found by (prompt_id, completion_id): a reward depends on nothing else.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rewardlab.audit.estimates import EffectEstimate, adjusted
 from rewardlab.audit.summary import number
 from rewardlab.config import Config, Paths
 from rewardlab.report import audit_figures, stages
+from rewardlab.report.audit_along import Along, along_figures, with_along
 from rewardlab.report.audit_inputs import Audit
 from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
@@ -33,6 +34,15 @@ class AuditComparison(Config):
 
     title: str = "What reward models reward"
     """Heading of the page."""
+
+    along: Along | None = None
+    """Draw effects as curves along a dial of an experiment, whose values the audits differ in."""
+
+    @model_validator(mode="after")
+    def _a_value_each(self) -> Self:
+        if self.along is not None and len(self.along.values) != len(self.effects):
+            raise ValueError(f"as many values of `along` as audits: {len(self.effects)}, not {len(self.along.values)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,11 @@ def compare_audits(config: AuditComparison, run: Run) -> ComparedAudits:
     results = adjusted_over_all(inputs.audit)
     by_rewriter = compared_rewriters(inputs.audit)
     found = [*compared_findings(results, inputs.audit), *(one.line() for one in by_rewriter)]
-    sections = [_findings(results, found), _table(results), stages.runs_section(inputs)]
+    curves: list[Figure] = []
+    if config.along is not None:
+        results = with_along(results, config.along, [stage.label for stage in inputs.audit])
+        curves = along_figures(results, config.along)
+    sections = [_findings(results, found, curves), _table(results), stages.runs_section(inputs)]
     if by_rewriter:
         sections.insert(2, rewriters_section(by_rewriter))
         write_json(run.path(RESULT), [one.as_dict() for one in by_rewriter])
@@ -125,9 +139,12 @@ def _case(row: Any) -> tuple[str, str, str]:
     return row["attribute"], row["scorer"], row["audit"]
 
 
-def _findings(results: ResultTable, found: Sequence[str]) -> Section:
-    blocks: list[Figure | Html] = [element("ol", [element("li", line) for line in found])]
-    if any(row["value_sd"] is not None for row in results.rows if row["estimator"] in ("naive", "double")):
+def _findings(results: ResultTable, found: Sequence[str], curves: Sequence[Figure]) -> Section:
+    blocks: list[Figure | Html] = [element("ol", [element("li", line) for line in found]), *curves]
+    # Beside curves, a lane for each of their points would say the same once more.
+    if not curves and any(
+        row["value_sd"] is not None for row in results.rows if row["estimator"] in ("naive", "double")
+    ):
         reading = (
             "Right of the dashed line the attribute raises the reward, left of it it lowers it. The naive comparison "
             "(orange) mixes in what comes along with the attribute in the data; RATE (blue) is the effect. Effects are "
