@@ -80,7 +80,7 @@ class Simulation(Config):
     """Confounding while the asymmetry varies."""
 
     asymmetry: list[Annotated[float, Field(ge=-1.0, le=1.0)]] = Field(default=[0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
-    """Asymmetries of the rewriter's drift. 0: both directions drift alike; 1: only towards W = 1, -1: only towards 0."""
+    """Asymmetries of the rewriter's drift. 0: both directions drift alike; 1: only towards W = 1; -1: only to 0."""
 
     drift: dict[Attribute, float] = Field(default={"politeness": 0.5, "structure": 0.5})
     """What a rewrite changes besides, in levels per attribute, in the mean of both directions. Up to half a level,

@@ -180,7 +180,8 @@ def findings(result: Mapping[str, Any]) -> list[str]:
                 found = ", ".join(f"{_WORDS[name]} {value:.3f}" for name, value in worst.items())
                 lines.append(f"{LAWS[law]}, {words}: the ATE is biased by up to (sd) {found}.")
     bent = max(result["causes"], key=lambda row: abs(row["from_non_additivity"]))
-    if abs(bent["from_non_additivity"]) > 2.0 * bent["from_non_additivity_error"]:
+    # Of an additive reward nothing is left but the rounding of floating-point numbers.
+    if abs(bent["from_non_additivity"]) > max(2.0 * bent["from_non_additivity_error"], 1e-9):
         size = f"{bent['from_non_additivity']:+.3f}".replace("-", MINUS)
         lines.append(f"This reward is not additive: up to {size} sd of RATE's bias comes from that.")
     return lines
