@@ -51,9 +51,9 @@ def simulation_section(stage: Stage[SimulationFile], *, suffix: str, several: bo
             blocks += _causes(file, dial, suffix)
     lead = (
         "In the synthetic world the effect of the attribute on any reward is known exactly. Samples were drawn, "
-        "rewritten and scored again and again; here is how far off each estimator was. Everything is in standard deviations of "
-        "the original rewards. Left and right are the two kinds of rewriter: one whose side effects replace those of "
-        "the rewrite before, and one whose side effects add up."
+        "rewritten and scored again and again; here is how far off each estimator was. Everything is in standard "
+        "deviations of the original rewards. Left and right are the two kinds of rewriter: one whose side effects "
+        "replace those of the rewrite before, and one whose side effects add up."
     )
     of = f" \N{MIDDLE DOT} {stage.label}" if several else ""
     return Section(f"simulation{suffix}", f"Known truth{of}", lead, blocks)
@@ -103,8 +103,8 @@ def _rmse(file: SimulationFile, dial: str, suffix: str) -> list[Figure]:
 def _coverage(file: SimulationFile, dial: str, suffix: str) -> list[Figure]:
     level = file.options.level
     reading = (
-        f"How often the {100 * level:g} % interval of a sample holds the truth. Intervals know of chance, not of "
-        "bias: the more texts, the surer a biased estimator is of the wrong value."
+        f"How often the {100 * level:g} % interval of a sample holds the truth; the dashed line is what it claims. "
+        "Intervals know of chance, not of bias: the more texts, the surer a biased estimator is of the wrong value."
     )
     return [
         Figure(

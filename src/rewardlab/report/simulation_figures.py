@@ -61,7 +61,7 @@ def bias_by_dial(rows: Sequence[Row], dial: str, ends: Sequence[float], *, by: s
         "encoding": {"y": {"field": "stated", **y}, "detail": {"field": "name"}, "color": {"value": "#20262d"}},
     }
     numbers = {"value": "Bias (sd)", "low": "From", "high": "To", "stated": "Stated by the law"}
-    return _curves(values, dial, _colors(values), [reference_line("y", 0.0), *_dots(y, numbers), stated])
+    return _curves(values, dial, _colors(values), [*_dots(y, numbers), stated], reference_line("y", 0.0))
 
 
 def rmse_by_dial(rows: Sequence[Row], dial: str, top: float) -> Spec:
@@ -94,13 +94,13 @@ def coverage_by_dial(rows: Sequence[Row], dial: str, samples: int, level: float)
     for row in _named(rows, "estimator"):
         if row["coverage"] is not None:
             held = round(row["coverage"] * samples)
-            found = proportion(np.arange(samples) < held)
+            found = proportion((np.arange(samples) < held).astype(np.float64))
             low, high = (100.0 * end if end is not None else None for end in (found.low, found.high))
             values.append({**row, "value": 100.0 * row["coverage"], "low": low, "high": high})
     y = _y("samples whose interval holds the truth (%)", (0.0, 100.0))
-    claimed = reference_line("y", 100.0 * level, f"claimed: {100 * level:g} %")
+    claimed = reference_line("y", 100.0 * level)
     numbers = {"value": "Coverage (%)", "low": "From", "high": "To"}
-    return _curves(values, dial, _colors(values), [claimed, *_dots(y, numbers, ".1f")])
+    return _curves(values, dial, _colors(values), _dots(y, numbers, ".1f"), claimed)
 
 
 def causes_by_dial(rows: Sequence[Row], dial: str, ends: Sequence[float]) -> Spec:
@@ -119,7 +119,7 @@ def causes_by_dial(rows: Sequence[Row], dial: str, ends: Sequence[float]) -> Spe
     y = _y("error of RATE (standard deviations)", ends)
     colors = dict(CAUSES.values())
     numbers = {"value": "Error (sd)", "low": "From", "high": "To"}
-    return _curves(values, dial, colors, [reference_line("y", 0.0), *_dots(y, numbers)])
+    return _curves(values, dial, colors, _dots(y, numbers), reference_line("y", 0.0))
 
 
 def shared_ends(rows: Sequence[Row], names: Sequence[str]) -> list[float]:
@@ -170,7 +170,9 @@ def _dots(y: Spec, numbers: Mapping[str, str], form: str = ".3f") -> list[Spec]:
     ]
 
 
-def _curves(values: Sequence[Row], dial: str, colors: Mapping[str, str], layers: list[Spec]) -> Spec:
+def _curves(
+    values: Sequence[Row], dial: str, colors: Mapping[str, str], layers: list[Spec], reference: Spec | None = None
+) -> Spec:
     encoding: Spec = {
         "x": {
             "field": dial,
@@ -181,4 +183,6 @@ def _curves(values: Sequence[Row], dial: str, colors: Mapping[str, str], layers:
         },
         "color": {"field": "name", "type": "nominal", "scale": color_scale(colors), "legend": {"columns": 2}},
     }
-    return specification(values, layers, height=HEIGHT, encoding=encoding)
+    # The reference line stands outside: it has no place along the dial.
+    curves: Spec = {"layer": layers, "encoding": encoding}
+    return specification(values, [curves] if reference is None else [reference, curves], height=HEIGHT)
