@@ -80,7 +80,7 @@ def test_biases_follow_the_stated_laws(tmp_path: Path) -> None:
     check_symmetric_replacement(found)
     for law in ("replacement", "cumulation"):
         for asymmetry in (0.0, 0.5):
-            check(found, Setting(law, 0.4, asymmetry))  # type: ignore[arg-type]
+            check(found, Setting(law, 0.4, asymmetry))
     # The truth itself, from the levels that sentiment can have: 1, 2 or 3, variance 2/3, all equally likely.
     row = found.row(Setting("replacement", 0.4, 0.0), "double")
     spread = 2 * 0.4 * math.sqrt(2 / 3) / math.sqrt(20 * 120)
@@ -94,7 +94,7 @@ def test_laws_over_two_hundred_seeds(tmp_path: Path) -> None:
     check_symmetric_replacement(found)
     for law in ("replacement", "cumulation"):
         for asymmetry in (0.0, 0.5, 1.0):
-            check(found, Setting(law, 0.4, asymmetry))  # type: ignore[arg-type]
+            check(found, Setting(law, 0.4, asymmetry))
     # Four standard errors of a share of .95 over 200 seeds.
     row = found.row(Setting("replacement", 0.4, 0.0), "double")
     assert abs(row["coverage"] - 0.95) < TOLERANCE * math.sqrt(0.95 * 0.05 / 200)
