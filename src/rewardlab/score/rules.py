@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rewardlab.config import nearest
-from rewardlab.errors import ModelError, Problem
+from rewardlab.errors import MissingExtraError, ModelError, Problem
 from rewardlab.records import Prompt
 from rewardlab.score import wording
 from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
