@@ -473,7 +473,7 @@ def _random_numbers(generator: Generator, count: int) -> UInt32[np.ndarray, " n"
 def _poisson_bounds(mean: float) -> UInt32[np.ndarray, " k"]:
     """Numbers of 32 bits from which on a count is above 0, above 1, ...: 2^32 P(X <= k), as far as they fit."""
     bounds = np.rint(pdtr(np.arange(64), mean) * 2.0**32)
-    return bounds[bounds < 2.0**32].astype(np.uint32)
+    return np.asarray(bounds[bounds < 2.0**32], dtype=np.uint32)
 
 
 def _poisson_counts(bounds: UInt32[np.ndarray, " k"], numbers: UInt32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
