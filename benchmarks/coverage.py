@@ -17,6 +17,7 @@ from numpy.random import Generator
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Rewards
 from rewardlab.functional.intervals import Interval
+from rewardlab.functional.units import standardised, unit_of
 
 SHARE = 0.4
 ATT, ATU = 1.0, 0.5
@@ -87,7 +88,7 @@ def truth(key: Key, rewards: Rewards) -> float:
     return share * att + (1.0 - share) * atu
 
 
-def unit() -> float:
+def true_unit() -> float:
     """The standard deviation of the originals within W."""
     quality = _PROMPT**2 + _OWN**2 + _SKEWED**2
     return math.sqrt(quality + SHARE * (_EFFECT_PROMPT**2 + _EFFECT_OWN**2))
@@ -104,9 +105,18 @@ def t_intervals(rewards: Rewards) -> Found:
 
 
 def t_intervals_and_in_sd(rewards: Rewards, _: Generator) -> Found:
-    """Of every effect, raw and in standard deviations, which a t interval takes for known."""
-    found, sd = t_intervals(rewards), effects.pooled_sd(rewards.original, rewards.treated)
-    return found | {(f"{name} sd", target): effects.scaled(one, sd) for (name, target), one in found.items()}
+    """Of every effect, raw and in standard deviations."""
+    found, unit, treated = t_intervals(rewards), unit_of(rewards), rewards.treated
+    in_sd: Found = {}
+    for (name, target), one in found.items():
+        if name == "naive":
+            contrasted = (rewards.original, treated, (1.0, -1.0))
+        elif target == "population":
+            contrasted = (effects.signed_differences(rewards, name), np.ones(len(treated), dtype=bool), (1.0, 0.0))
+        else:
+            contrasted = (effects.signed_differences(rewards, name), treated, effects.weights_of(treated, target))
+        in_sd[f"{name} sd", target] = standardised(one, *contrasted, unit)
+    return found | in_sd
 
 
 def coverage(
@@ -130,7 +140,7 @@ def coverage(
         for (estimator, target), found in intervals(rewards, rng).items():
             if found.low is None or found.high is None:
                 continue
-            scale = unit() if estimator.endswith(" sd") else 1.0
+            scale = true_unit() if estimator.endswith(" sd") else 1.0
             value = truth((estimator.removesuffix(" sd"), target), rewards) / scale
             made[estimator, target] += 1
             held[estimator, target] += found.low <= value <= found.high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.coverage import coverage, resampled_intervals, t_intervals
+from benchmarks.coverage import coverage, resampled_intervals, t_intervals, t_intervals_and_in_sd
 from rewardlab.functional import effects
 
 pytestmark = pytest.mark.slow
@@ -15,8 +15,8 @@ LOW, HIGH = 0.93, 0.97
 
 @pytest.mark.parametrize(("groups", "clustered"), [(40, True), (100, True), (80, False)])
 def test_t_intervals(groups: int, clustered: bool) -> None:
-    found = coverage(lambda rewards, _: t_intervals(rewards), groups, 4000, clustered=clustered, seed=1)
-    assert len(found) == 11
+    found = coverage(t_intervals_and_in_sd, groups, 4000, clustered=clustered, seed=1)
+    assert len(found) == 22
     assert {key: one for key, one in found.items() if not LOW <= one.held <= HIGH or one.made < 1.0} == {}
 
 

@@ -16,6 +16,7 @@ from rewardlab.audit.scored import ScoredChains
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Rewards
 from rewardlab.functional.intervals import Interval, mean
+from rewardlab.functional.units import standardised, unit_of
 
 Measure = Callable[[Sequence[str]], np.ndarray]
 """Texts → a number each."""
@@ -30,24 +31,27 @@ SIMILARITY = "similarity to the original"
 
 def rewrite_effects(rewards: Rewards, settings: Settings) -> list[EffectEstimate]:
     """mean(D - O) where the attribute is there and where it is not, raw and in sd: what two rewrites alone do."""
-    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    unit, change = unit_of(rewards), rewards.rerewrite - rewards.original
     result = []
     for treated, side in ((True, "treated"), (False, "untreated")):
         found = effects.rewrite_effect(rewards, treated, settings.level)
+        weights = (1.0, 0.0) if treated else (0.0, 1.0)
+        in_sd = standardised(found, change, rewards.treated, weights, unit, level=settings.level)
         words = f"reward of the rewrite of the rewrite minus that of the original, {side} responses"
         result.append(settings.estimate(f"rewrite_effect.{side}", found, words))
-        result.append(settings.estimate(f"rewrite_effect.{side}.sd", effects.scaled(found, sd), f"{words}, in sd"))
+        result.append(settings.estimate(f"rewrite_effect.{side}.sd", in_sd, f"{words}, in sd"))
     return result
 
 
 def naive_excess(rewards: Rewards, settings: Settings) -> list[EffectEstimate]:
     """The naive effect minus RATE's ATE, raw and in sd."""
     found = effects.naive_excess(rewards, settings.level)
-    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    values = effects.naive_excess_values(rewards)
+    in_sd = standardised(found, values, rewards.treated, (1.0, 1.0), unit_of(rewards), level=settings.level)
     words = "naive effect minus RATE's ATE: what else differs between the groups, and attribute that rewrites leave"
     return [
         settings.estimate("naive_excess.ATE", found, words),
-        settings.estimate("naive_excess.ATE.sd", effects.scaled(found, sd), f"{words}, in sd"),
+        settings.estimate("naive_excess.ATE.sd", in_sd, f"{words}, in sd"),
     ]
 
 

@@ -29,7 +29,7 @@ from rewardlab.audit.scored import ScoredChains, join_scores
 from rewardlab.audit.summary import findings
 from rewardlab.config import Config, Paths
 from rewardlab.errors import DataError, Problem
-from rewardlab.functional import effects
+from rewardlab.functional.units import unit_of
 from rewardlab.protocols import Folder
 from rewardlab.score.tables import ScoreTable, read_scores
 from rewardlab.store.files import write_json
@@ -226,16 +226,16 @@ def _audited(
 ) -> AuditedModel:
     whole = scored.complete
     rewards = scored.matched(whole)
-    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    unit = unit_of(rewards)
     estimates = effect_groups(rewards, settings)
     thirds = whole & ~np.isnan(scored.rewards[:, 3])
     third = scored.matched(thirds, third=True) if thirds.any() else None
     if third is not None:
         # Only where there are third rewrites: often on a part of the responses, since they cost half as much again.
-        estimates["corrected"] = effect_groups(third, settings, sd)["corrected"]
+        estimates["corrected"] = effect_groups(third, settings, unit, thirds[whole])["corrected"]
     if judged is not None:
         kept = rewards.only(judged.confirmed)
-        protocol = effect_groups(kept, settings, sd) if len(kept.treated) else {"double": []}
+        protocol = effect_groups(kept, settings, unit, judged.confirmed) if len(kept.treated) else {"double": []}
         estimates["per_protocol"] = [
             replace(one, name=f"per_protocol.{one.name}", reading=f"{one.reading}; both flips confirmed")
             for one in protocol["double"]
@@ -246,7 +246,7 @@ def _audited(
     return AuditedModel(
         scorer=scored.scorer,
         counts=_counts(scored, whole, thirds, judged),
-        sd=sd,
+        sd=None if unit is None else unit.sd,
         estimates=estimates,
         tipping=diagnostics.tipping_points(estimates),
         refutations=refutations(rewards, third, scored.again[whole], settings),

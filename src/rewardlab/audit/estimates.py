@@ -11,6 +11,7 @@ import numpy as np
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Estimator, Rewards, Target
 from rewardlab.functional.intervals import Interval, adjusted_p, numbered
+from rewardlab.functional.units import Unit, standardised, unit_of
 from rewardlab.records import Estimate
 
 UNIT = "responses"
@@ -90,49 +91,59 @@ class Settings:
         )
 
 
-def effect_groups(rewards: Rewards, settings: Settings, sd: float | None = None) -> dict[str, list[EffectEstimate]]:
+def effect_groups(
+    rewards: Rewards, settings: Settings, unit: Unit | None = None, kept: np.ndarray | None = None
+) -> dict[str, list[EffectEstimate]]:
     """Naive, single, double and (with third rewrites) corrected effects: raw, and in sd of the original rewards.
 
     Args:
         rewards: of the chains.
         settings: level, bootstrap, draws and seed.
-        sd: the unit of effects of a part of an audit, so that they stand beside those of the whole; taken as exact.
-            None: that of these rewards, which the bootstrap resamples with them.
+        unit: of the whole audit that these chains are a part of, so that effects stand beside those of the whole; these
+            are t intervals always. None: the unit of these rewards, which the bootstrap resamples with them.
+        kept: which chains of the whole these are.
 
     Returns:
         estimator → estimates; names are `<estimator>.<target>` and `<estimator>.<target>.sd`.
     """
-    given, sd = sd is not None, sd or effects.pooled_sd(rewards.original, rewards.treated)
     if rewards.clusters is not None:
         # Every effect asks which examples belong together; of numbers that is seen much faster than of names.
         rewards = rewards._replace(clusters=numbered(rewards.clusters)[0])
+    own, unit = unit is None, unit or unit_of(rewards)
     resampled = None
     if settings.bootstrap is not None:
         generator = settings.generator("bootstrap")
         resampled = effects.bootstrap(rewards, generator, settings.draws, settings.bootstrap, settings.level)
     permuted = effects.permutation_p(rewards, rewards.estimators, settings.generator("permutation"), settings.draws)
 
-    def both(key: tuple[str, str], found: Interval, reading: str) -> list[EffectEstimate]:
-        raw, unit = found, effects.scaled(found, sd)
+    def both(
+        key: tuple[str, str],
+        found: Interval,
+        reading: str,
+        contrasted: tuple[np.ndarray, np.ndarray, tuple[float, float]],
+    ) -> list[EffectEstimate]:
+        raw, in_sd = found, standardised(found, *contrasted, unit, kept, settings.level)
         if resampled is not None and key in resampled.raw:
             # The standard error and p stay those of the t interval: a resampled interval has none.
             raw = _with_ends(found, resampled.raw[key])
-            unit = effects.scaled(raw, sd) if given else _with_ends(unit, resampled.standardised[key])
+            in_sd = _with_ends(in_sd, resampled.standardised[key]) if own else in_sd
         name, p = ".".join(key), permuted.get(key)
-        in_sd = f"{reading}, in standard deviations of the original rewards"
-        return [settings.estimate(name, raw, reading, p), settings.estimate(f"{name}.sd", unit, in_sd, p)]
+        words = f"{reading}, in standard deviations of the original rewards"
+        return [settings.estimate(name, raw, reading, p), settings.estimate(f"{name}.sd", in_sd, words, p)]
 
+    treated, everybody = rewards.treated, np.ones(len(rewards.treated), dtype=bool)
     naive = effects.naive_effect(rewards, settings.level)
     reading = "naive: mean reward with the attribute minus mean reward without it; correlation, not cause"
-    groups = {"naive": both(("naive", "ATE"), naive, reading)}
+    groups = {"naive": both(("naive", "ATE"), naive, reading, (rewards.original, treated, (1.0, -1.0)))}
     for estimator in rewards.estimators:
-        found = []
+        found, d = [], effects.signed_differences(rewards, estimator)
         for target in effects.TARGETS:
             words = f"{_ESTIMATOR_WORDS[estimator]}; {_TARGET_WORDS[target]}"
-            found += both((estimator, target), effects.effect(rewards, estimator, target, settings.level), words)
+            one = effects.effect(rewards, estimator, target, settings.level)
+            found += both((estimator, target), one, words, (d, treated, effects.weights_of(treated, target)))
         whole = effects.population_effect(rewards, estimator, settings.level)
         words = f"{_ESTIMATOR_WORDS[estimator]}; over the population that the responses are a sample of"
-        groups[estimator] = [*found, *both((estimator, "population"), whole, words)]
+        groups[estimator] = [*found, *both((estimator, "population"), whole, words, (d, everybody, (1.0, 0.0)))]
     return groups
 
 

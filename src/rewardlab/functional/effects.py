@@ -120,7 +120,7 @@ def signed_differences(rewards: Rewards, estimator: Estimator) -> Float[np.ndarr
 def effect(rewards: Rewards, estimator: Estimator, target: Target, level: float = 0.95) -> Interval:
     """An effect with its paired t interval; see `contrast`. The ATE targets the sample's mix of w. Source: [1]."""
     d = signed_differences(rewards, estimator)
-    return contrast(d, rewards.treated, _weights(rewards.treated, target), rewards.clusters, level)
+    return contrast(d, rewards.treated, weights_of(rewards.treated, target), rewards.clusters, level)
 
 
 def population_effect(rewards: Rewards, estimator: Estimator, level: float = 0.95) -> Interval:
@@ -147,11 +147,14 @@ def naive_excess(rewards: Rewards, level: float = 0.95) -> Interval:
 
     Source: ours, from the conventions.
     """
+    return contrast(naive_excess_values(rewards), rewards.treated, (1.0, 1.0), rewards.clusters, level)
+
+
+def naive_excess_values(rewards: Rewards) -> Float[np.ndarray, " n"]:
+    """(2 w - 1) O - (n_w / n) d of every example; see `naive_excess`. Source: ours."""
     treated = rewards.treated
     share = np.where(treated, treated.mean(), (~treated).mean()) if len(treated) else np.zeros(0)
-    signed = np.where(treated, 1.0, -1.0) * rewards.original
-    values = signed - share * signed_differences(rewards, "double")
-    return contrast(values, treated, (1.0, 1.0), rewards.clusters, level)
+    return np.asarray(np.where(treated, 1.0, -1.0) * rewards.original - share * signed_differences(rewards, "double"))
 
 
 def rewrite_effect(rewards: Rewards, treated: bool, level: float = 0.95) -> Interval:
@@ -206,7 +209,7 @@ def contrast(
         # The influence of a group sums to 0: in a single cluster nothing is left, which would look like certainty.
         if any(np.ptp(index[side]) == 0 for side in (treated, ~treated) if side.any()):
             return found._replace(reason=ONE_CLUSTER)
-        return interval(Statistic(value, _influence(values, treated, weights)), index, level)
+        return interval(Statistic(value, influence(values, treated, weights)), index, level)
     variances = np.array([weight**2 * group.var(ddof=1) / len(group) for weight, group, _ in parts])
     freedom = variances.sum() ** 2 / sum(v**2 / (len(part[1]) - 1) for v, part in zip(variances, parts, strict=True))
     return student(found, value, math.sqrt(variances.sum()), float(freedom), level)
@@ -217,10 +220,10 @@ def _spread(values: Float[np.ndarray, " n"]) -> bool:
     return bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
-def _influence(
+def influence(
     values: Float[np.ndarray, " n"], treated: Bool[np.ndarray, " n"], weights: tuple[float, float]
 ) -> Float[np.ndarray, " n"]:
-    """Influence of every example on a1 mean(v | 1) + a0 mean(v | 0)."""
+    """Influence of every example on a1 mean(v | 1) + a0 mean(v | 0). Source: [3]."""
     psi = np.zeros(len(values))
     for weight, group in zip(weights, (treated, ~treated), strict=True):
         if weight:
@@ -228,7 +231,8 @@ def _influence(
     return psi
 
 
-def _weights(treated: Bool[np.ndarray, " n"], target: Target) -> tuple[float, float]:
+def weights_of(treated: Bool[np.ndarray, " n"], target: Target) -> tuple[float, float]:
+    """(a1, a0) of a target; see the conventions. Source: [1]."""
     share = float(treated.mean()) if len(treated) else 0.0
     weights = {"ATT": (1.0, 0.0), "ATU": (0.0, 1.0), "ATE": (share, 1.0 - share), "balanced": (0.5, 0.5)}[target]
     # With one group only there is no ATE: the weight of the other is 0, which would leave it out in silence.
@@ -255,7 +259,7 @@ def pooled_sd(values: Float[np.ndarray, " n"], treated: Bool[np.ndarray, " n"]) 
 
 
 def scaled(found: Interval, sd: float | None) -> Interval:
-    """An effect in units of sd, as if sd were known exactly; `bootstrap` carries its uncertainty. Source: [1]."""
+    """An effect in units of sd, as if sd were known exactly; see `units` where it is not. Source: [1]."""
     if found.value is None:
         return found
     if sd is None:

@@ -158,7 +158,7 @@ def interval(
     Source: [1], [2]; Fisher 1915 for the scale.
     """
     n, value = len(statistic.influence), statistic.value
-    sums = _cluster_sums(statistic.influence[:, None], clusters)[:, 0]
+    sums = cluster_sums(statistic.influence[:, None], clusters)[:, 0]
     count = len(sums)
     found = Interval(value, n=n, clusters=count, method="t" if scale == "plain" else "t on the Fisher scale")
     if count < 2:
@@ -258,7 +258,7 @@ def cluster_bootstrap(
     """
     if len(terms) == 0:
         return Interval(None, reason=NO_OBSERVATIONS)
-    sums = _cluster_sums(terms, clusters)
+    sums = cluster_sums(terms, clusters)
     count, method = len(sums), f"cluster bootstrap, {draws} draws"
     value = float(statistic(sums.sum(axis=0)[None, :])[0])
     if count < 2:
@@ -312,7 +312,7 @@ def resample(
 
     Source: [5]; [6] for the acceleration.
     """
-    sums = _cluster_sums(terms, clusters)
+    sums = cluster_sums(terms, clusters)
     drawn = statistic(_resampled_sums(sums, draws, generator))
     values = statistic(sums.sum(axis=0)[None, :])[0]
     drawn = np.where(np.isfinite(drawn), drawn, np.nan)
@@ -396,7 +396,7 @@ def sign_flip_p(
 
     Source: Fisher 1935; [7] for the 1.
     """
-    sums = _cluster_sums(values, clusters)
+    sums = cluster_sums(values, clusters)
     total = sums.sum(axis=0)
 
     def coins(shape: tuple[int, int]) -> Weights:
@@ -494,7 +494,8 @@ def numbered(clusters: Shaped[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"],
     return index, int(index.max(initial=-1)) + 1
 
 
-def _cluster_sums(terms: Float[np.ndarray, "n k"], clusters: Clusters) -> Float[np.ndarray, "clusters k"]:
+def cluster_sums(terms: Float[np.ndarray, "n k"], clusters: Clusters) -> Float[np.ndarray, "clusters k"]:
+    """Sums of k terms over the members of every cluster; the terms themselves without clusters. Source: none; sums."""
     if clusters is None:
         return terms
     index, groups = numbered(clusters)
