@@ -175,13 +175,13 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
         scored = [one.only(kept) for one in scored]
     chains, whole = scored[0].chains, scored[0].complete
     if not whole.any():
-        found = f"{len(chains)} chains, none with both rewrites"
+        found = f"{len(chains)} chains, none with both rewrites and a score for each text"
         raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
     settings = Settings(
         config.level, None if config.bootstrap == "none" else config.bootstrap, config.draws, config.seed
     )
     members = [chain for chain, there in zip(chains, whole, strict=True) if there]
-    judged = diagnostics.flips(members, judge_of(about.judge)) if about.judge else None
+    judged = diagnostics.flips(members, judge_of(about.judge, config.rewrites)) if about.judge else None
     options = {name: getattr(config, name) for name in ("level", "bootstrap", "draws", "seed")}
     if config.mix is not None:
         options["mix"] = config.mix.model_dump(mode="json", exclude_defaults=True)
@@ -205,7 +205,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
 def _scored(config: EffectsEstimation, about: About) -> list[ScoredChains]:
     if not config.scores:
         return read_published_scores(config.rewrites)
-    chains, tables = read_chains(config.rewrites), read_scores(config.scores)
+    chains, tables = read_chains(config.rewrites), read_scores(config.scores, unscored=True)
     _refuse_same_scorer(tables)
     return [join_scores(chains, table, clusters=about.clusters) for table in tables]
 
@@ -240,6 +240,7 @@ def _audited(
             replace(one, name=f"per_protocol.{one.name}", reading=f"{one.reading}; both flips confirmed")
             for one in protocol["double"]
         ]
+    estimates["naive_excess"] = diagnostics.naive_excess(rewards, settings)
     estimates["rewrite_effect"] = diagnostics.rewrite_effects(rewards, settings)
     estimates["where"] = diagnostics.subgroups(scored, whole, settings, subgroups)
     return AuditedModel(
@@ -268,6 +269,7 @@ def _counts(
         "confirmed": 0 if judged is None else int(judged.confirmed.sum()),
         "draws": len(scored.chains),
         "truncated": int(scored.truncated.sum()),
+        "unscored": sum(len(chain.texts) for chain in scored.chains) - int((~np.isnan(scored.rewards)).sum()),
     }
 
 

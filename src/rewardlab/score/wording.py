@@ -39,7 +39,7 @@ def sentiment_per_word(texts: Iterable[str]) -> list[float]:
     Raises:
         MissingExtraError: vaderSentiment is not installed.
     """
-    lexicon = _valences()
+    lexicon = vader().lexicon
     return [_mean([lexicon.get(word, 0.0) for word in _words(text)]) for text in texts]
 
 
@@ -57,10 +57,14 @@ def _mean(values: list[float]) -> float:
 
 
 @cache
-def _valences() -> dict[str, Any]:
+def vader() -> Any:
+    """The analyzer of the package vaderSentiment.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ImportError as error:
-        raise MissingExtraError("vaderSentiment", "sentiment", "the rule sentiment_per_word") from error
-    found: dict[str, Any] = SentimentIntensityAnalyzer().lexicon
-    return found
+        raise MissingExtraError("vaderSentiment", "sentiment", "sentiment by the VADER lexicon") from error
+    return SentimentIntensityAnalyzer()
