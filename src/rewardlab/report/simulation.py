@@ -206,7 +206,7 @@ def _numbers(rows: Sequence[dict[str, Any]], dial: str) -> Html:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _number(value: float) -> str:
