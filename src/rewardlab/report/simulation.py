@@ -9,7 +9,7 @@ from rewardlab.audit.simulate import GOLD
 from rewardlab.audit.simulated import LAWS
 from rewardlab.audit.summary import MINUS
 from rewardlab.report import simulation_figures as drawn
-from rewardlab.report.audit_words import ESTIMATORS, LONGEST_NAME, TARGETS, short
+from rewardlab.report.audit_words import ESTIMATORS, LONGEST_NAME, short
 from rewardlab.report.blocks import Figure, Section, facts, table
 from rewardlab.report.html import Html
 from rewardlab.report.inputs import Stage
@@ -172,9 +172,10 @@ def _overall(file: SimulationFile, dial: str, law: str) -> list[dict[str, Any]]:
 def _last(rows: Sequence[dict[str, Any]], dial: str, measure: str, by: str = "estimator") -> str:
     """What stands at the right end of a figure, in a sentence."""
     end = rows[-1][dial]
-    words = ESTIMATORS if by == "estimator" else TARGETS
+    words = ESTIMATORS if by == "estimator" else drawn.TARGET_WORDS
+    in_words = _percent if measure == "coverage" else _number
     found = [
-        f"{words[row[by]]} {DASH if row[measure] is None else _number(row[measure])}"
+        f"{words[row[by]]} {DASH if row[measure] is None else in_words(row[measure])}"
         for row in rows
         if row[dial] == end
     ]
@@ -202,6 +203,10 @@ def _numbers(rows: Sequence[dict[str, Any]], dial: str) -> Html:
         for row in rows
     ]
     return table("Bias, spread and coverage (sd)", header, cells, numeric=range(2, len(header)))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _number(value: float) -> str:

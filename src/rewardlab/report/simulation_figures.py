@@ -13,7 +13,7 @@ import numpy as np
 
 from rewardlab.functional.intervals import proportion
 from rewardlab.report.audit_figures import COLORS, PURPLE, TEAL
-from rewardlab.report.audit_words import ESTIMATORS, TARGETS
+from rewardlab.report.audit_words import ESTIMATORS
 from rewardlab.report.vega import (
     BLUE,
     GREY,
@@ -28,9 +28,16 @@ from rewardlab.report.vega import (
     tooltip_fields,
 )
 
+# What is read at half the width of the page is short.
 DIALS: Mapping[str, str] = {
-    "confounding": "confounding: correlation of the attribute with the author's skill",
-    "asymmetry": "asymmetry of the rewriter's drift (0: none; 1: only towards W = 1)",
+    "confounding": "confounding (correlation of attribute and skill)",
+    "asymmetry": "asymmetry of drift (1: only towards W = 1)",
+}
+TARGET_WORDS: Mapping[str, str] = {
+    "ATE": "All (ATE)",
+    "ATT": "With it (ATT)",
+    "ATU": "Without it (ATU)",
+    "balanced": "Half and half",
 }
 TARGET_COLORS: Mapping[str, str] = {"ATE": BLUE, "ATT": ORANGE, "ATU": PURPLE, "balanced": TEAL}
 CAUSES: Mapping[str, tuple[str, str]] = {
@@ -136,7 +143,7 @@ def _band(value: float, error: float) -> dict[str, float]:
 
 def _named(rows: Sequence[Row], by: str) -> list[dict[str, Any]]:
     """The rows with the words for what their line is."""
-    words, colors = (ESTIMATORS, COLORS) if by == "estimator" else (TARGETS, TARGET_COLORS)
+    words, colors = (ESTIMATORS, COLORS) if by == "estimator" else (TARGET_WORDS, TARGET_COLORS)
     return [{**row, "name": words[row[by]], "color": colors[row[by]]} for row in rows]
 
 
