@@ -47,6 +47,10 @@ from rewardlab.store.runs import Run
 from rewardlab.store.settings import Settings
 
 LEDGER = "ledger.sqlite"
+_LEDGER_IN_USE = (
+    "One job at a time asks chat models, so that nothing is paid for twice: wait for it, or stop it (what it has paid "
+    "for is kept), or give this one a ledger of its own with REWARDLAB_HOME."
+)
 _REPEATED = 100
 """Responses that are rewritten several times, by default: enough to tell the rewriter's own spread."""
 WORLD = "world_"
@@ -187,7 +191,7 @@ def _chat_rewriter(
     config: Rewriting, endpoint: Endpoint, template: Template, tasks: Sequence[Task], stack: contextlib.ExitStack
 ) -> ChatRewriter:
     folder = Settings.from_environment().home / "ledger"
-    lock = FolderLock(folder)
+    lock = FolderLock(folder, "ledger of paid answers", _LEDGER_IN_USE)
     stack.callback(lock.release)
     ledger = stack.enter_context(Ledger(folder / LEDGER))
     client = BatchClient(endpoint, ledger) if config.batch else LiveClient(endpoint, ledger, config.seed)
