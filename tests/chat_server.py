@@ -4,12 +4,18 @@ Run as a program in a process of its own: it prints its port and ends with its s
 stands in its text: `<<status 429 2 0.1>>` fails its first two tries with 429 and `Retry-After: 0.1`, and so on (see
 `_misbehave` and `_completion`). What a batch meets is set with POST /plan. GET /seen says what was asked and answered,
 by text. An answer is `re: ` and the text.
+
+Judges: where probabilities of tokens are asked for, `<<tokens 4:0.6 5:0.3>>` in the text gives them (the answer is the
+likeliest), two `<<worth 3>>` are compared, A against B by their shares plus the plan's `liking` for the first, and with
+the plan's `marks` [a, b] the answer is yes where the last mark of the text is a. `<<say ...>>` is answered in any case.
+The plan's `no_logprobs` leaves the probabilities out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import sys
 import time
@@ -71,7 +77,17 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
         message["content"] = [{"type": "text", "text": "re: "}, {"type": "text", "text": text}]
     if "form" in orders:
         message["content"] = {"text": text}
-    choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}
+    if "say" in orders:
+        message["content"] = " ".join(orders["say"])
+    logprobs = None
+    shares = judged(text, orders) if body.get("logprobs") else {}
+    if shares:
+        message["content"] = max(shares, key=lambda token: shares[token])
+        if not seen.plan.get("no_logprobs"):
+            top = [{"token": token, "logprob": math.log(share), "bytes": None} for token, share in shares.items()]
+            top = sorted(top, key=lambda one: -one["logprob"])[: body["top_logprobs"]]
+            logprobs = {"content": [{**top[0], "top_logprobs": top}], "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": logprobs}
     usage = {"prompt_tokens": len(text), "completion_tokens": 2 * len(text), "total_tokens": 3 * len(text)}
     return {
         "id": "chatcmpl-1",
@@ -81,6 +97,23 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
         "choices": [choice],
         "usage": usage,
     }
+
+
+def judged(text: str, orders: dict[str, list[str]]) -> dict[str, float]:
+    """Token → probability; empty where nobody is to judge."""
+    if {"refuse", "filter", "null", "length", "say"} & orders.keys():
+        return {}
+    if "tokens" in orders:
+        pairs = (order.rpartition(":") for order in orders["tokens"])
+        return {token: float(share) for token, _, share in pairs}
+    worths = [float(words) for name, words in DIRECTIVE.findall(text) if name == "worth"]
+    if len(worths) == 2:
+        first = worths[0] / sum(worths) + seen.plan.get("liking", 0.0)
+        return {"A": 0.9 * first, "B": 0.9 * (1.0 - first)}
+    if "marks" in seen.plan:
+        yes, no = map(text.rfind, seen.plan["marks"])
+        return {"Yes": 0.9, "No": 0.1} if yes > no else {"Yes": 0.2, "No": 0.8}
+    return {}
 
 
 def error(message: str, code: str | None = None) -> dict[str, Any]:

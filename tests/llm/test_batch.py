@@ -365,6 +365,7 @@ def test_the_key_is_sent_and_stands_nowhere(
 
 # --- kills ----------------------------------------------------------------------------------------------------
 
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 CLIENT = """
 import sys
 sys.path[:0] = {here!r}
@@ -394,7 +395,7 @@ SLOW = {"POST files": 0.06, "POST batches": 0.06, "GET batches": 0.03, "GET file
 
 def check_kills(server: Loopback, folder: Path, moments: list[int]) -> None:
     """Kill a run while it waits for its so-manieth call, or after it, and go on: nothing at all is paid twice."""
-    forks = Forks(CLIENT.format(here=[str(folder) for folder in Path(__file__).parents[:2]]))
+    forks = Forks(CLIENT.format(here=HERE))
     try:
         for moment in moments:
             server.reset()

@@ -524,7 +524,7 @@ def test_without_openai_the_message_says_how_to_get_it(
 # --- kills ----------------------------------------------------------------------------------------------------
 
 CONCURRENCY = 6
-HERE = [str(folder) for folder in Path(__file__).parents[:2]]
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 CLIENT = """
 import sys
 sys.path[:0] = {here!r}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,11 +14,13 @@ from rewardlab import load_scorer
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource
-from rewardlab.errors import ConfigError, DataError, ModelError, RunError
+from rewardlab.data.world.verb import WorldData, world_splits
+from rewardlab.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from rewardlab.evaluate.table import read_scored
 from rewardlab.protocols import Scorer
 from rewardlab.records import Message, Prompt
 from rewardlab.score.score import SCHEMA
+from rewardlab.score.wording import vader
 from rewardlab.store.keys import content_key, paths_in
 from rewardlab.store.table import ShardedTable
 
@@ -47,6 +50,43 @@ def test_lengths(name: str, expected: list[float]) -> None:
     assert scorer(["a"] * 3, texts) == expected
     conversation = Prompt((Message("user", "a"),))
     assert scorer.score([conversation, Prompt.of_text("b")], [texts[:2], texts[2:]]) == [expected[:2], expected[2:]]
+
+
+def test_sentiment_is_that_of_the_published_examples() -> None:
+    """Hutto and Gilbert's own: https://github.com/cjhutto/vaderSentiment#code-examples."""
+    pytest.importorskip("vaderSentiment", reason="needs vaderSentiment (the extra sentiment)")
+    texts = ["VADER is smart, handsome, and funny!", "VADER is not smart, handsome, nor funny.", ""]
+    assert load_scorer("rule:sentiment_vader")(["a"] * 3, texts) == [0.8439, -0.7424, 0.0]
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    vader.cache_clear()
+    monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
+    with pytest.raises(MissingExtraError, match=r"rewardlab\[sentiment\]"):
+        load_scorer("rule:sentiment_vader")(["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "expected"),
+    [
+        # "the", "was" and "good" of four words; a typo in one of them; typos elsewhere; no word.
+        ("rule:common_words", ["The plot was good.", "Teh plot was good.", "The polt was good.", "... 12"],
+         [0.75, 0.5, 0.75, 0.0]),
+        # The lexicon has great 3.1 and terrible -2.1.
+        ("rule:sentiment_per_word", ["Great, great film", "A terrible film", "A terrible film. A terrible film.", ""],
+         [6.2 / 3, -0.7, -0.7, 0.0]),
+    ],
+)  # fmt: skip
+def test_rewards_of_the_wording(name: str, texts: list[str], expected: list[float]) -> None:
+    assert load_scorer(name)(["a"] * len(texts), texts) == pytest.approx(expected)
+
+
+def test_the_sentiment_of_the_world_is_the_level_that_a_text_was_written_with() -> None:
+    pairs = world_splits(WorldData(train=1, val=0, test=40))["test"]
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    levels = [pair.meta[side]["sentiment"] for pair in pairs for side in ("chosen", "rejected")]
+    assert len(set(levels)) > 2
+    assert load_scorer("rule:world_sentiment")(["a"] * len(texts), texts) == levels
 
 
 def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +152,16 @@ def test_the_key_of_a_configuration_has_the_content_and_the_function(tmp_path: P
     assert key != content_key({"model": name[:-1]})
     rule(tmp_path, COUNT + "\n")
     assert key != content_key({"model": name})
-    assert list(paths_in({"model": "python:json.dumps"})) == []
+
+
+def test_a_module_counts_by_its_source_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rewards.py").write_text(COUNT)
+    monkeypatch.syspath_prepend(tmp_path)
+    key = content_key({"model": "python:my_rewards.reward"})
+    assert list(paths_in({"model": "python:my_rewards.reward"})) == [tmp_path / "my_rewards.py"]
+    (tmp_path / "my_rewards.py").write_text(COUNT + "\n")
+    assert key != content_key({"model": "python:my_rewards.reward"})
+    assert list(paths_in({"model": "python:no_such_module.reward"})) == []
 
 
 # --- what cannot be used -------------------------------------------------------------------------------------------
@@ -147,7 +196,7 @@ def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path
     ("name", "expected"),
     [
         ("rule:length_word", 'Did you mean "length_words"'),
-        ("rule:", "one of rule:length_characters, rule:length_words"),
+        ("rule:", "one of rule:length_characters, rule:length_words, rule:sentiment_vader, rule:common_words"),
         ("python:nowhere.py:reward", "no file nowhere.py"),
         ("python:nonesuch_module.reward", "ModuleNotFoundError.*named by its path"),
         ("python:reward", "python:FILE.py:FUNCTION"),

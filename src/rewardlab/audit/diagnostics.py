@@ -20,9 +20,11 @@ from rewardlab.functional.intervals import Interval, mean
 Measure = Callable[[Sequence[str]], np.ndarray]
 """Texts → a number each."""
 Holds = Callable[[Sequence[str]], np.ndarray]
-"""Texts → whether each has the attribute, by a judge that is not the rewriter."""
+"""Texts → whether each has the attribute, 1 or 0, by a judge that is not the rewriter; NaN where it does not say."""
 
 BANDS = 4
+MEASURED = 5000
+"""Responses of either direction whose texts a balance table measures, at most: enough for an `smd` to within 0.03."""
 SIMILARITY = "similarity to the original"
 
 
@@ -36,6 +38,17 @@ def rewrite_effects(rewards: Rewards, settings: Settings) -> list[EffectEstimate
         result.append(settings.estimate(f"rewrite_effect.{side}", found, words))
         result.append(settings.estimate(f"rewrite_effect.{side}.sd", effects.scaled(found, sd), f"{words}, in sd"))
     return result
+
+
+def naive_excess(rewards: Rewards, settings: Settings) -> list[EffectEstimate]:
+    """The naive effect minus RATE's ATE, raw and in sd."""
+    found = effects.naive_excess(rewards, settings.level)
+    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    words = "naive effect minus RATE's ATE: what else differs between the groups, and attribute that rewrites leave"
+    return [
+        settings.estimate("naive_excess.ATE", found, words),
+        settings.estimate("naive_excess.ATE.sd", effects.scaled(found, sd), f"{words}, in sd"),
+    ]
 
 
 def tipping_points(groups: Mapping[str, Sequence[EffectEstimate]]) -> dict[str, float | None]:
@@ -67,12 +80,16 @@ def balance(chains: Sequence[AuditedText], measures: Mapping[str, Measure]) -> l
     `smd` is the mean difference from the original over the standard deviation of the originals, both groups together;
     null where that is 0. The similarity to the original is the share of words kept in order (difflib's ratio).
 
+    Reading texts costs far more than all estimates together, so of more than `MEASURED` chains of a direction so many,
+    spread over the file, stand for the rest; `n` says how many.
+
     Args:
         chains: with both rewrites; a third one is shown where it is there.
         measures: name → measure.
     """
     if not chains:
         return []
+    chains = [one for side in (True, False) for one in _some([chain for chain in chains if chain.treated == side])]
     treated = np.array([chain.treated for chain in chains], dtype=bool)
     rows = []
     for name, measure in measures.items():
@@ -88,6 +105,13 @@ def balance(chains: Sequence[AuditedText], measures: Mapping[str, Measure]) -> l
                 if (kept := there & (treated == side)).any()
             ]
     return rows + _similarities(chains, treated)
+
+
+def _some(chains: Sequence[AuditedText]) -> Sequence[AuditedText]:
+    """At most `MEASURED`, evenly spaced."""
+    if len(chains) <= MEASURED:
+        return chains
+    return [chains[place * len(chains) // MEASURED] for place in range(MEASURED)]
 
 
 def _balance_row(
@@ -139,8 +163,8 @@ class Flips:
     """Whether the rewrites did what was asked, by an independent judge of the attribute.
 
     Attributes:
-        rates: {step, towards, n, success} per step and direction.
-        originals: share of originals on which the judge agrees with w.
+        rates: {step, towards, n, success} per step and direction, of the rewrites that were judged.
+        originals: share of originals on which the judge agrees with w, of those that were judged.
         confirmed: per chain, whether the first two flips were both seen.
     """
 
@@ -154,18 +178,20 @@ def flips(chains: Sequence[AuditedText], holds: Holds) -> Flips:
     if not chains:
         return Flips([], None, np.zeros(0, dtype=bool))
     treated = np.array([chain.treated for chain in chains], dtype=bool)
-    judged = [holds([chain.texts[stage] for chain in chains]) for stage in range(3)]
+    judged = [np.asarray(holds([chain.texts[stage] for chain in chains]), dtype=np.float64) for stage in range(3)]
+    known = [~np.isnan(one) for one in judged]
     rates = []
     for step in (1, 2):
         # An odd step leads away from w.
         wanted = treated if step == 2 else ~treated
         for towards in (True, False):
-            asked = wanted == towards
+            asked = (wanted == towards) & known[step]
             if asked.any():
                 success = float((judged[step][asked] == towards).mean())
                 rates.append({"step": step, "towards": towards, "n": int(asked.sum()), "success": success})
     confirmed = (judged[1] == ~treated) & (judged[2] == treated)
-    return Flips(rates, float((judged[0] == treated).mean()), np.asarray(confirmed))
+    agrees = judged[0][known[0]] == treated[known[0]]
+    return Flips(rates, float(agrees.mean()) if len(agrees) else None, np.asarray(confirmed))
 
 
 def subgroups(

@@ -22,6 +22,7 @@ from rewardlab.audit.about import About, read_about
 from rewardlab.audit.chains import STAGES, read_chains
 from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted, effect_groups
 from rewardlab.audit.judge import judge_of, off_target_measures
+from rewardlab.audit.mix import Mix, mixed
 from rewardlab.audit.published import Errors, published_effects, read_published_scores
 from rewardlab.audit.refute import Refutation, refutations
 from rewardlab.audit.scored import ScoredChains, join_scores
@@ -76,6 +77,9 @@ class EffectsEstimation(Config):
 
     subgroups: list[str] = Field(default_factory=list)
     """Columns of the data by whose values effects are estimated too."""
+
+    mix: Mix | None = None
+    """Estimate on a sample in which W goes along with a second attribute to a known degree; default: on everything."""
 
     seed: int = Field(0, ge=0)
     """Of everything that is drawn."""
@@ -160,24 +164,31 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     """Estimate the effects; writes effects.json and triples.parquet.
 
     Raises:
-        DataError: files that cannot be read, texts without a score, no chain that is complete: every problem, and
-            nothing has been written.
+        ConfigError: the mix goes by a measure that cannot be taken.
+        DataError: files that cannot be read, texts without a score, no chain that is complete, too few for the mix:
+            every problem, and nothing has been written.
     """
     about = read_about(config.rewrites)
     scored = _scored(config, about)
+    if config.mix is not None:
+        kept = mixed(scored[0].chains, scored[0].complete, config.mix, config.seed)
+        scored = [one.only(kept) for one in scored]
     chains, whole = scored[0].chains, scored[0].complete
     if not whole.any():
-        found = f"{len(chains)} chains, none with both rewrites"
+        found = f"{len(chains)} chains, none with both rewrites and a score for each text"
         raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
     settings = Settings(
         config.level, None if config.bootstrap == "none" else config.bootstrap, config.draws, config.seed
     )
     members = [chain for chain, there in zip(chains, whole, strict=True) if there]
-    judged = diagnostics.flips(members, judge_of(about.judge)) if about.judge else None
+    judged = diagnostics.flips(members, judge_of(about.judge, config.rewrites)) if about.judge else None
+    options = {name: getattr(config, name) for name in ("level", "bootstrap", "draws", "seed")}
+    if config.mix is not None:
+        options["mix"] = config.mix.model_dump(mode="json", exclude_defaults=True)
     result = AuditResult(
         attribute=dict(about.attribute),
         rewriter=about.rewriter,
-        options={"level": config.level, "bootstrap": config.bootstrap, "draws": config.draws, "seed": config.seed},
+        options=options,
         models=_side_by_side([_audited(one, judged, settings, config.subgroups) for one in scored]),
         outcomes=diagnostics.outcomes(chains),
         balance=diagnostics.balance(members, off_target_measures()),
@@ -194,7 +205,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
 def _scored(config: EffectsEstimation, about: About) -> list[ScoredChains]:
     if not config.scores:
         return read_published_scores(config.rewrites)
-    chains, tables = read_chains(config.rewrites), read_scores(config.scores)
+    chains, tables = read_chains(config.rewrites), read_scores(config.scores, unscored=True)
     _refuse_same_scorer(tables)
     return [join_scores(chains, table, clusters=about.clusters) for table in tables]
 
@@ -229,6 +240,7 @@ def _audited(
             replace(one, name=f"per_protocol.{one.name}", reading=f"{one.reading}; both flips confirmed")
             for one in protocol["double"]
         ]
+    estimates["naive_excess"] = diagnostics.naive_excess(rewards, settings)
     estimates["rewrite_effect"] = diagnostics.rewrite_effects(rewards, settings)
     estimates["where"] = diagnostics.subgroups(scored, whole, settings, subgroups)
     return AuditedModel(
@@ -257,6 +269,7 @@ def _counts(
         "confirmed": 0 if judged is None else int(judged.confirmed.sum()),
         "draws": len(scored.chains),
         "truncated": int(scored.truncated.sum()),
+        "unscored": sum(len(chain.texts) for chain in scored.chains) - int((~np.isnan(scored.rewards)).sum()),
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from math import isnan
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from rewardlab.data.load import LoadedFile, load
 from rewardlab.data.rows import Row, as_number, shown
 from rewardlab.data.source import DataSource, read_source
 from rewardlab.data.world.draws import Draws
-from rewardlab.errors import Problem
+from rewardlab.errors import ConfigError, Problem
 from rewardlab.protocols import Scorer
 from rewardlab.records import SetAside, Source, completion_id, content_id
 
@@ -65,6 +66,7 @@ def units(
     limit: int | None = None,
     seed: int = 0,
     load_model: Callable[[str], Scorer] | None = None,
+    asked: Measure | None = None,
 ) -> Intake:
     """Read the data of a template.
 
@@ -72,19 +74,28 @@ def units(
         template: which rows, and how W is decided.
         source: where to read instead of the template's own place; its columns are added to the template's.
         limit: audit so many responses at most, drawn by a hash of their content: a larger limit keeps those of a
-            smaller one, and a median is that of all responses all the same.
+            smaller one, and a median is that of all responses all the same. Where W is asked for, no others are asked
+            about, or counted.
         seed: of that draw, and of the typos of a template that has them.
         load_model: the scorer of a name, for a measure that needs a model; the package's own loader by default.
+        asked: the measure of a template that asks a chat model for W.
 
     Raises:
-        ConfigError: the template has nothing to read.
+        ConfigError: the template has nothing to read, or asks and there is nobody to ask.
         DataError: with every problem of every file and row.
         MissingExtraError: a package is needed that is not installed.
     """
     rule = template.treated
-    measure = None if rule.measure is None else measure_named(rule.measure, tools_for(rule, load_model))
+    measure = asked if rule.measure is None else measure_named(rule.measure, tools_for(rule, load_model))
+    if rule.ask is not None and asked is None:
+        remedy = "Name a chat model with --judge URL, and its model with --judge.model."
+        raise ConfigError(
+            "there is nobody to ask", [Problem("judge", "nothing", f"who answers {rule.words()}", remedy)]
+        )
     place = template.source(source)
     found, aside, files = _records(template, place) if template.reads == "records" else _rows(template, place)
+    if rule.ask is not None:
+        found = _sample(found, limit, seed)
     decided, threshold = decide(template, found, measure)
     aside += [one for one in decided if isinstance(one, SetAside)]
     known = [one for one in decided if isinstance(one, Unit)]
@@ -184,15 +195,17 @@ def decide(
 
     A text that comes both with and without the attribute, under the same prompt, is set aside: it has no W.
     """
-    threshold, answers = _answers(template, found, measure)
+    threshold, known = answers(template.treated, found, measure)
     sides: dict[str, set[bool]] = defaultdict(set)
     ids = [completion_id(one.prompt, one.response) for one in found]
-    for name, answer in zip(ids, answers, strict=True):
+    for name, answer in zip(ids, known, strict=True):
         if answer is not None:
             sides[name].add(answer)
     decided: list[Unit | SetAside] = []
-    for one, name, answer in zip(found, ids, answers, strict=True):
-        if answer is None:
+    for one, name, answer in zip(found, ids, known, strict=True):
+        if answer is None and measure is not None:
+            decided.append(one.aside("unmeasured", f"{measure.title} has no value for it"))
+        elif answer is None:
             column = f"{template.treated.column} is {shown(one.column)}"
             decided.append(one.aside("neither", f"{column}, which means neither W = 1 nor W = 0"))
         elif len(sides[name]) > 1:
@@ -202,10 +215,10 @@ def decide(
     return decided, threshold
 
 
-def _answers(
-    template: Template, found: Sequence[Found], measure: Measure | None
+def answers(
+    rule: Treatment, found: Sequence[Found], measure: Measure | None = None
 ) -> tuple[float | None, list[bool | None]]:
-    rule = template.treated
+    """The threshold of a rule, where it has one, and what it says of every response; None where it says nothing."""
     if rule.always is not None:
         return None, [rule.always] * len(found)
     if rule.side is not None:
@@ -217,9 +230,12 @@ def _answers(
         values = [as_number(one.column) for one in found]
     else:
         texts = [one.transcript if rule.of == "transcript" else one.response for one in found]
-        values = list(measure.values(texts))
+        values = [None if isnan(value) else value for value in measure.values(texts)]
     numbers = [value for value in values if value is not None]
-    threshold = (float(np.median(numbers)) if numbers else None) if rule.above == "median" else rule.above
+    if rule.ask is not None:
+        threshold: float | None = rule.threshold
+    else:
+        threshold = (float(np.median(numbers)) if numbers else None) if rule.above == "median" else rule.above
     return threshold, [None if value is None or threshold is None else value > threshold for value in values]
 
 
@@ -248,15 +264,20 @@ def _load_tokenizer(name: str) -> Any:
 # --- which units, and their typos ------------------------------------------------------------------------------
 
 
-def _sample(known: Sequence[Unit], limit: int | None, seed: int) -> list[Unit]:
-    """At most `limit` units, in their order; exact duplicates are drawn apart."""
+One = TypeVar("One", Unit, Found)
+
+
+def _sample(known: Sequence[One], limit: int | None, seed: int) -> list[One]:
+    """At most `limit` of them, in their order; exact duplicates are drawn apart, the two sides of a pair together."""
     if limit is None or limit >= len(known):
         return list(known)
     seen: Counter[str] = Counter()
     ranks = []
-    for unit in known:
-        ranks.append(content_id([seed, unit.id, seen[unit.id]]))
-        seen[unit.id] += 1
+    for one in known:
+        own = completion_id(one.prompt, one.response)
+        name = one.meta["record"] if {"record", "side"} <= one.meta.keys() else own
+        ranks.append(content_id([seed, name, seen[own]]))
+        seen[own] += 1
     chosen = sorted(range(len(known)), key=ranks.__getitem__)[:limit]
     return [known[index] for index in sorted(chosen)]
 

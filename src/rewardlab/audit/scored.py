@@ -21,9 +21,10 @@ class ScoredChains:
     Attributes:
         chains: in the order of the file.
         scorer: name of the scorer.
-        rewards: of original, rewrite, rewrite of the rewrite and third rewrite, (n, 4); NaN where there is no text.
+        rewards: of original, rewrite, rewrite of the rewrite and third rewrite, (n, 4); NaN where there is no text, or
+            the scorer had no score for it.
         truncated: whether the scorer saw less than the whole of a text, (n, 4).
-        cluster: number of the prompt, or of the response.
+        cluster: number of the prompt, or of the pair or response.
         again: reward of the original, scored a second time, (n,); NaN where it was scored once.
     """
 
@@ -57,6 +58,12 @@ class ScoredChains:
             self.cluster[kept],
         )
 
+    def only(self, kept: np.ndarray) -> ScoredChains:
+        """The chains `kept`, (n,), in their order."""
+        chains = tuple(chain for chain, there in zip(self.chains, kept, strict=True) if there)
+        arrays = (self.rewards[kept], self.truncated[kept], self.cluster[kept], self.again[kept])
+        return ScoredChains(chains, self.scorer, *arrays)
+
 
 def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True) -> ScoredChains:
     """Every text's reward, found by (prompt_id, completion_id): a reward depends on nothing else.
@@ -64,7 +71,8 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
     Args:
         chains: to score.
         table: of one scorer, on these texts or more.
-        clusters: whether responses to one prompt belong together; else only the draws of one response do.
+        clusters: whether responses to one prompt belong together; else only the sides of a pair, and the draws of a
+            response, do.
 
     Raises:
         DataError: texts without a score: all of them.
@@ -93,11 +101,16 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
 
 
 def cluster_labels(chains: Sequence[AuditedText], clusters: bool = True) -> np.ndarray:
-    """Number of the prompt of every chain, or of its response where `clusters` is False.
+    """Number of the prompt of every chain; of its pair, or of its response alone, where `clusters` is False.
 
-    A question that all share clusters nothing, whatever is asked for: one cluster has no standard error.
+    A question that all share clusters nothing, whatever is asked for: one cluster has no standard error. The two sides
+    of a pair belong together all the same.
     """
     clusters = clusters and len({chain.prompt.id for chain in chains}) > 1
-    names = [chain.prompt.id if clusters else chain.id for chain in chains]
+    names = [chain.prompt.id if clusters else _own_cluster(chain) for chain in chains]
     labels = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([labels[name] for name in names], dtype=np.int64)
+
+
+def _own_cluster(chain: AuditedText) -> str:
+    return str(chain.row["record"]) if {"record", "side"} <= chain.row.keys() else chain.id

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from rewardlab.audit.asked import Question
 from rewardlab.audit.measures import MEASURES
 from rewardlab.config import Config, Key, merge, nearest, read_yaml
 from rewardlab.data.rows import as_number
@@ -28,17 +29,23 @@ INSTRUCTION = (
     "Give only the adjusted text, without any acknowledgement."
 )
 
+_HALF = 0.5
+
 Side = Literal["chosen", "rejected"]
 Value = bool | float | str
 
 
 class Treatment(Config):
-    """How W, whether a response has the attribute, is decided: by exactly one of measure, column, side and always."""
+    """How W, whether a response has the attribute, is decided: by exactly one of measure, ask, column, side, always."""
 
     measure: str | None = None
     """A measure of the text by name, such as characters; W is whether it lies above `above`."""
+    ask: Question | None = None
+    """A question about the text for a chat model, or its words alone; W is whether the probability of yes, or the
+    grade, lies above `above`."""
     above: float | Literal["median"] | None = None
-    """The number that a measure or column has to exceed, or median: that of all responses read."""
+    """The number that a measure, answer or column has to exceed, or median: that of all responses read. Of the
+    probability of yes one half, where not given."""
     model: str | None = None
     """Folder or hub id of the model of the measure classifier, or of the tokenizer of the measure tokens."""
     against: str | None = None
@@ -65,10 +72,18 @@ class Treatment(Config):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        ways = [name for name in ("measure", "column", "side", "always") if getattr(self, name) is not None]
+        names = ("measure", "ask", "column", "side", "always")
+        ways = [name for name in names if getattr(self, name) is not None]
         if len(ways) != 1:
-            raise ValueError(f"exactly one of measure, column, side and always, not {' and '.join(ways) or 'none'}")
+            raise ValueError(
+                f"exactly one of measure, ask, column, side and always, not {' and '.join(ways) or 'none'}"
+            )
         by_values = bool(self.one or self.zero)
+        if self.ask is not None and (by_values or self.above == "median"):
+            # A median would be that of all responses: each would be paid for.
+            raise ValueError("a number as `above` with a question, and neither `one` nor `zero`")
+        if self.ask is not None and self.ask.grades is not None and self.above is None:
+            raise ValueError("`above` with a question that is answered with a grade")
         if self.measure is not None and (self.above is None or by_values):
             raise ValueError("`above` with a measure, and neither `one` nor `zero`")
         if self.column is not None and (self.above is None) != (bool(self.one) and bool(self.zero)):
@@ -76,6 +91,11 @@ class Treatment(Config):
         if self.measure in ("classifier", "tokens") and self.model is None:
             raise ValueError(f"`model` with the measure {self.measure}")
         return self
+
+    @property
+    def threshold(self) -> float:
+        """The number that the answer to a question has to exceed."""
+        return self.above if isinstance(self.above, float) else _HALF
 
     def by_value(self, value: Any) -> bool | None:
         """W of a row whose column is `value`, by the lists of values; None where it is in neither."""
@@ -93,6 +113,8 @@ class Treatment(Config):
         if self.one:
             return f"{self.column} is {' or '.join(map(_plain, self.one))}"
         of = " of the whole transcript" if self.of == "transcript" else ""
+        if self.ask is not None:
+            return f"“{self.ask.question}”{of} > {_plain(self.threshold)}"
         return f"{self.measure or self.column}{of} > {_plain(self.above)}"
 
 
@@ -119,6 +141,11 @@ class Template(Config):
     """What every response answers, where rows have no prompt of their own."""
     treated: Treatment
     """How W is decided."""
+    judge: Question | None = None
+    """Asked about originals and rewrites where a chat model is to judge the flips; a question that decides W is asked
+    again without being said here."""
+    judge_above: float = _HALF
+    """The number that its answer has to exceed."""
     high: str = Field(min_length=1)
     """What a response with W = 1 is, in the words of the instruction."""
     low: str = Field(min_length=1)
@@ -143,11 +170,20 @@ class Template(Config):
             raise ValueError("pairs (`reads` other than columns) where W is a side")
         if self.treated.column is not None and transcripts:
             raise ValueError("`reads: columns` or `records` where W is a column")
+        if self.treated.ask is not None and self.judge is not None:
+            raise ValueError("one question: that which decides W judges the rewrites too")
         if "{w}" not in self.instruction:
             raise ValueError("{w} in the instruction")
         if not self.sides:
             raise ValueError("at least one side")
         return self
+
+    @property
+    def asked(self) -> tuple[Question, float] | None:
+        """What a chat model is asked about texts, and the number that its answer has to exceed; None for nothing."""
+        if self.treated.ask is not None:
+            return self.treated.ask, self.treated.threshold
+        return None if self.judge is None else (self.judge, self.judge_above)
 
     @property
     def clusters(self) -> bool:

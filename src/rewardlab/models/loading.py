@@ -17,7 +17,14 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from huggingface_hub import try_to_load_from_cache
 from pydantic import Field, model_validator
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+)
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -35,7 +42,15 @@ from rewardlab.models.adapters import (
     replaced_weights,
 )
 from rewardlab.models.attention import IMPLEMENTATION
-from rewardlab.models.heads import CONVERT, INDEX, WEIGHTS, label_index, pickled_head, read_value_head
+from rewardlab.models.heads import (
+    CONVERT,
+    INDEX,
+    OPENRLHF_HEAD,
+    WEIGHTS,
+    label_index,
+    pickled_head,
+    read_value_head,
+)
 from rewardlab.models.reward import LOGITS, Layout, PromptForm, RewardModel
 from rewardlab.models.seeds import seeded
 from rewardlab.models.selftest import shared_layout_problem
@@ -184,7 +199,7 @@ def load_reward_model(
     column = _column(str(path), network, label, output)
     tokenizer = load_tokenizer(str(path), source)
     saved, prompt_form = _saved_rules(str(path), revision)
-    rules = encoding or saved or _foreign_encoding(network, tokenizer)
+    rules = encoding or saved or _foreign_encoding(network, tokenizer, checkpoint.head)
     _check_length(str(path), network, rules)
     if tokenizer.pad_token_id is None:
         # Rows are padded in the flat layout only, and read by position: any id serves as padding.
@@ -289,6 +304,55 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
         raise ModelError("The tokenizer cannot be loaded", [problem]) from error
 
 
+class LanguageModel(NamedTuple):
+    """A causal language model that answers.
+
+    Attributes:
+        network: in evaluation mode, without the checkpoint's own settings of sampling.
+        tokenizer: its tokenizer.
+        ends: tokens that end an answer.
+        source: what stands for its content: the commit of a hub id, or the folder.
+    """
+
+    network: Any
+    tokenizer: Any
+    ends: frozenset[int]
+    source: str
+
+
+def load_language_model(source: ModelSource, *, device: str = "cpu", precision: Precision = "auto") -> LanguageModel:
+    """A causal language model.
+
+    Args:
+        source: a folder or a hub id.
+        device: torch device name.
+        precision: dtype of the weights; `auto` keeps the checkpoint's.
+
+    Raises:
+        ModelError: unreadable, or weights that are missing.
+    """
+    path = str(source.path)
+    place = _located(path, source.revision)
+    options = {"trust_remote_code": source.trust_remote_code, **place.options()}
+    expected = "a causal language model that transformers can load, its weights as safetensors"
+    with quiet_transformers():
+        try:
+            network, info = AutoModelForCausalLM.from_pretrained(
+                place.path, dtype=torch_dtype(precision), use_safetensors=True, output_loading_info=True, **options
+            )
+        except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
+            raise ModelError("The model cannot be loaded", [Problem(path, _first_line(error), expected)]) from error
+    if info["missing_keys"]:
+        found = f"no weights for {_listed(sorted(info['missing_keys']))}"
+        raise ModelError("The model cannot be loaded", [Problem(path, found, expected, "Is it a reward model?")])
+    tokenizer = load_tokenizer(source.tokenizer or path, source)
+    own = network.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    # What a checkpoint would sample with (a top-k, a repetition penalty) is no part of what is asked for.
+    network.generation_config = GenerationConfig()
+    return LanguageModel(network.to(device).eval(), tokenizer, frozenset(ends), place.identity)
+
+
 def prepare_padding(tokenizer: Any, network: Any) -> None:
     """Give tokenizer and network a pad id that no sequence ends in.
 
@@ -327,12 +391,14 @@ class _Checkpoint(NamedTuple):
         missing: names of weights that are random, because the checkpoint does not have them, and how to print each.
         unread: names of the checkpoint's weights that would be part of a head and that the network does not have.
         sources: folders, and commits of hub ids, that all else came from.
+        head: the head's weight in the checkpoint, where it has a name of another library; else empty.
     """
 
     network: Any
     missing: Mapping[str, str]
     unread: Sequence[str] = ()
     sources: tuple[str, ...] = ()
+    head: str = ""
 
 
 def _from_pretrained(source: ModelSource, dtype: torch.dtype | str, *, fresh_head: bool) -> _Checkpoint:
@@ -388,7 +454,7 @@ def _with_value_head(checkpoint: _Checkpoint, places: Sequence[_Located], dtype:
             network.config.num_labels = network.num_labels = network.score.out_features
             missing = {key: text for key, text in checkpoint.missing.items() if key != "score.weight"}
             unread = [key for key in checkpoint.unread if key not in found.names]
-            return checkpoint._replace(network=network, missing=missing, unread=unread)
+            return checkpoint._replace(network=network, missing=missing, unread=unread, head=found.names[0])
     return checkpoint
 
 
@@ -679,8 +745,11 @@ def _saved_rules(path: str, revision: str | None) -> tuple[Encoding | None, Prom
         raise ModelError("The model's rules for text cannot be read", [problem]) from error
 
 
-def _foreign_encoding(network: Any, tokenizer: Any) -> Encoding:
-    """Rules for a folder that says nothing: the text as it is, up to the model's own limit."""
+def _foreign_encoding(network: Any, tokenizer: Any, head: str) -> Encoding:
+    """Rules for a folder that says nothing: the text as it is, up to the model's own limit.
+
+    OpenRLHF ends every text with the EOS, and reads its head there.
+    """
     limits = [
         longest_input(network),
         getattr(network.config, "max_position_embeddings", None),
@@ -688,7 +757,7 @@ def _foreign_encoding(network: Any, tokenizer: Any) -> Encoding:
     ]
     # Tokenizers without a limit report an astronomic number.
     known = [int(limit) for limit in limits if limit is not None and limit < 10**6]
-    return Encoding(max_tokens=min(known, default=2048), append_eos=False)
+    return Encoding(max_tokens=min(known, default=2048), append_eos=head == OPENRLHF_HEAD)
 
 
 def longest_input(network: Any) -> int | None:

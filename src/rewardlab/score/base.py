@@ -6,6 +6,7 @@ A kind of scorer is one file of this room and one line of `score.load`.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,12 +26,12 @@ class Measured(NamedTuple):
     """What a score table says of one completion.
 
     Attributes:
-        score: the reward.
+        score: the reward; None where the scorer has none for it.
         prompt_tokens, completion_tokens: lengths in tokens without special ones; None where nothing is tokenised.
         truncated: whether the scorer saw less than the whole text.
     """
 
-    score: float
+    score: float | None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     truncated: bool = False
@@ -87,9 +88,13 @@ class AnyScorer(abc.ABC):
         """What summary.json says of the scorer: layout, why it is no other, and the rules from text to ids."""
         return {"layout": None, "fallback": "", "encoding": None}
 
+    def prepare(self, texts: Iterable[tuple[Prompt, Sequence[str]]]) -> None:  # noqa: B027  # most have nothing to do
+        """What is better done for all texts before the first is measured: asking about all of them at once."""
+
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Rewards of `completions[i][k]` as an answer to `prompts[i]`, in the order given."""
-        return [[one.score for one in candidates] for candidates in self.measure(prompts, completions)]
+        """Rewards of `completions[i][k]` as an answer to `prompts[i]`, in the order given; NaN where there is none."""
+        measured = self.measure(prompts, completions)
+        return [[math.nan if one.score is None else one.score for one in candidates] for candidates in measured]
 
     def __call__(self, prompts: Sequence[PromptLike], completions: Sequence[CompletionLike], **_: Any) -> list[float]:
         """One reward per (prompt, completion); equal prompts share their prefix.

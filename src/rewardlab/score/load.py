@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rewardlab.data.source import DataSource
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, ModelError, Problem
+from rewardlab.llm.asking import JudgeEndpoint
 from rewardlab.models.loading import LayoutChoice, Precision, load_reward_model, torch_device
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.reward import LOGITS, RewardModel
 from rewardlab.records import content_id
 from rewardlab.score.base import AnyScorer
+from rewardlab.score.judge import load_judge
 from rewardlab.score.local import LocalScorer
 from rewardlab.score.rules import RULE, built_in_rule, python_rule
-from rewardlab.score.template import read_template
-from rewardlab.store.keys import CODE, path_digest
+from rewardlab.score.template import chosen, read_template
+from rewardlab.store.keys import CODE, JUDGE, path_digest
 
 
 def load_scorer(
@@ -31,12 +34,16 @@ def load_scorer(
     encoding: Encoding | None = None,
     token_budget: int | None = None,
     trust_remote_code: bool = False,
+    endpoint: JudgeEndpoint | None = None,
+    references: DataSource | None = None,
+    yes: bool = False,
 ) -> AnyScorer:
     """Anything that gives a reward, as a scorer: `load_scorer(model)(prompts, completions) -> rewards`.
 
     Args:
         model: a folder or a hub id, a PEFT adapter with its head too; `rule:NAME`; `python:FILE.py:FUNCTION` or
-            `python:MODULE.FUNCTION`, which run that code. None is the template's own model.
+            `python:MODULE.FUNCTION`, which run that code; `judge:NAME` or `judge:FILE.yaml`, which ask a chat model.
+            None is the template's own model.
         template: name or file of a scoring template.
         label: of a classifier with several labels, which is the reward: an index, or a name.
         revision: of a hub id.
@@ -46,15 +53,27 @@ def load_scorer(
         encoding: overrides the folder's or template's rules, as a whole.
         token_budget: tokens per micro-batch.
         trust_remote_code: run Python code that comes with the checkpoint.
+        endpoint: the chat model that a judge asks.
+        references: what a judge that compares compares answers with.
+        yes: what a judge costs is agreed to already.
 
     Raises:
-        ConfigError: neither a model nor a template, an unknown template, or options that a rule has not.
+        ConfigError: neither a model nor a template, an unknown template or judge, or options that a rule, a judge or a
+            model has not.
         ModelError: unreadable folder, a head that is missing or newly initialised, several labels and no choice, or a
             rule that cannot be used.
     """
-    name = str(model) if model is not None else ""
+    model, template = chosen(None if model is None else str(model), None if template is None else str(template))
+    name = model or ""
+    options = {"template": template, "label": label, "revision": revision, "encoding": encoding}
+    if name.startswith(JUDGE):
+        _refuse(name, options, "a judge asks a chat model")
+        return load_judge(name, endpoint, references, yes=yes)
+    asking = {"endpoint": endpoint and endpoint.url, "references": references and references.path}
     if name.startswith((RULE, CODE)):
-        return _rule(name, {"template": template, "label": label, "revision": revision, "encoding": encoding})
+        _refuse(name, options | asking, "a rule reads text, not ids")
+        return built_in_rule(name) if name.startswith(RULE) else python_rule(name)
+    _refuse(name or str(template), asking, "a judge is named judge:NAME")
     if ".py:" in name:
         remedy = f"If its code may be run: {CODE}{name}"
         raise ModelError("The model cannot be loaded", [Problem(name, "a function", "a folder or a hub id", remedy)])
@@ -85,20 +104,19 @@ def load_scorer(
     return LocalScorer(loaded, _identity(name, loaded), token_budget)
 
 
-def _rule(name: str, options: Mapping[str, Any]) -> AnyScorer:
-    """The scorer of a rule's name.
+def _refuse(name: str, options: Mapping[str, Any], why: str) -> None:
+    """Options that this kind of scorer has not.
 
     Raises:
-        ConfigError: options that only models have.
+        ConfigError: some are given.
     """
     problems = [
-        Problem(option, str(value)[:200], f"nothing beside {name}: a rule reads text, not ids")
+        Problem(option, str(value)[:200], f"nothing beside {name}: {why}")
         for option, value in options.items()
         if value is not None
     ]
     if problems:
-        raise ConfigError("A rule has no such options", problems)
-    return built_in_rule(name) if name.startswith(RULE) else python_rule(name)
+        raise ConfigError("The scorer has no such options", problems)
 
 
 def _identity(path: str | Path, model: RewardModel) -> str:

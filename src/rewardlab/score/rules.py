@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from rewardlab.config import nearest
-from rewardlab.errors import ModelError, Problem
+from rewardlab.errors import MissingExtraError, ModelError, Problem
 from rewardlab.records import Prompt
+from rewardlab.score import wording
 from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
 from rewardlab.store.files import sha256_file
 from rewardlab.store.keys import CODE
@@ -41,7 +42,40 @@ def length_words(completions: Iterable[Any], **_: Any) -> list[float]:
     return [float(len(_text(completion).split())) for completion in completions]
 
 
-BUILT_IN: Mapping[str, Rule] = MappingProxyType({"length_characters": length_characters, "length_words": length_words})
+def sentiment_vader(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Compound sentiment of each completion by the VADER lexicon, -1 to 1 (Hutto and Gilbert 2014)."""
+    analyzer = wording.vader()
+    return [float(analyzer.polarity_scores(_text(completion))["compound"]) for completion in completions]
+
+
+def common_words(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Share of common words in each completion."""
+    return wording.common_words(map(_text, completions))
+
+
+def sentiment_per_word(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Mean valence of the words of each completion."""
+    return wording.sentiment_per_word(map(_text, completions))
+
+
+def world_sentiment(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Level of sentiment of each completion, a text of the synthetic world."""
+    return wording.world_sentiment(map(_text, completions))
+
+
+BUILT_IN: Mapping[str, Rule] = MappingProxyType(
+    {
+        rule.__name__: rule
+        for rule in (
+            length_characters,
+            length_words,
+            sentiment_vader,
+            common_words,
+            sentiment_per_word,
+            world_sentiment,
+        )
+    }
+)
 
 
 class RuleScorer(AnyScorer):
@@ -96,10 +130,13 @@ class RuleScorer(AnyScorer):
         """The function's answer, checked.
 
         Raises:
+            MissingExtraError: a package of its own is not installed.
             ModelError: it fails, or gives another number of values, or values that are no finite numbers.
         """
         try:
             values = self.rule(prompts=prompts, completions=completions)
+        except MissingExtraError:
+            raise
         except Exception as error:  # a function of the user's may raise anything
             problem = Problem(self.name, self._failure(error), f"a reward for each of {len(completions)} completions")
             raise ModelError("The rule fails", [problem]) from error

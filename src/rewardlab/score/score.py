@@ -22,13 +22,15 @@ from tqdm import tqdm
 
 from rewardlab.config import Config
 from rewardlab.data.load import load_all
-from rewardlab.data.source import Sources, with_limit
+from rewardlab.data.source import DataSource, Sources, with_limit
 from rewardlab.data.tokenize import Encoding
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, ModelError, Problem
+from rewardlab.llm.asking import JudgeEndpoint
 from rewardlab.models.loading import LayoutChoice, Precision
 from rewardlab.records import Message, Prompt, Record, completion_id, content_id
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.load import load_scorer
+from rewardlab.score.template import chosen, read_template
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
 from rewardlab.store.table import Plan, ShardedTable
@@ -64,8 +66,8 @@ class ScorerOptions(Config):
     """Which reward model, and how it is run."""
 
     model: str | None = None
-    """Folder or hub id of the reward model, rule:NAME, or python:FILE.py:FUNCTION and python:MODULE.FUNCTION, which run
-    that code."""
+    """Folder or hub id of the reward model, rule:NAME, python:FILE.py:FUNCTION and python:MODULE.FUNCTION, which run
+    that code, or judge:NAME and judge:FILE.yaml, which ask a chat model."""
 
     template: str | None = None
     """Name or file of a scoring template: how a published model is read. Without a model, the template's own."""
@@ -100,6 +102,15 @@ class ScorerOptions(Config):
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
+    endpoint: JudgeEndpoint | None = None
+    """An OpenAI-compatible chat model that a judge asks; its URL alone will do."""
+
+    references: DataSource | None = None
+    """Answers in any known format that a judge compares with: the first one of each prompt, of pairs the chosen one."""
+
+    yes: bool = False
+    """Ask a judge without being asked about the cost first."""
+
     seed: int = Field(0, ge=0, lt=2**32)
     """Of the probes' shuffle and the verified sample."""
 
@@ -108,6 +119,16 @@ class ScorerOptions(Config):
         if self.model is None and self.template is None:
             raise ValueError("expected a model, a template, or both")
         return self
+
+    def pinned(self) -> Self:
+        """With the model that a template names, so that a run records it and a study sees when it changes."""
+        found = super().pinned()
+        model, template = chosen(found.model, found.template)
+        if model is not None or template is None:
+            return found
+        rules = read_template(template)
+        revision = found.revision or rules.revision
+        return found.model_copy(update={"model": rules.model, "template": template, "revision": revision})
 
 
 class Scoring(ScorerOptions):
@@ -133,7 +154,12 @@ class Scored:
     def lines(self) -> list[str]:
         """The result in words."""
         summary = self.summary
-        lines = [f"{summary['completions']} completions scored, {summary['truncated']} of them truncated."]
+        scored = summary["completions"] - summary["unscored"]
+        lines = [f"{scored} completions scored, {summary['truncated']} of them truncated."]
+        if summary["unscored"]:
+            lines.append(f"{summary['unscored']} have no score: the judge gave no answer that is one.")
+        if summary.get("judge") and summary["judge"]["parsed"]:
+            lines.append(f"{summary['judge']['parsed']} answers came without probabilities: their own word counts.")
         if summary["verified"]:
             verified = summary["verified"]
             lines.append(
@@ -151,7 +177,9 @@ def score_file(config: Scoring, run: Run) -> Scored:
 
     Raises:
         DataError: unusable data.
-        ModelError: unusable model, or scores that differ from one-by-one scoring.
+        ModelError: unusable model, scores that differ from one-by-one scoring, or no score for anything.
+        RunError: what a judge costs is declined or over its budget, or questions stay without an answer; every answer
+            is kept.
     """
     loaded = load_all((with_limit(source, config.limit) for source in config.data), usable=True)
     records = [record for one in loaded for record in one.records]
@@ -169,14 +197,23 @@ def score_file(config: Scoring, run: Run) -> Scored:
         encoding=config.encoding,
         token_budget=config.token_budget or _planned_budget(run),
         trust_remote_code=config.trust_remote_code,
+        endpoint=config.endpoint,
+        references=config.references,
+        yes=config.yes,
     )
+    began = time.monotonic()
+    # Before anything is written: a run that nobody agrees to pay for leaves nothing behind.
+    scorer.prepare(_all_texts(config, records))
     write_json(run.path(PLAN), {"token_budget": scorer.token_budget})
     layout = scorer.facts["layout"]
     run.log.info("scoring with %s%s", scorer.name, f" ({layout} layout)" if layout else "")
     work = _Work(config, run, scorer, records, _completion_keys(records), _content_digest(records))
-    began = time.monotonic()
     table = _scored_table(work, None)
     seconds = time.monotonic() - began
+    unscored = table["score"].null_count
+    if unscored == table.num_rows:
+        found = "; ".join(scorer.facts.get("judge", {}).get("examples", [])) or "nothing"
+        raise ModelError("There is no score for anything", [Problem(scorer.name, found, "answers that are scores")])
     for probe in config.probes:
         _scored_table(work, probe)
     summary = {
@@ -184,6 +221,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
         **scorer.facts,
         "records": len(records),
         "completions": table.num_rows,
+        "unscored": unscored,
         "truncated": pc.sum(table["truncated"]).as_py(),
         "set_aside": dict(Counter(row.reason for one in loaded for row in one.set_aside)),
         "probes": list(config.probes),
@@ -192,6 +230,12 @@ def score_file(config: Scoring, run: Run) -> Scored:
     }
     write_json(run.path("summary.json"), summary)
     return Scored(table, summary)
+
+
+def _all_texts(config: Scoring, records: Sequence[Record]) -> Iterator[tuple[Prompt, Sequence[str]]]:
+    """Everything that any table of the run scores."""
+    for probe in (None, *config.probes):
+        yield from zip(_probed(records, probe, config.seed), (record.completions for record in records), strict=True)
 
 
 def _planned_budget(run: Run) -> int | None:
@@ -320,6 +364,7 @@ def _verified(config: Scoring, scorer: AnyScorer, records: Sequence[Record], tab
     """
     if config.verify == 0:
         return None
+    table = table.filter(pc.is_valid(table["score"]))
     drawn = np.random.default_rng(config.seed).permutation(table.num_rows)[: config.verify]
     rows = table.select(["row", "candidate", "score"]).take(pa.array(np.sort(drawn))).to_pylist()
     prompts = [records[row["row"]].prompt for row in rows]

@@ -43,7 +43,7 @@ class ScoreTable:
         path: the file.
         scorer: name of the scorer.
         rows: row number of every key.
-        score: reward per row.
+        score: reward per row; NaN where the scorer had none.
         tokens: length of the completion per row, in the scorer's tokens without special ones; None where the scorer
             has no tokenizer.
         truncated: whether the scorer saw less than the whole text.
@@ -101,21 +101,25 @@ class Matcher:
         return len(self.table.score) - len(self._used - {-1})
 
 
-def read_scores(paths: Sequence[Path]) -> list[ScoreTable]:
+def read_scores(paths: Sequence[Path], *, unscored: bool = False) -> list[ScoreTable]:
     """Read score tables, each a Parquet file or the folder of a score run.
+
+    Args:
+        paths: of the tables.
+        unscored: rows without a score, as a judge leaves them, may be there.
 
     Raises:
         DataError: with everything that is wrong with any of them: unreadable, columns missing or of the wrong type,
             no rows, more than one scorer, a key twice, scores that are not finite numbers.
     """
     problems: list[Problem] = []
-    tables = [_read(path / SCORES if path.is_dir() else path, problems) for path in paths]
+    tables = [_read(path / SCORES if path.is_dir() else path, problems, unscored) for path in paths]
     if problems:
         raise DataError("cannot use the score tables", problems)
     return [table for table in tables if table is not None]
 
 
-def _read(path: Path, problems: list[Problem]) -> ScoreTable | None:
+def _read(path: Path, problems: list[Problem], unscored: bool) -> ScoreTable | None:
     if not path.exists():
         problems.append(
             Problem(str(path), "no such file or folder", "the folder of a score run, or its table", _REMEDY)
@@ -131,7 +135,7 @@ def _read(path: Path, problems: list[Problem]) -> ScoreTable | None:
     problems += [
         Problem(f'{path}, column "{name}"', found, expected, _REMEDY)
         for name in _COLUMNS
-        for found, expected in _column_problems(columns, name)
+        for found, expected in _column_problems(columns, name, unscored)
     ]
     if len(problems) > before:
         return None
@@ -141,7 +145,7 @@ def _read(path: Path, problems: list[Problem]) -> ScoreTable | None:
     return _checked(path, columns, problems)
 
 
-def _column_problems(columns: pa.Table, name: str) -> list[tuple[str, str]]:
+def _column_problems(columns: pa.Table, name: str, unscored: bool) -> list[tuple[str, str]]:
     """What is wrong with a column, as (found, expected)."""
     if name not in columns.column_names:
         return [(f"only {', '.join(columns.column_names)}", "the column to be there")]
@@ -158,14 +162,17 @@ def _column_problems(columns: pa.Table, name: str) -> list[tuple[str, str]]:
     if not fits:
         return [(str(kind), expected)]
     # A scorer without a tokenizer, such as a rule, leaves its lengths empty.
-    if name == "completion_tokens" and column.null_count == len(column):
+    if (name == "completion_tokens" and column.null_count == len(column)) or (name == "score" and unscored):
         return []
+    if name == "score" and column.null_count:
+        return [(f"{column.null_count} empty values: the scorer had no score for them", "a score in every row")]
     return [(f"{column.null_count} empty values", "a value in every row")] if column.null_count else []
 
 
 def _checked(path: Path, columns: pa.Table, problems: list[Problem]) -> ScoreTable:
     score = np.asarray(columns["score"].to_numpy(), dtype=np.float64)
-    for row in np.flatnonzero(~np.isfinite(score)).tolist():
+    there = np.asarray(columns["score"].is_valid().to_numpy(), dtype=bool)
+    for row in np.flatnonzero(there & ~np.isfinite(score)).tolist():
         remedy = "Look for an overflow in the scorer (its dtype), and score again."
         problems.append(Problem(f'{path}:{row + 1}, column "score"', str(score[row]), "a finite number", remedy))
     scorers = sorted(set(columns["scorer"].to_pylist()))

@@ -32,6 +32,9 @@ RECORD = "run.json"
 CODE = "python:"
 """What a text begins with that names a function to run, as `python:FILE.py:FUNCTION` or `python:MODULE.FUNCTION`."""
 
+JUDGE = "judge:"
+"""What a text begins with that names a judge, as `judge:NAME` or `judge:FILE.yaml`."""
+
 CHECKPOINTS = "checkpoints"
 """Where a training run keeps its way to the result."""
 
@@ -93,7 +96,8 @@ def paths_in(value: Any, name: str = "") -> Iterator[Path]:
     """Existing files and folders that a configuration's values name.
 
     A `Path` counts always; a string when it has a separator or a suffix or stands under one of `PATH_NAMES`, so that
-    a split called `test` is not taken for a folder of that name. `python:FILE.py:FUNCTION` names its file.
+    a split called `test` is not taken for a folder of that name. `python:FILE.py:FUNCTION` and
+    `judge:FILE.yaml` name their file, `python:MODULE.FUNCTION` the module's source.
 
     Args:
         value: configuration values, nested.
@@ -106,7 +110,7 @@ def paths_in(value: Any, name: str = "") -> Iterator[Path]:
         for inner in value:
             yield from paths_in(inner, name)
     elif isinstance(value, Path) or (isinstance(value, str) and (name in PATH_NAMES or _looks_like_a_path(value))):
-        path = _code_file(value) if isinstance(value, str) and value.startswith(CODE) else Path(value)
+        path = _named_file(value) if isinstance(value, str) else value
         if value and path is not None and _exists(path):
             yield path
 
@@ -142,10 +146,25 @@ def code_key(module: str) -> str:
     return content_id({name: sha256_file(file) for name, file in (files or _outside(module)).items()})
 
 
-def _code_file(text: str) -> Path | None:
-    """The file of `python:FILE.py:FUNCTION`; None where a module is named instead."""
-    file, is_file, _ = text.removeprefix(CODE).rpartition(":")
-    return Path(file) if is_file else None
+def _named_file(text: str) -> Path | None:
+    """The file that a text names, of a module its source; None where there is none."""
+    if text.startswith(JUDGE):
+        rest = text.removeprefix(JUDGE)
+        return Path(rest) if _looks_like_a_path(rest) else None
+    if not text.startswith(CODE):
+        return Path(text)
+    place = text.removeprefix(CODE)
+    file, is_file, _ = place.rpartition(":")
+    return Path(file) if is_file else _source_of(place.rpartition(".")[0])
+
+
+def _source_of(module: str) -> Path | None:
+    """The source file of a module; None where it cannot be found, which whoever runs it says better."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return None if spec is None or spec.origin is None or not spec.has_location else Path(spec.origin)
 
 
 def _looks_like_a_path(text: str) -> bool:

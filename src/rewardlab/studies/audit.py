@@ -41,7 +41,7 @@ class Audit(Rewriting):
     """Configuration of `audit run`: what is rewritten and by whom, and the reward models to audit."""
 
     model: Annotated[list[AuditedScorer], BeforeValidator(_in_list)] = Field(min_length=1)
-    """The reward model, or several to stand side by side: a folder, a hub id, a rule, or a scoring template."""
+    """The reward model, or several to stand side by side: a folder, a hub id, a rule, a judge, a template."""
 
     level: float = Field(0.95, gt=0.5, lt=1.0)
     """Coverage of the intervals."""
@@ -84,7 +84,8 @@ def audit(config: Audit, run: Run) -> Audited:
 
 def _study(config: Audit) -> Study:
     rewriting = {name: value for name, value in _given(config).items() if name in Rewriting.model_fields}
-    scorers = [AuditedScorer.model_dump(one, mode="json", exclude_defaults=True) for one in config.model]
+    agreed = {"yes": True} if config.yes else {}
+    scorers = [AuditedScorer.model_dump(one, mode="json", exclude_defaults=True) | agreed for one in config.model]
     names = [f"score-{number}" for number in range(len(scorers))]
     effects = {
         "rewrites": "${rewrite}",

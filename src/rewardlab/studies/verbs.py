@@ -94,11 +94,23 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "estimate_effects",
             "what an attribute causes in the reward, with checks",
         ),
+        "audit simulate": Verb(
+            "rewardlab.audit.simulate",
+            "Simulation",
+            "simulate",
+            "how far off the estimators are where the truth is known",
+        ),
         "evaluate accuracy": Verb(
             "rewardlab.evaluate.accuracy", "AccuracyEvaluation", "evaluate_accuracy", "accuracy, calibration and length"
         ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
+        ),
+        "audit human": Verb(
+            "rewardlab.report.human",
+            "HumanComparison",
+            "compare_with_humans",
+            "estimators beside people's own rewrites",
         ),
         "audit compare": Verb(
             "rewardlab.report.compare", "AuditComparison", "compare_audits", "any number of audits on one page"
