@@ -296,11 +296,12 @@ def test_texts_that_were_refused_before_say_nothing_of_the_others(server: Loopba
     assert isinstance(found[ask("fine")], Answer)
 
 
-def test_refusals_of_everything_end_the_run(server: Loopback, ledger: Ledger) -> None:
+@pytest.mark.parametrize("status", [400, 500])
+def test_refusals_of_everything_end_the_run(server: Loopback, ledger: Ledger, status: int) -> None:
     """As where the model does not take a parameter."""
-    wanted = [ask(f"{n} <<status 400 99>>") for n in range(500)]
-    with pytest.raises(RunError, match=r"answers no request.*\n.*found HTTP 400: as ordered"):
-        list(LiveClient(endpoint(server, concurrency=4), ledger).run(wanted))
+    wanted = [ask(f"{n} <<status {status} 99>>") for n in range(500)]
+    with pytest.raises(RunError, match=rf"answers no request.*\n.*found HTTP {status}: as ordered"):
+        list(LiveClient(endpoint(server, concurrency=4, max_retries=0), ledger).run(wanted))
     assert sum(server.seen()["tries"].values()) <= 10 + 4
 
 

@@ -228,7 +228,7 @@ class _Flight:
             if not reply.may_pass:
                 return self._refuse(request, reply, reply.reason(self._key))
             if attempt > self._endpoint.max_retries:
-                return self._given_up(reply, attempt)
+                return self._given_up(request, reply, attempt)
             if self._ending:
                 return None
             await asyncio.sleep(self._pause(reply, attempt))
@@ -261,9 +261,11 @@ class _Flight:
         self._held_until = max(self._held_until, self._loop.time() + asked)
         return asked + backoff(1, self._generator)
 
-    def _given_up(self, reply: Reply, attempts: int) -> Failure:
+    def _given_up(self, request: ChatRequest, reply: Reply, attempts: int) -> Failure:
         reason = f"{reply.reason(self._key)}, after {attempts} {'try' if attempts == 1 else 'tries'}"
-        self._unreached += reply.unreached
+        if not reply.unreached:
+            return self._refuse(request, reply, reason)
+        self._unreached += 1
         if self._unreached >= min(_MANY, len(self._seen)):
             raise outage(self._endpoint, reason)
         return Failure(reason)
