@@ -41,6 +41,7 @@ class Seen:
         self.now: Counter[str] = Counter()
         self.most_at_once = 0
         self.keys: set[str] = set()
+        self.organizations: set[str] = set()
         self.plan: dict[str, Any] = {}
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -72,6 +73,10 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
         message["content"], finish_reason = text[:3], "length"
     if "odd" in orders:
         message["content"] = "a\u2028b\x85c\u0000d\ud800e"
+    if "parts" in orders:
+        message["content"] = [{"type": "text", "text": "re: "}, {"type": "text", "text": text}]
+    if "form" in orders:
+        message["content"] = {"text": text}
     if "say" in orders:
         message["content"] = " ".join(orders["say"])
     logprobs = None
@@ -155,6 +160,7 @@ class Connection(asyncio.Protocol):
         if path in ("/seen", "/plan", "/reset"):
             return self.control(path, body)
         seen.keys.add(headers.get("authorization", ""))
+        seen.organizations.add(headers.get("openai-organization", ""))
         if seen.plan.get("key") and headers.get("authorization") != f"Bearer {KEY}":
             # As some servers do, the key is repeated in the message.
             given = headers.get("authorization", "").removeprefix("Bearer ")
@@ -178,6 +184,7 @@ class Connection(asyncio.Protocol):
                 "order": seen.order,
                 "most_at_once": seen.most_at_once,
                 "keys": sorted(seen.keys),
+                "organizations": sorted(seen.organizations),
                 "batches": list(seen.batches.values()),
                 "uploads": seen.uploads,
                 "creates": seen.creates,
@@ -233,7 +240,8 @@ class Connection(asyncio.Protocol):
             self.send(200, b"<!doctype html><title>Welcome</title>")
             return True
         if "nothing" in orders:
-            self.send(200, {"choices": []})
+            usage = {"prompt_tokens": 5, "completion_tokens": 7} if "counted" in orders else None
+            self.send(200, {"choices": [], "usage": usage})
             return True
         return False
 
@@ -243,6 +251,8 @@ class Connection(asyncio.Protocol):
         wait = float(seen.plan.get("slow", {}).get(f"{method} {path.split('/')[1]}", 0))
         _, room, *rest = path.split("/")
         seen.calls += 1
+        if seen.plan.get("busy"):
+            return self.send(429, error("come again"), {"Retry-After": seen.plan["busy"]})
         if room == "files" and method == "POST":
             content = _multipart(headers["content-type"], body)
             name = f"file-{len(seen.files)}"
@@ -273,6 +283,8 @@ class Connection(asyncio.Protocol):
         if seen.plan.get("refuse_creates", 0) > 0:
             seen.plan["refuse_creates"] -= 1
             return self.send(400, error("Enqueued token limit reached", "token_limit_exceeded"))
+        if seen.plan.get("queue") == "create" and _at_work() >= 2:
+            return self.send(400, error("Enqueued token limit reached", "token_limit_exceeded"))
         number = len(seen.batches)
         batch = {
             "id": f"batch_{number}",
@@ -296,6 +308,11 @@ def _multipart(content_type: str, body: bytes) -> bytes:
         if b'name="file"' in head:
             return content.removesuffix(b"\r\n")
     raise AssertionError("no file")
+
+
+def _at_work(before: int | None = None) -> int:
+    """Batches that have not ended, of all or of the first ones."""
+    return sum(batch["status"] not in TERMINAL for batch in list(seen.batches.values())[:before])
 
 
 def _page(query: str) -> dict[str, Any]:
@@ -326,20 +343,26 @@ def _advance(batch: dict[str, Any]) -> dict[str, Any]:
     number = int(batch["id"].removeprefix("batch_"))
     ends = seen.plan.get("ends", [])
     end = ends[number] if number < len(ends) else "completed"
+    if seen.plan.get("queue") == "later" and batch["status"] == "validating" and _at_work(number) >= 2:
+        problem = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached", "param": None}
+        batch |= {"status": "failed", "errors": {"object": "list", "data": [problem]}}
+        return batch
     if seen.polls[batch["id"]] < seen.plan.get("polls", 2):
-        batch["status"] = "in_progress"
+        batch["status"] = seen.plan.get("odd_status", "in_progress")
         return batch
     batch["status"] = end
     lines = [json.loads(line) for line in seen.files[batch["input_file_id"]].split(b"\n") if line]
     if end == "failed":
-        problem = {"code": "invalid_json_line", "line": 2, "message": "not JSON \x1b[31m", "param": None}
+        words = seen.plan.get("failed_words", "not JSON \x1b[31m")
+        problem = {"code": "invalid_json_line", "line": 2, "message": words, "param": None}
         batch["errors"] = {"object": "list", "data": [problem]}
-        return batch
+        if not seen.plan.get("failed_output"):
+            return batch
     output, errors = [], []
     for place, line in enumerate(lines):
         text = text_of(line["body"])
         orders = directives(text)
-        cut_off = end in ("expired", "cancelled") and place >= len(lines) // 2
+        cut_off = end in ("expired", "cancelled", "failed") and place >= len(lines) // 2
         if cut_off:
             if end == "expired":
                 problem = {"code": "batch_expired", "message": "could not be executed in time"}

@@ -11,6 +11,8 @@ from loopback import Loopback
 
 from rewardlab.cli.main import main
 from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.store.lock import FolderLock
+from rewardlab.store.settings import Settings
 
 WORDS = ["audit", "run", "--attribute", "words", "--model", "rule:length_words", "--data", "data.jsonl"]
 
@@ -80,6 +82,20 @@ def test_what_was_paid_is_not_paid_again_and_an_edited_row_pays_for_itself(here:
     (here / "data.jsonl").write_text("\n".join([*rows[:3], json.dumps(edited), *rows[4:]]) + "\n")
     assert main(ask(server, "third", "--yes")) == 0
     assert sum(server.seen()["answered"].values()) == 82
+
+
+def test_a_second_job_that_asks_a_model_is_told_of_the_first(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = FolderLock(Settings.from_environment().home / "ledger")
+    try:
+        assert main(ask(server, "second", "--yes")) == 2
+    finally:
+        lock.release()
+    told = capsys.readouterr().err
+    assert "cannot write to the ledger of paid answers" in told
+    assert "One job at a time asks chat models" in told
+    assert server.seen()["tries"] == {}
 
 
 def test_nothing_is_sent_that_nobody_agreed_to(

@@ -19,9 +19,10 @@ TEMPLATE = attribute_template("length")
 class Scripted:
     """A chat client that answers by rule, each request once, and notes what it was asked."""
 
-    def __init__(self, special: dict[str, Result] | None = None) -> None:
+    def __init__(self, special: dict[str, Result] | None = None, *, follow_first: bool = False) -> None:
         self.asked: list[str] = []
         self.special = special or {}
+        self.follow_first = follow_first
 
     def run(self, requests: Sequence[ChatRequest], follow: Follow = no_follow) -> Iterator[tuple[ChatRequest, Result]]:
         waiting = deque({request.key: request for request in requests}.values())
@@ -37,7 +38,7 @@ class Scripted:
                 for following in follow(request, result):
                     if following.key not in seen:
                         seen.add(following.key)
-                        waiting.append(following)
+                        (waiting.appendleft if self.follow_first else waiting.append)(following)
             yield request, result
 
 
@@ -112,6 +113,17 @@ def test_a_rewrite_that_is_another_response_is_not_paid_twice() -> None:
         assert texts(found["B/0"]) == ["A", "A shorter."]
         assert texts(found["A/0"]) == ["A shorter.", "A shorter. longer."]
         assert len(client.asked) == 3
+
+
+def test_chains_whose_next_request_has_failed_already_end_as_failed() -> None:
+    """Both become "same", and ask the same then; the second asks after the failure has been told."""
+    special: dict[str, Result] = {"A": Answer("same"), "B": Answer("same"), "same": Failure("HTTP 400")}
+    client = Scripted(special, follow_first=True)
+    found = made([Task(unit("A", True)), Task(unit("B", True))], client)
+    outcomes = {name: [rewrite.outcome for rewrite in chain.rewrites] for name, chain in found.items()}
+    assert outcomes == {"A/0": ["ok", "failed"], "B/0": ["ok", "failed"]}
+    assert found["B/0"].rewrites[1].detail == "HTTP 400"
+    assert len(client.asked) == 3
 
 
 def test_draws_are_requests_of_their_own() -> None:

@@ -356,18 +356,19 @@ def test_settings_come_from_the_env_file_where_the_environment_is_silent(
     assert os.environ["PATH"] != "/nowhere"
 
 
-def test_the_env_file_is_read_as_people_write_it() -> None:
-    text = (
-        '# settings\n\nexport HF_TOKEN = abc # mine\nREWARDLAB_HOME="a # b"\nREWARDLAB_MODE=640\nAWS_KEY=x\n'
-        "HF_HOME=\nREWARDLAB GROUP=x\nREWARDLAB_GROUP=a#b\nrubbish\n"
-    )
-    assert environment.read_env_file(text) == {
-        "HF_TOKEN": "abc",
-        "REWARDLAB_HOME": "a # b",
-        "REWARDLAB_MODE": "640",
-        "HF_HOME": "",
-        "REWARDLAB_GROUP": "a#b",
-    }
+def test_of_the_env_file_only_what_is_ours_goes_into_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HF_TOKEN=abc\nREWARDLAB_MODE=640\nAWS_KEY=x\nOPENAI_API_KEY=y\nHF_HOME=\n")
+    found = {"REWARDLAB_MODE": "600"}
+    environment.load_env_file(tmp_path, found)
+    assert found == {"HF_TOKEN": "abc", "REWARDLAB_MODE": "600", "HF_HOME": ""}
+
+
+def test_an_env_file_that_cannot_be_read_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_bytes(b"HF_TOKEN=hush\xff")
+    assert call("make", "--word", "a") == 2
+    told = capsys.readouterr().err
+    assert ".env: found bytes that are not UTF-8" in told
+    assert "hush" not in told
 
 
 def test_python_and_the_command_line_do_the_same(home: Path) -> None:

@@ -150,6 +150,67 @@ def test_a_failed_batch_says_why_and_loses_nothing(server: Loopback, ledger: Led
     assert server.seen()["answered"] == {"a": 1, "b": 1}
 
 
+def test_what_a_failed_batch_has_answered_is_kept(server: Loopback, ledger: Ledger) -> None:
+    server.plan(ends=["failed"], failed_output=True)
+    wanted = [ask(str(n)) for n in range(4)]
+    with pytest.raises(RunError, match="invalid_json_line"):
+        list(batches(server, ledger).run(wanted))
+    assert {one.text for one in ledger.answers(wanted).values()} == {"re: 0", "re: 1"}
+    assert len(list(batches(server, ledger).run(wanted))) == 4
+    assert server.seen()["answered"] == {str(n): 1 for n in range(4)}
+
+
+@pytest.mark.parametrize("when", ["create", "later"])
+def test_more_than_the_account_may_enqueue_waits_for_room(server: Loopback, ledger: Ledger, when: str) -> None:
+    """Two batches are taken at a time; the others are refused, at once or when they have been looked at."""
+    server.plan(queue=when, polls=3)
+    client = batches(server, ledger, most_requests=1, rounds=1, endpoint={"budget": {"requests": 6}})
+    results = texts(list(client.run([ask(str(n)) for n in range(6)])))
+    assert results == {str(n): f"re: {n}" for n in range(6)}
+    assert server.seen()["answered"] == {str(n): 1 for n in range(6)}
+
+
+def test_a_status_of_no_batch_is_told_once_and_waited_for(
+    server: Loopback, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.plan(odd_status="pausing", polls=5)
+    assert texts(list(batches(server, ledger).run([ask("a")]))) == {"a": "re: a"}
+    assert [record.getMessage() for record in caplog.records if "pausing" in record.getMessage()] == [
+        "Batch batch_0 is 'pausing', which no batch should be; it is waited for"
+    ]
+
+
+def test_a_poll_looks_at_the_batches_and_not_at_every_request(
+    server: Loopback, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.plan(polls=12)
+    queries: list[str] = []
+    ledger._base.set_trace_callback(queries.append)
+    list(batches(server, ledger, most_requests=5).run([ask(str(n)) for n in range(20)]))
+    # What is wanted is looked up at first and when a batch has ended (4 of them), not 12 times.
+    assert 0 < sum("key IN" in query for query in queries) <= 1 + 2 * (1 + 4)
+
+
+def test_what_was_spent_and_left_out_is_told(
+    server: Loopback, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    server.plan(noise=True)
+    prices = {"prompt": 2e6, "completion": 10e6}
+    list(batches(server, ledger, endpoint={"prices": prices}).run([ask("1"), ask("22"), ask("333")]))
+    told = [record.getMessage() for record in caplog.records]
+    # By the server's count 6 prompt and 12 answer tokens: (6 * 2 + 12 * 10) / 2.
+    assert "3 new answers of some-model: 6 prompt and 12 completion tokens for 66.00" in told
+    assert "Lines of result files that were left out: Ignored(unknown=1, repeated=1, unreadable=2)" in told
+
+
+def test_an_endpoint_that_asks_for_too_long_a_wait_is_down(server: Loopback, ledger: Ledger) -> None:
+    server.plan(busy="1e9")
+    with pytest.raises(RunError, match=r"HTTP 429: come again; it asks to wait for 1e\+09 s"):
+        list(batches(server, ledger).run([ask("a")]))
+    assert ledger.missing([ask("a")]) == [ask("a")]
+
+
 @pytest.mark.parametrize(
     ("text", "outcome"),
     [("<<null>>", "empty"), ("<<refuse>>", "refused"), ("<<filter>>", "refused"), ("<<length>> x", "truncated")],
@@ -176,8 +237,8 @@ def test_texts_come_back_as_they_were_sent(server: Loopback, ledger: Ledger) -> 
     hostile = "Größe \u2028 \u0085 \x00 \x1b[31m \\n \\ud800"
     results = list(batches(server, ledger).run([ask(hostile), ask("<<odd>>"), ask("lone \ud800")]))
     assert texts(results)[hostile] == f"re: {hostile}"
-    assert texts(results)["<<odd>>"] == "a\u2028b\x85c\x00d\ud800e"
-    assert texts(results)["lone \ud800"] == "re: lone \ud800"
+    assert texts(results)["<<odd>>"] == "a\u2028b\x85c\x00d?e"
+    assert texts(results)["lone \ud800"] == "re: lone ?"
 
 
 def test_a_connection_that_breaks_while_results_come_is_tried_again(server: Loopback, ledger: Ledger) -> None:
@@ -208,6 +269,15 @@ def test_a_batch_that_was_made_without_our_knowing_is_found(server: Loopback, le
 def test_a_batch_that_is_listed_late_is_waited_for(server: Loopback, ledger: Ledger) -> None:
     server.plan(drop_creates=1, hidden_lists=3)
     assert texts(list(batches(server, ledger, settled=20.0).run([ask("a")]))) == {"a": "re: a"}
+    assert server.seen()["creates"] == 1
+
+
+@pytest.mark.parametrize("slow", ["POST files", "POST batches"])
+def test_a_batch_is_sought_for_a_while_however_long_it_took_to_make(
+    server: Loopback, ledger: Ledger, slow: str
+) -> None:
+    server.plan(slow={slow: 0.5}, drop_creates=1, hidden_lists=1)
+    assert texts(list(batches(server, ledger, settled=0.3).run([ask("a")]))) == {"a": "re: a"}
     assert server.seen()["creates"] == 1
 
 
@@ -282,7 +352,11 @@ def test_the_key_is_sent_and_stands_nowhere(
             list(batches(server, ledger).run([ask("a")]))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         list(batches(server, ledger).run([ask("a"), ask("<<status 500 9>>")]))
-        everything = ["".join(traceback.format_exception(refused.value)), caplog.text]
+        server.plan(ends=["failed"] * 9, failed_words=f"nothing for {KEY}")
+        with pytest.raises(RunError, match=r"nothing for \[the key\]") as failed:
+            list(batches(server, ledger).run([ask("b")]))
+        everything = ["".join(traceback.format_exception(error)) for error in (refused.value, failed.value)]
+        everything += [caplog.text]
     everything += [path.read_bytes().decode("latin-1") for path in (tmp_path / "runs").iterdir()]
     for text in everything:
         assert KEY not in text

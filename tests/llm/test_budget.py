@@ -20,7 +20,6 @@ def test_a_token_is_four_characters_and_an_answer_as_long_as_its_prompt() -> Non
     assert expected_tokens(ask("x" * 401)) == (101, 101)
     assert expected_tokens(ask("x" * 400, max_tokens=30)) == (100, 30)
     assert expected_tokens(ask("x" * 400, max_completion_tokens=30)) == (100, 30)
-    assert expected_tokens(ask("one two three"), lambda text: len(text.split())) == (3, 3)
 
 
 def test_only_what_is_not_paid_counts(tmp_path: Path) -> None:

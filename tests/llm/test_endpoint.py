@@ -10,6 +10,7 @@ from loopback import ask
 
 from rewardlab.config import Config
 from rewardlab.errors import ConfigError
+from rewardlab.llm.connection import Reply, refusal_of
 from rewardlab.llm.endpoint import Endpoint, Prices
 from rewardlab.llm.keys import read_key
 from rewardlab.llm.requests import Answer, Failure
@@ -96,28 +97,41 @@ def test_the_environment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read_key("ANOTHER_KEY", tmp_path) is None
     assert read_key("A_KEY", tmp_path / "nowhere") == "from-the-environment"
 
+    assert read_key(None, tmp_path) is None
+    (tmp_path / ".env").write_text("A_KEY=\n")
+    monkeypatch.delenv("A_KEY")
+    assert read_key("A_KEY", tmp_path) is None
+
 
 @pytest.mark.parametrize(
-    ("text", "key"),
+    ("url", "variable"),
     [
-        ("K=abc", "abc"),
-        ("export K = abc  # my key", "abc"),
-        ("K='a#b' # quoted", "a#b"),
-        ('K="abc"\r\n', "abc"),
-        ("K=a#b", "a#b"),
-        ("#K=abc", None),
-        ("K=", None),
-        ("K=#", None),
-        ("K=a\nK=b", "b"),
-        ("KK=abc", None),
-        ("\ufeffK=abc", "abc"),
-        ("nonsense\nK=$HOME", "$HOME"),
+        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("http://localhost:8000/v1", "OPENAI_API_KEY"),
+        ("http://vllm.localhost/v1", "OPENAI_API_KEY"),
+        ("https://127.3.2.1/v1", "OPENAI_API_KEY"),
+        ("http://[::1]:8000/v1", "OPENAI_API_KEY"),
+        ("http://10.0.0.7/v1", "OPENAI_API_KEY"),
+        ("http://192.168.1.2:8000/v1", "OPENAI_API_KEY"),
+        ("http://[fd00::7]/v1", "OPENAI_API_KEY"),
+        ("https://openrouter.ai/api/v1", None),
+        ("https://api.openai.com.elsewhere.example/v1", None),
+        ("https://api-openai.com/v1", None),
+        ("http://8.8.8.8/v1", None),
+        ("http://[2606:4700::1]/v1", None),
+        ("http://localhost.example/v1", None),
+        ("http://10.0.0.7.example/v1", None),
     ],
 )
-def test_env_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, key: str | None) -> None:
-    monkeypatch.delenv("K", raising=False)
-    (tmp_path / ".env").write_bytes(text.encode())
-    assert read_key("K", tmp_path) == key
+def test_openais_key_is_for_openai_and_ones_own_machines(url: str, variable: str | None) -> None:
+    assert Endpoint(url=url).variable == variable
+    assert Endpoint(url=url, key_variable="OTHER_KEY").variable == "OTHER_KEY"
+
+
+def test_an_endpoint_that_wants_a_key_says_how_to_give_it() -> None:
+    error = refusal_of(Reply(401), Endpoint(url="https://openrouter.ai/api/v1"), None)
+    assert "found no key: no variable is named for https://openrouter.ai/api/v1 (HTTP 401)" in str(error)
+    assert "name its variable: --endpoint.key_variable NAME" in str(error)
 
 
 @pytest.mark.parametrize("content", [b"K='hush hush'", "K=hüsh".encode(), b"K=hush\xff", b"K=hush\x00"])
@@ -164,7 +178,7 @@ def test_bodies_that_are_no_answers(body: Any) -> None:
 )
 def test_token_counts_that_make_no_sense_are_none(usage: Any) -> None:
     answer = answer_of({"choices": [{"message": {"content": "a"}}], "usage": usage}, Endpoint(url=URL))
-    assert answer == Answer("a", "")
+    assert answer == Answer("a", "", url=URL)
 
 
 def test_words_of_errors() -> None:

@@ -6,14 +6,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rewardlab.errors import DataError, RunError
+from rewardlab.llm.endpoint import Endpoint
 from rewardlab.llm.ledger import Ledger, Totals
 from rewardlab.llm.requests import Answer, ChatRequest
+from rewardlab.llm.wire import answer_of
 from rewardlab.records import Message
 
 
@@ -30,7 +34,7 @@ def test_the_key_is_the_content_and_nothing_else() -> None:
 
 
 def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
-    answer = Answer("Größe \x00 \U0001f600", "stop", "", 12, 34, 0.5, {"content": [{"logprob": -0.1}]})
+    answer = Answer("Größe \x00 \U0001f600", "stop", "", 12, 34, 0.5, {"content": [{"logprob": -0.1}]}, "http://a/v1")
     with Ledger(tmp_path / "l.db") as ledger:
         ledger.answer(request(), answer)
     with Ledger(tmp_path / "l.db") as ledger:
@@ -40,9 +44,16 @@ def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_lone_surrogate_does_not_lose_the_answer(tmp_path: Path) -> None:
+    message = {"content": "\ud800!", "refusal": "\ud801?"}
+    body = {"choices": [{"message": message, "finish_reason": "\ud802", "logprobs": {"token": "\ud800"}}]}
+    answer = answer_of(body, Endpoint(url="http://localhost/v1"))
+    assert isinstance(answer, Answer)
     with Ledger(tmp_path / "l.db") as ledger:
-        ledger.answer(request("\ud800"), Answer("\ud800!"))
-        assert ledger.answers([request("\ud800")])[request("\ud800").key].text == "?!"
+        ledger.answer(request("\ud800"), answer)
+        kept = ledger.answers([request("\ud800")])[request("\ud800").key]
+    # What the ledger has and what the first run went on with are the same.
+    assert kept == answer
+    assert (kept.text, kept.refusal, kept.finish_reason) == ("?!", "??", "?")
 
 
 def test_an_answer_is_never_overwritten(tmp_path: Path) -> None:
@@ -131,6 +142,51 @@ def test_a_ledger_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         base.execute("PRAGMA user_version = 99")
     with pytest.raises(DataError, match="found version 99; expected version 1"):
         Ledger(tmp_path / "l.db")
+
+
+def test_a_ledger_that_is_refused_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+    (tmp_path / "notes.txt").write_text("these are my notes, and there are many of them\n" * 100)
+    with pytest.raises(DataError):
+        Ledger(tmp_path / "notes.txt")
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
+
+
+def test_a_damaged_page_is_an_error_that_says_where(tmp_path: Path) -> None:
+    several = [request(f"{number} {'x' * 500}") for number in range(500)]
+    with Ledger(tmp_path / "l.db") as ledger:
+        for one in several:
+            ledger.answer(one, Answer("y" * 500))
+    content = bytearray((tmp_path / "l.db").read_bytes())
+    content[3 * 4096 :] = b"\xff" * (len(content) - 3 * 4096)
+    (tmp_path / "l.db").write_bytes(content)
+    with Ledger(tmp_path / "l.db") as ledger:
+        with pytest.raises(RunError, match=r"cannot read the ledger of paid answers\n  .*l\.db: found .*malformed"):
+            ledger.answers(several)
+        with pytest.raises(RunError, match="cannot write to the ledger of paid answers"):
+            ledger.answer(request("new"), Answer("z"))
+
+
+def test_a_ledger_is_not_closed_in_the_middle_of_writing(tmp_path: Path) -> None:
+    """SQLite would crash the process, whose writer was not waited for."""
+    ledger = Ledger(tmp_path / "l.db")
+    closer = threading.Thread(target=ledger.close)
+    with ledger._using("write to") as base:
+        closer.start()
+        closer.join(0.2)
+        assert closer.is_alive()
+        base.execute("SELECT 1")
+    closer.join()
+    with pytest.raises(RunError, match="closed database"):
+        ledger.answer(request(), Answer("late"))
 
 
 def test_a_place_where_nothing_can_be_written_is_an_error(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_backoff_is_uniform_up_to_a_bound_that_doubles() -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "later"}, None),
+        ({"retry-after": "Fri, 31 Dec 1999 23:59:59 +99999999999999"}, None),
     ],
 )
 def test_what_the_server_asks(headers: dict[str, str], seconds: float | None) -> None:

@@ -312,6 +312,15 @@ def gated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_code_of_another_repository_is_refused(gated: Path, name: str) -> None:
+    values = json.loads((gated / name).read_text())
+    code = {"AutoTokenizer": ["owner/other--tokens.Tokens", None], "AutoModel": "gated_reward.GatedReward"}
+    (gated / name).write_text(json.dumps(values | {"auto_map": code}))
+    with pytest.raises(ModelError, match=f"{name}: found owner/other--tokens.Tokens; .* Copy tokens.py of a commit"):
+        load_reward_model(gated, trust_remote_code=True, output="score")
+
+
 @pytest.mark.parametrize("output", ["score", "rewards"])
 def test_code_of_its_own_is_run_as_its_author_runs_it(gated: Path, output: str) -> None:
     network: Any = AutoModelForSequenceClassification.from_pretrained(gated, trust_remote_code=True).eval()

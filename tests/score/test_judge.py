@@ -228,6 +228,13 @@ def test_the_name_changes_with_whatever_changes_the_scores(server: Loopback, tmp
     assert list(paths_in({"model": "judge:grade"})) == []
 
 
+def test_answers_that_another_url_gave_are_used_and_named(server: Loopback, caplog: pytest.LogCaptureFixture) -> None:
+    judge(server)(["Why?"], [SURE])
+    elsewhere = judge(server, url="http://elsewhere.example/v1")
+    assert elsewhere(["Why?"], [SURE]) == pytest.approx([4.0])
+    assert f"{server.url} gave are taken from the ledger" in caplog.text
+
+
 def test_a_judge_of_ones_own(server: Loopback, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("mode: grade\ngrades: [0, 9]\nprompt: '{prompt} / {response}? {low} to {high}'\n")

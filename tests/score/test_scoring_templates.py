@@ -4,6 +4,7 @@ truth is what each model's card does with transformers alone."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def test_the_shipped_templates_are_those_of_the_specification() -> None:
     assert read_template("ncsoft") is read_template("offsetbias")
     assert [name for name in NAMES if templates()[name].needs_own_code] == ["armorm"]
     assert all(field.description for field in ScoringTemplate.model_fields.values())
+    # What runs tomorrow is what ran today: commits, not branches.
+    assert all(re.fullmatch("[0-9a-f]{7,40}", str(template.revision)) for template in templates().values())
 
 
 @pytest.mark.parametrize("template", ["fsfairx", "sfairxc", "offsetbias", "ncsoft"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rewardlab.store.redact import Redactor, is_secret_name
@@ -57,6 +59,12 @@ def test_text(text: str, expected: str) -> None:
 
 def test_a_secret_within_a_secret_leaves_no_rest() -> None:
     assert Redactor({"A_TOKEN": "abcdef", "B_TOKEN": "abcdefghi"}).text("abcdefghi abcdef") == "[redacted] [redacted]"
+
+
+def test_secrets_of_the_env_file_are_hidden_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("export MY_KEY='of-no-known-form'\nHOME_OF=not-secret\n")
+    assert Redactor().text("sent of-no-known-form, not-secret") == "sent [redacted], not-secret"
 
 
 def test_commands_and_values() -> None:

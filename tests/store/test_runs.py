@@ -200,6 +200,10 @@ def test_a_lock_holds_within_the_process_too(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path)
     with pytest.raises(RunError, match="in use by this process"):
         FolderLock(tmp_path)
+    with pytest.raises(
+        RunError, match=r"cannot write to the ledger\n.* a ledger that nobody writes to\. Go elsewhere\."
+    ):
+        FolderLock(tmp_path, "ledger", "Go elsewhere.")
     assert is_locked(tmp_path)
     path_digest(tmp_path)  # reading the lock file would let go of it
     program = (

@@ -81,14 +81,18 @@ class ChatRewriter:
         growing = [_Growing(number, task) for number, task in enumerate(tasks)]
         waiting: defaultdict[str, list[_Growing]] = defaultdict(list)
         answers: dict[str, Answer] = {}
+        failures: dict[str, str] = {}
         finished: SimpleQueue[_Growing] = SimpleQueue()
         lock = Lock()
 
         def ask(chain: _Growing) -> list[ChatRequest]:
-            """The next request of a chain; of one that is answered already, what follows from the answer."""
+            """The next request of a chain; of one that has its result already, what follows from that."""
             request = self._request(chain)
             if request.key in answers:
                 return grow(chain, answers[request.key])
+            if request.key in failures:
+                fail(chain, failures[request.key])
+                return []
             waiting[request.key].append(chain)
             return [request]
 
@@ -98,6 +102,10 @@ class ChatRewriter:
                 return ask(chain)
             finished.put(chain)
             return []
+
+        def fail(chain: _Growing, reason: str) -> None:
+            chain.rewrites.append(Rewrite(None, "failed", reason))
+            finished.put(chain)
 
         def follow(request: ChatRequest, answer: Answer) -> Sequence[ChatRequest]:
             # From the thread of the client; failures come in the caller's.
@@ -111,9 +119,9 @@ class ChatRewriter:
         for request, result in self._client.run(first, follow):
             if isinstance(result, Failure):
                 with lock:
+                    failures[request.key] = result.reason
                     for chain in waiting.pop(request.key, []):
-                        chain.rewrites.append(Rewrite(None, "failed", result.reason))
-                        finished.put(chain)
+                        fail(chain, result.reason)
             while not finished.empty():
                 chain = finished.get()
                 yield Chain(chain.task, tuple(chain.rewrites))

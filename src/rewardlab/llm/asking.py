@@ -14,6 +14,7 @@ from rewardlab.llm.agree import Agreement, Plan
 from rewardlab.llm.budget import estimate
 from rewardlab.llm.client import LiveClient
 from rewardlab.llm.endpoint import Endpoint
+from rewardlab.llm.origins import Origins
 from rewardlab.llm.requests import Answer, ChatRequest
 from rewardlab.llm.shared import shared_ledger
 from rewardlab.records import Message
@@ -78,6 +79,7 @@ def ask_all(
     problems = []
     with shared_ledger() as ledger:
         answers = ledger.answers(one.request for one in unique.values())
+        Origins(endpoint).check(answers.values())
         missing = [one.request for key, one in unique.items() if key not in answers]
         if missing:
             agreement.to([Plan(endpoint, estimate(missing, endpoint, ledger), times), *beside], buys)

@@ -1,9 +1,9 @@
 """Requests answered through the Batch API: slower than one by one, and cheaper.
 
-What keeps a killed run from paying twice: a batch stands in the ledger under a token of ours before anything is sent,
-it is made with that token in its metadata, and only then does its id take the token's place in the ledger. A token
-that a run finds in the ledger is looked for among the endpoint's batches: the batch is taken over if it is there; if
-it is not there a while after it was to be made, its requests are free again.
+What keeps a killed run from paying twice: a batch stands in the ledger under a token of ours before it is made, it is
+made with that token in its metadata, and only then does its id take the token's place in the ledger. A token that a
+run finds in the ledger is looked for among the endpoint's batches: the batch is taken over if it is there; if it is
+still not there a while after the first look, its requests are free again.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewardlab.errors import InputError
-from rewardlab.llm.batch_api import BatchApi, validation_error
+from rewardlab.errors import InputError, RunError
+from rewardlab.llm.batch_api import KNOWN_STATUSES, BatchApi, QueueFullError, validation_error
 from rewardlab.llm.batch_files import MOST_BYTES, MOST_REQUESTS, chunks, read_line
 from rewardlab.llm.budget import Purse
-from rewardlab.llm.connection import OutageError, openai_module
+from rewardlab.llm.connection import openai_module
 from rewardlab.llm.endpoint import Endpoint
 from rewardlab.llm.keys import read_key
 from rewardlab.llm.ledger import Ledger
+from rewardlab.llm.origins import Origins
 from rewardlab.llm.requests import Answer, ChatRequest, Failure, Follow, Result, no_follow
 from rewardlab.records import content_id
 
@@ -39,6 +40,7 @@ _ENDS = {
 _SLOWER = 1.5
 
 _Results = Iterator[tuple[ChatRequest, Result]]
+_Following = Generator[tuple[ChatRequest, Result], None, bool]
 
 
 @dataclass
@@ -58,14 +60,30 @@ class Ignored:
 
 @dataclass
 class _Run:
-    """What one run waits for: requests without a result, how often each was sent, keys of all so far."""
+    """What one run waits for.
+
+    Attributes:
+        wanted: requests without a result, by key.
+        tries: how often each was in a batch that has ended, by key.
+        seen: keys of all requests so far.
+        looked: when each batch without an id was first looked for, on the monotonic clock.
+        odd: batches whose status nobody knows, with that status.
+        ended: how many batches have ended.
+        full: why the endpoint takes no more batches for now.
+        spent: the budget takes no more requests.
+    """
 
     api: BatchApi
     follow: Follow
     purse: Purse
+    origins: Origins
     wanted: dict[str, ChatRequest] = field(default_factory=dict)
-    sent: dict[str, int] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    looked: dict[str, float] = field(default_factory=dict)
+    odd: set[tuple[str, str]] = field(default_factory=set)
+    ended: int = 0
+    full: RunError | None = None
     spent: bool = False
 
 
@@ -76,7 +94,7 @@ class BatchClient:
         endpoint: whom to ask; its limits of concurrency and rates are for live requests.
         ledger: what is paid, and what is under way.
         first_poll, longest_poll: seconds between looks at batches under way, at first and at most.
-        settled: seconds after which a batch that was made is sure to be listed.
+        settled: seconds after which a batch that was made is sure to be listed, from the first look for it.
         rounds: how often a request that expired, or failed for a reason that may pass, is sent in one run.
         most_requests, most_bytes: of one batch.
         seed: of the jitter between tries.
@@ -107,29 +125,41 @@ class BatchClient:
         self._first_poll, self._longest_poll = first_poll, longest_poll
         self._settled, self._rounds = settled, rounds
         self._most_requests, self._most_bytes = most_requests, most_bytes
-        self._key = read_key(endpoint.key_variable)
+        self._key = read_key(endpoint.variable)
         self._generator = random.Random(seed)
         self.ignored = Ignored()
 
     def run(self, requests: Sequence[ChatRequest], follow: Follow = no_follow) -> _Results:
         """See `ChatClient.run`. A run goes on with the batches that an earlier one has left under way."""
         with BatchApi(self._endpoint, self._key, self._generator) as api:
-            run = _Run(api, follow, Purse(self._endpoint, batch=True))
-            yield from self._take_in(run, requests)
-            poll = self._first_poll
-            while run.wanted:
+            run = _Run(api, follow, Purse(self._endpoint, batch=True), Origins(self._endpoint))
+            try:
+                yield from self._take_in(run, requests)
+                yield from self._wait(run)
+            finally:
+                if run.purse.answers:
+                    run.purse.report()
+                if self.ignored != Ignored():
+                    log.warning("Lines of result files that were left out: %s", self.ignored)
+
+    def _wait(self, run: _Run) -> _Results:
+        """Send what is wanted, look after batches under way, and so on until every request has its result."""
+        poll, news, under_way = self._first_poll, True, list[str]()
+        while run.wanted:
+            # Both look all that is wanted up in the ledger: not at every poll.
+            if news:
                 self._send(run)
                 under_way = sorted(set(self._ledger.under_way(run.wanted.values()).values()))
-                if run.spent and not under_way:
-                    raise run.purse.spent()
-                news = False
-                for name in under_way:
-                    for result in self._follow_up(run, name):
-                        news = True
-                        yield result
-                poll = self._first_poll if news else min(self._longest_poll, _SLOWER * poll)
-                if run.wanted and not news:
-                    time.sleep(poll)
+                if not under_way and (error := run.full or (run.purse.spent() if run.spent else None)):
+                    raise error
+            news, ended = False, run.ended
+            for name in under_way:
+                news = (yield from self._follow_up(run, name)) or news
+            if run.ended > ended:
+                run.full = None
+            poll = self._first_poll if news else min(self._longest_poll, _SLOWER * poll)
+            if run.wanted and not news:
+                time.sleep(poll)
 
     def _take_in(self, run: _Run, requests: Sequence[ChatRequest]) -> _Results:
         """Those that are answered already, and what follows on them; the others are wanted."""
@@ -137,6 +167,7 @@ class BatchClient:
         while new := {one.key: one for one in wave if one.key not in run.seen}:
             run.seen |= new.keys()
             answers = self._ledger.answers(new.values())
+            run.origins.check(answers.values())
             run.wanted |= {key: request for key, request in new.items() if key not in answers}
             wave = []
             for key, answer in answers.items():
@@ -145,52 +176,84 @@ class BatchClient:
 
     def _send(self, run: _Run) -> None:
         """Make batches of what is wanted and in none."""
+        if run.full is not None:
+            return
         due = []
+        run.spent = False
         for request in self._ledger.missing(run.wanted.values()):
-            if run.spent or not run.purse.take(request):
+            if not run.purse.take(request):
                 run.spent = True
                 break
             due.append(request)
         for chunk in chunks(due, self._most_requests, self._most_bytes):
+            if run.full is None and self._make(run, chunk):
+                continue
             for request in chunk:
-                run.sent[request.key] = run.sent.get(request.key, 0) + 1
-            # The same requests may be sent more than once: the time makes the token one of its own.
-            token = content_id([[request.key for request in chunk], time.time_ns()])
-            name = f"{_UNNAMED}{token}"
-            self._ledger.send(chunk, name)
-            try:
-                batch = run.api.create(run.api.upload(chunk, token), token)
-            except OutageError:
-                raise
-            except InputError as error:
-                self._ledger.release(name, error.summary)
-                raise
-            if batch is not None:
-                self._ledger.rename(name, batch)
-                log.info("Batch %s: %d requests", batch, len(chunk))
+                run.purse.settle(request, None)
 
-    def _follow_up(self, run: _Run, name: str) -> _Results:
-        """Look after a batch under way: the results, once it has ended."""
+    def _make(self, run: _Run, chunk: list[ChatRequest]) -> bool:
+        """Make one batch; False where the endpoint's queue is full."""
+        # The same requests may be sent more than once: the time makes the token one of its own.
+        token = content_id([[request.key for request in chunk], time.time_ns()])
+        name = f"{_UNNAMED}{token}"
+        file_id = run.api.upload(chunk, token)
+        self._ledger.send(chunk, name)
+        try:
+            batch = run.api.create(file_id, token)
+        except InputError as error:
+            self._ledger.release(name, error.summary)
+            if not isinstance(error, QueueFullError):
+                raise
+            run.full = error
+            return False
+        if batch is not None:
+            self._ledger.rename(name, batch)
+            log.info("Batch %s: %d requests", batch, len(chunk))
+        return True
+
+    def _follow_up(self, run: _Run, name: str) -> _Following:
+        """Look after a batch under way: the results, once it has ended; returns whether anything has changed."""
         if name.startswith(_UNNAMED):
-            since = self._ledger.sent_at(name)
-            batch_id = run.api.find(name.removeprefix(_UNNAMED), since)
-            if batch_id is not None:
-                self._ledger.rename(name, batch_id)
-            elif time.time() - since >= self._settled:
-                yield from self._end(run, name, self._ledger.batch(name), {}, {}, ("the batch was never made", True))
-            return
+            return (yield from self._find(run, name))
         batch = run.api.look(name)
         if batch is None:
-            return
+            return False
         if batch.status == "failed":
-            error = validation_error(batch)
-            self._ledger.release(name, str(error.problems[0]))
-            raise error
+            error = validation_error(batch, self._key)
+            full = isinstance(error, QueueFullError)
+            yield from self._collect(run, batch, (str(error.problems[0]), full), counts=not full)
+            if not full:
+                raise error
+            run.full = error
+            return True
         if batch.status in _ENDS:
-            yield from self._collect(run, batch)
+            yield from self._collect(run, batch, _ENDS[batch.status])
+            return True
+        if batch.status not in KNOWN_STATUSES and (name, batch.status) not in run.odd:
+            run.odd.add((name, batch.status))
+            log.warning("Batch %s is %r, which no batch should be; it is waited for", name, batch.status)
+        return False
 
-    def _collect(self, run: _Run, batch: Any) -> _Results:
-        """Record every line of a batch that has ended, then hand on what is wanted."""
+    def _find(self, run: _Run, name: str) -> _Following:
+        """Look for a batch that may have been made; its requests are free once it is sure not to be there."""
+        batch_id = run.api.find(name.removeprefix(_UNNAMED), self._ledger.sent_at(name))
+        if batch_id is not None:
+            self._ledger.rename(name, batch_id)
+            return True
+        # Not since it was to be made: whoever made it may have waited for the reply, or been killed, long after.
+        first = run.looked.setdefault(name, time.monotonic())
+        if time.monotonic() - first < self._settled:
+            return False
+        yield from self._end(run, name, self._ledger.batch(name), {}, {}, ("the batch was never made", True))
+        return True
+
+    def _collect(self, run: _Run, batch: Any, other: tuple[str, bool], *, counts: bool = True) -> _Results:
+        """Record every line of a batch that has ended, then hand on what is wanted.
+
+        Args:
+            other: why a request without a line has no answer, and whether it is sent again.
+            counts: whether its requests were tried.
+        """
         requests = self._ledger.batch(batch.id)
         answers: dict[str, Answer] = {}
         failures: dict[str, tuple[str, bool]] = {}
@@ -209,7 +272,8 @@ class BatchClient:
                 else:
                     failures[key] = (result.reason, again)
         log.info("Batch %s %s: %d of %d requests answered", batch.id, batch.status, len(answers), len(requests))
-        yield from self._end(run, batch.id, requests, answers, failures, _ENDS[batch.status])
+        run.ended += counts
+        yield from self._end(run, batch.id, requests, answers, failures, other, counts=counts)
 
     def _end(
         self,
@@ -219,6 +283,8 @@ class BatchClient:
         answers: dict[str, Answer],
         failures: dict[str, tuple[str, bool]],
         other: tuple[str, bool],
+        *,
+        counts: bool = True,
     ) -> _Results:
         """Record what has no answer, then hand on all that is settled, and what follows."""
         for key in failures.keys() - answers.keys():
@@ -229,8 +295,9 @@ class BatchClient:
         for key, request in requests.items():
             answer = answers.get(key)
             run.purse.settle(request, answer)
+            run.tries[key] = run.tries.get(key, 0) + counts
             reason, again = failures.get(key, other)
-            if key not in run.wanted or (answer is None and again and run.sent.get(key, 0) < self._rounds):
+            if key not in run.wanted or (answer is None and again and run.tries[key] < self._rounds):
                 continue
             del run.wanted[key]
             settled.append((request, answer or Failure(reason)))

@@ -13,9 +13,9 @@ from rewardlab.errors import ConfigError, Problem, RunError
 from rewardlab.llm.batch_files import CHAT_ENDPOINT, request_line
 from rewardlab.llm.connection import Reply, openai_module, outage, refusal_of, reply_of, sync_client
 from rewardlab.llm.endpoint import Endpoint
-from rewardlab.llm.pace import backoff, retry_after
+from rewardlab.llm.pace import backoff
 from rewardlab.llm.requests import ChatRequest
-from rewardlab.llm.wire import shown
+from rewardlab.llm.wire import error_code, shown
 
 log = logging.getLogger("rewardlab")
 
@@ -24,6 +24,11 @@ _MARK = "rewardlab"
 _CLOCKS_APART_SECONDS = 24 * 3600.0
 """By which the endpoint's clock may differ from ours."""
 _PAGE = 100
+_QUEUE_FULL = "token_limit_exceeded"
+KNOWN_STATUSES = frozenset(
+    {"validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "expired", "cancelled"}
+)
+"""By the documentation of the Batch API."""
 
 T = TypeVar("T")
 
@@ -126,7 +131,7 @@ class BatchApi:
                 raise _UnknownError(reason)
             if attempt > self._endpoint.max_retries:
                 raise outage(self._endpoint, f"{reason}, after {attempt} tries")
-            time.sleep((retry_after(reply.headers) or 0.0) + backoff(attempt, self._generator))
+            time.sleep((reply.asked(self._endpoint, self._key) or 0.0) + backoff(attempt, self._generator))
         raise AssertionError  # The tries never run out by themselves.
 
     def _refusal(self, reply: Reply, missing: str) -> Exception:
@@ -140,9 +145,21 @@ class BatchApi:
         if reply.status == 404:
             expected, remedy = "an endpoint with the Batch API (/files and /batches)", "Send the requests one by one."
             return ConfigError("the endpoint takes no batches", [Problem("endpoint.url", reason, expected, remedy)])
-        refusal = refusal_of(reply, self._endpoint, self._key)
+        if error_code(reply.body) == _QUEUE_FULL:
+            return _queue_full(self._endpoint.url, reason)
+        if reply.final or reply.status == 403:
+            return refusal_of(reply, self._endpoint, self._key)
         problem = Problem(self._endpoint.url, reason, "a batch that the endpoint takes", "Every answer so far is kept.")
-        return refusal or RunError("the endpoint refuses a batch", [problem])
+        return RunError("the endpoint refuses a batch", [problem])
+
+
+class QueueFullError(RunError):
+    """The account's batches under way hold as many tokens as they may: this one may be taken when others have ended."""
+
+
+def _queue_full(where: str, reason: str) -> QueueFullError:
+    remedy = "Start again when other batches of the account have ended, or send fewer requests at once."
+    return QueueFullError("the endpoint takes no more batches now", [Problem(where, reason, "room for one", remedy)])
 
 
 class _UnknownError(Exception):
@@ -153,17 +170,20 @@ class _UnknownError(Exception):
         self.reason = reason
 
 
-def validation_error(batch: Any) -> RunError:
-    """The error of a batch that failed as a whole."""
+def validation_error(batch: Any, key: str | None) -> RunError:
+    """The error of a batch that failed as a whole; no message shows the key."""
     found = (batch.errors.data if batch.errors else None) or []
+    where = f"batch {batch.id}"
     problems = [
         Problem(
-            f"batch {batch.id}" + (f", line {one.line}" if one.line else ""),
-            shown(": ".join(filter(None, [one.code, one.message]))),
+            where + (f", line {one.line}" if one.line else ""),
+            shown(": ".join(filter(None, [one.code, one.message])), key),
             "a batch that passes the endpoint's validation",
         )
         for one in found
     ]
-    nothing = [Problem(f"batch {batch.id}", "no reason given", "a batch that passes the endpoint's validation")]
-    summary = "the endpoint has refused a batch; nothing was paid for it, and other batches go on"
+    if any(one.code == _QUEUE_FULL for one in found):
+        return _queue_full(where, problems[0].found)
+    nothing = [Problem(where, "no reason given", "a batch that passes the endpoint's validation")]
+    summary = "the endpoint has refused a batch; what it has answered is kept, and other batches go on"
     return RunError(summary, problems or nothing)

@@ -12,7 +12,7 @@ import logging
 import queue
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rewardlab.errors import Problem, RunError
@@ -21,18 +21,20 @@ from rewardlab.llm.connection import SHARING, Reply, async_clients, openai_modul
 from rewardlab.llm.endpoint import Endpoint
 from rewardlab.llm.keys import read_key
 from rewardlab.llm.ledger import Ledger
-from rewardlab.llm.pace import Bucket, backoff, retry_after
+from rewardlab.llm.origins import Origins
+from rewardlab.llm.pace import Bucket, backoff
 from rewardlab.llm.requests import Answer, ChatRequest, Failure, Follow, Result, no_follow
 from rewardlab.llm.wire import answer_of
 
 log = logging.getLogger("rewardlab")
 
 _GRACE_SECONDS = 10.0
-"""How long a run that ends early waits for answers under way: they may be paid for already."""
-_LONG_SECONDS = 30.0
-"""A wait worth a word."""
-_OUTAGE = 10
-"""So many requests in a row that reach nobody, tries included, are an outage."""
+"""How long a run whose caller leaves waits for answers under way: they may be paid for already."""
+_MANY = 10
+"""So many requests in a row that reach nobody, tries included, are an outage; so many that are refused before any is
+answered say that the others will be."""
+_BLOCK = 10_000
+"""Requests that are looked up in the ledger together: their answers are in memory at once."""
 
 _Item = tuple[ChatRequest, Result]
 
@@ -54,7 +56,7 @@ class LiveClient:
     def __init__(self, endpoint: Endpoint, ledger: Ledger, seed: int = 0) -> None:
         openai_module()
         self._endpoint, self._ledger = endpoint, ledger
-        self._key = read_key(endpoint.key_variable)
+        self._key = read_key(endpoint.variable)
         self._generator = random.Random(seed)
 
     def run(self, requests: Sequence[ChatRequest], follow: Follow = no_follow) -> Iterator[_Item]:
@@ -98,11 +100,15 @@ class _Flight:
         self._tokens = Bucket(endpoint.tokens_per_minute)
         self._held_until = 0.0
         self._unreached = 0
+        self._refused = 0
+        self._origins = Origins(endpoint)
+        self._batches = False
         self._seen: set[str] = set()
         self._waiting: asyncio.PriorityQueue[tuple[int, int, ChatRequest]] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
         self._under_way: set[asyncio.Task[Any] | None] = set()
-        self._stopped = asyncio.Event()
+        self._left = asyncio.Event()
+        self._failed = asyncio.Event()
         self._ending = False
         self._spent = False
         self._error: Exception | None = None
@@ -122,9 +128,11 @@ class _Flight:
     def stop(self) -> None:
         """End early; from any thread, at any time."""
         with contextlib.suppress(RuntimeError):  # The loop has ended.
-            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._loop.call_soon_threadsafe(self._left.set)
 
     async def _all(self, requests: Sequence[ChatRequest]) -> None:
+        # No batch comes to be while this run lasts: the ledger has one writer.
+        self._batches = bool(self._ledger.batches())
         self._add(requests, 0)
         if self._waiting.empty():
             return
@@ -132,21 +140,23 @@ class _Flight:
             clients = [await stack.enter_async_context(one) for one in async_clients(self._endpoint, self._key)]
             slots = range(self._endpoint.concurrency)
             workers = {asyncio.create_task(self._work(clients[slot // SHARING])) for slot in slots}
-            ends = {asyncio.create_task(self._waiting.join()), asyncio.create_task(self._stopped.wait())}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in ends:
-                task.cancel()
+            await _first(self._waiting.join(), self._left.wait(), self._failed.wait())
             await self._wind_down(workers)
+            self._purse.report()
         if self._error is not None:
             raise self._error
         if self._spent:
             raise self._purse.spent()
 
     async def _wind_down(self, workers: set[asyncio.Task[None]]) -> None:
-        """Send nothing any more, wait a while for answers under way, and end."""
+        """Send nothing any more, wait for answers under way, and end; not for long once the caller leaves."""
         self._ending = True
         for worker in workers - self._under_way:
             worker.cancel()
+        if self._under_way and self._error is not None:
+            why = str(self._error).partition("\n")[0]
+            log.warning("Nothing more is sent (%s); waiting for %d answers under way", why, len(self._under_way))
+            await _first(asyncio.wait(workers), self._left.wait())
         if self._under_way:
             log.info("Waiting up to %.0f s for %d answers under way", _GRACE_SECONDS, len(self._under_way))
         await asyncio.wait(workers, timeout=_GRACE_SECONDS)
@@ -157,19 +167,22 @@ class _Flight:
     def _add(self, requests: Sequence[ChatRequest], generation: int) -> None:
         """Put requests into the queue, those of later generations first; of those answered, what follows them."""
         wave = list(requests)
-        while new := {one.key: one for one in wave if one.key not in self._seen}:
-            self._seen |= new.keys()
-            batches = self._ledger.under_way(new.values())
-            if batches:
-                raise _in_batches(batches)
-            answers = self._ledger.answers(new.values())
-            wave = []
-            for key, request in new.items():
-                if key in answers:
-                    self._results.put((request, answers[key]))
-                    wave += self._follow(request, answers[key])
-                else:
-                    self._waiting.put_nowait((-generation, next(self._numbers), request))
+        while wave:
+            following: list[ChatRequest] = []
+            for start in range(0, len(wave), _BLOCK):
+                new = {one.key: one for one in wave[start : start + _BLOCK] if one.key not in self._seen}
+                self._seen |= new.keys()
+                if self._batches and (batches := self._ledger.under_way(new.values())):
+                    raise _in_batches(batches)
+                answers = self._ledger.answers(new.values())
+                self._origins.check(answers.values())
+                for key, request in new.items():
+                    if key in answers:
+                        self._results.put((request, answers[key]))
+                        following += self._follow(request, answers[key])
+                    else:
+                        self._waiting.put_nowait((-generation, next(self._numbers), request))
+            wave = following
             generation += 1
 
     async def _work(self, client: Any) -> None:
@@ -180,7 +193,7 @@ class _Flight:
                 self._waiting.task_done()
         except Exception as error:  # noqa: BLE001  # raised when everything has ended
             self._error = self._error or error
-            self._stopped.set()
+            self._failed.set()
 
     async def _settle(self, client: Any, request: ChatRequest, generation: int) -> None:
         if self._spent or not self._purse.take(request):
@@ -207,14 +220,15 @@ class _Flight:
             reply = await self._send(client, request)
             if reply.ok:
                 answer = answer_of(reply.body, self._endpoint)
-                return answer if isinstance(answer, Answer) else Failure(f"{reply.reason(self._key)}: {answer.reason}")
-            refusal = refusal_of(reply, self._endpoint, self._key)
-            if refusal is not None:
-                raise refusal
+                if isinstance(answer, Answer):
+                    return answer
+                return self._refuse(request, reply, f"{reply.reason(self._key)}: {answer.reason}")
+            if reply.final:
+                raise refusal_of(reply, self._endpoint, self._key)
             if not reply.may_pass:
-                return Failure(reply.reason(self._key))
+                return self._refuse(request, reply, reply.reason(self._key))
             if attempt > self._endpoint.max_retries:
-                return self._given_up(reply, attempt)
+                return self._given_up(request, reply, attempt)
             if self._ending:
                 return None
             await asyncio.sleep(self._pause(reply, attempt))
@@ -241,20 +255,39 @@ class _Flight:
 
     def _pause(self, reply: Reply, attempt: int) -> float:
         """Seconds until the next try. Where the server says how long, every other request waits as long too."""
-        asked = retry_after(reply.headers)
+        asked = reply.asked(self._endpoint, self._key)
         if asked is None:
             return backoff(attempt, self._generator)
         self._held_until = max(self._held_until, self._loop.time() + asked)
-        if asked > _LONG_SECONDS:
-            log.warning("%s asks to wait for %.0f s (%s)", self._endpoint.url, asked, reply.reason(self._key))
         return asked + backoff(1, self._generator)
 
-    def _given_up(self, reply: Reply, attempts: int) -> Failure:
+    def _given_up(self, request: ChatRequest, reply: Reply, attempts: int) -> Failure:
         reason = f"{reply.reason(self._key)}, after {attempts} {'try' if attempts == 1 else 'tries'}"
-        self._unreached += reply.unreached
-        if self._unreached >= min(_OUTAGE, len(self._seen)):
+        if not reply.unreached:
+            return self._refuse(request, reply, reason)
+        self._unreached += 1
+        if self._unreached >= min(_MANY, len(self._seen)):
             raise outage(self._endpoint, reason)
         return Failure(reason)
+
+    def _refuse(self, request: ChatRequest, reply: Reply, reason: str) -> Failure:
+        """A refused request fails alone. Where all have been refused so far, the others would be, too, and the run
+        ends; but a request that was refused in an earlier run, for the same reason, says nothing of the others."""
+        known = self._ledger.failures([request]).get(request.key) == reason
+        if not known and not self._purse.answers:
+            self._refused += 1
+            if self._refused >= min(_MANY, len(self._seen)):
+                self._ledger.fail(request, reason)
+                raise refusal_of(reply, self._endpoint, self._key)
+        return Failure(reason)
+
+
+async def _first(*awaited: Awaitable[Any]) -> None:
+    """Wait until one of them has ended, and leave the others."""
+    tasks = [asyncio.ensure_future(one) for one in awaited]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def _in_batches(batches: Mapping[str, str]) -> RunError:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rewardlab.errors import ConfigError, InputError, MissingExtraError, Problem, RunError
-from rewardlab.llm.endpoint import Endpoint
+from rewardlab.llm.endpoint import OPENAI_KEY, Endpoint
+from rewardlab.llm.pace import retry_after
 from rewardlab.llm.requests import ChatRequest
 from rewardlab.llm.wire import error_code, error_words, loads, shown
+
+log = logging.getLogger("rewardlab")
 
 CHAT_PATH = "/chat/completions"
 SHARING = 8
@@ -20,6 +24,8 @@ _NO_KEY = "none"
 """Sent where there is no key: the client insists on one, and servers that want none ignore it."""
 _OPTIONS = {"headers": {"Content-Type": "application/json"}, "security": {"bearer_auth": True}}
 _NOBODY = frozenset({429, 502, 503, 504})
+_LONG_SECONDS, _LONGEST_SECONDS = 30.0, 3600.0
+"""A wait that is worth a word, and one that is an outage."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,12 @@ class Reply:
     @property
     def broke(self) -> bool:
         """Whether the account is out of money, which no waiting helps."""
-        return self.status == 429 and error_code(self.body) == "insufficient_quota"
+        return self.status == 402 or (self.status == 429 and error_code(self.body) == "insufficient_quota")
+
+    @property
+    def final(self) -> bool:
+        """Whether every further request would be refused, too: of the key or the account, not of this request."""
+        return self.status == 401 or self.broke
 
     @property
     def may_pass(self) -> bool:
@@ -57,6 +68,20 @@ class Reply:
     def unreached(self) -> bool:
         """Whether the failure says more about the endpoint than about the request."""
         return self.status is None or self.status in _NOBODY
+
+    def asked(self, endpoint: Endpoint, key: str | None) -> float | None:
+        """Seconds that the endpoint asks to wait; None where it does not say.
+
+        Raises:
+            RunError: longer than a run should stand still.
+        """
+        seconds = retry_after(self.headers)
+        if seconds is None or seconds <= _LONG_SECONDS:
+            return seconds
+        if seconds > _LONGEST_SECONDS:
+            raise outage(endpoint, f"{self.reason(key)}; it asks to wait for {seconds:g} s")
+        log.warning("%s asks to wait for %.0f s (%s)", endpoint.url, seconds, self.reason(key))
+        return seconds
 
     def reason(self, key: str | None) -> str:
         """One line for a person, without the key."""
@@ -89,9 +114,12 @@ def async_clients(endpoint: Endpoint, key: str | None) -> list[Any]:
     limits = httpx2.Limits(max_connections=SHARING, max_keepalive_connections=SHARING)
     context = httpx2.create_ssl_context()
     return [
-        openai.AsyncOpenAI(
-            **options,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=options["timeout"], verify=context),
+        _of_nobody(
+            openai.AsyncOpenAI(
+                **options,
+                http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=options["timeout"], verify=context),
+            ),
+            endpoint,
         )
         for _ in range(-(-endpoint.concurrency // SHARING))
     ]
@@ -99,13 +127,20 @@ def async_clients(endpoint: Endpoint, key: str | None) -> list[Any]:
 
 def sync_client(endpoint: Endpoint, key: str | None) -> Any:
     """An `openai.OpenAI`."""
-    return openai_module().OpenAI(**_options(endpoint, key))
+    return _of_nobody(openai_module().OpenAI(**_options(endpoint, key)), endpoint)
 
 
 def _options(endpoint: Endpoint, key: str | None) -> dict[str, Any]:
     timeout = openai_module().Timeout(endpoint.timeout, connect=min(_CONNECT_SECONDS, endpoint.timeout))
     # Retries are ours.
     return {"base_url": endpoint.url, "api_key": key or _NO_KEY, "max_retries": 0, "timeout": timeout}
+
+
+def _of_nobody(client: Any, endpoint: Endpoint) -> Any:
+    """The client without the organization and project that it takes from the environment, for who is not OpenAI."""
+    if endpoint.variable != OPENAI_KEY:
+        client.organization = client.project = None
+    return client
 
 
 async def post(client: Any, request: ChatRequest) -> Reply:
@@ -136,34 +171,39 @@ def reply_of(error: Any) -> Reply:
     return Reply(None, words=f"{error.message} {detail}".strip())
 
 
-def refusal_of(reply: Reply, endpoint: Endpoint, key: str | None) -> InputError | None:
-    """The error that ends a run at once, where every further request would meet it too; None for any other reply."""
-    found = reply.reason(key)
-    if reply.status == 401:
-        known = f"the key in {endpoint.key_variable}" if key else f"no key: {endpoint.key_variable} is not set"
-        remedy = f"Put a key that {endpoint.url} takes into the environment or into .env as {endpoint.key_variable}."
-        problem = Problem("endpoint.key_variable", f"{known} ({found})", "a key that the endpoint takes", remedy)
-    elif reply.status == 403:
-        known = f"the key in {endpoint.key_variable}" if key else f"no key: {endpoint.key_variable} is not set"
-        expected = f"a key that may use the model {endpoint.model} at {endpoint.url}"
-        problem = Problem("endpoint.key_variable", f"{known} ({found})", expected)
-    elif reply.status == 404:
-        expected = f"an endpoint at {endpoint.url} with the model {endpoint.model}"
-        problem = Problem("endpoint.url, endpoint.model", found, expected, "The URL mostly ends in /v1.")
-    elif reply.broke:
+def refusal_of(reply: Reply, endpoint: Endpoint, key: str | None) -> InputError:
+    """The error of a call that the endpoint refuses, where that says more than what is wrong with one request."""
+    found, kept = reply.reason(key), "what was answered is kept"
+    if reply.broke:
         remedy = "Every answer so far is kept. Start again when the account has been topped up."
         return RunError("the account is out of credit", [Problem(endpoint.url, found, "credit", remedy)])
-    else:
-        return None
-    return ConfigError("the endpoint refuses every request; what was answered is kept", [problem])
+    if reply.status in (401, 403):
+        expected = "a key that the endpoint takes"
+        if reply.status == 403:
+            expected = f"a key that may use the model {endpoint.model} at {endpoint.url}"
+        known, remedy = _of_key(endpoint, key)
+        problem = Problem("endpoint.key_variable", f"{known} ({found})", expected, remedy)
+        return ConfigError(f"the endpoint refuses every request; {kept}", [problem])
+    if reply.status == 404:
+        expected = f"an endpoint at {endpoint.url} with the model {endpoint.model}"
+        problem = Problem("endpoint.url, endpoint.model", found, expected, "The URL mostly ends in /v1.")
+        return ConfigError(f"the endpoint refuses every request; {kept}", [problem])
+    remedy = "Change what is asked, or how (model, temperature, max_tokens, parameters)."
+    problem = Problem(endpoint.url, found, f"an answer of {endpoint.model}", remedy)
+    return RunError(f"the endpoint answers no request; {kept}", [problem])
 
 
-class OutageError(RunError):
-    """The endpoint does not answer; what it has done with the last request is not known."""
+def _of_key(endpoint: Endpoint, key: str | None) -> tuple[str, str]:
+    """What is known of the key, and what to do."""
+    if endpoint.variable is None:
+        remedy = "Put the key into the environment or into .env, and name its variable: --endpoint.key_variable NAME."
+        return f"no key: no variable is named for {endpoint.url}", remedy
+    remedy = f"Put a key that {endpoint.url} takes into the environment or into .env as {endpoint.variable}."
+    return f"the key in {endpoint.variable}" if key else f"no key: {endpoint.variable} is not set", remedy
 
 
-def outage(endpoint: Endpoint, reason: str) -> OutageError:
+def outage(endpoint: Endpoint, reason: str) -> RunError:
     """The error of an endpoint that answers nothing."""
     remedy = "Every answer so far is kept. Start again when it is up."
     expected = f"an endpoint that answers within {endpoint.max_retries + 1} tries"
-    return OutageError("the endpoint does not answer", [Problem(endpoint.url, reason, expected, remedy)])
+    return RunError("the endpoint does not answer", [Problem(endpoint.url, reason, expected, remedy)])

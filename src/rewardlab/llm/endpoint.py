@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ _OURS = {
     "draw": "no parameter of an endpoint",
 }
 _PER = 1e6
+OPENAI_KEY, _OPENAI_HOST = "OPENAI_API_KEY", "api.openai.com"
 
 
 class Prices(Config):
@@ -63,9 +65,9 @@ class Endpoint(Config):
     """Base URL, mostly ending in /v1: of a local server, or https://api.openai.com/v1."""
     model: str = Field(default="gpt-4o-2024-08-06", min_length=1)
     """The model, as the endpoint calls it."""
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: str | None = None
     """Name of the variable, in the environment or in a .env file here, that holds the key; a server that wants no key
-    needs none."""
+    needs none. Default: OPENAI_API_KEY where the URL is OpenAI's or of a private network; nobody else is sent it."""
     temperature: float | None = Field(default=0.7, ge=0)
     """Temperature of sampling; null leaves it to the endpoint."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -109,11 +111,16 @@ class Endpoint(Config):
             raise ValueError("url to be an http:// or https:// address, such as http://localhost:8000/v1")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise ValueError("url without a user, password, ? or #: name the variable that holds the key instead")
-        if not _VARIABLE.fullmatch(self.key_variable):
+        if self.key_variable is not None and not _VARIABLE.fullmatch(self.key_variable):
             raise ValueError("key_variable to be the name of a variable (A-Z, 0-9, _), never the key itself")
         if self.budget.cost is not None and self.prices is None:
             raise ValueError("prices where there is a budget of cost")
         return self
+
+    @property
+    def variable(self) -> str | None:
+        """The variable of the key; None where no key is to be sent."""
+        return self.key_variable or (OPENAI_KEY if _may_have_openai_key(self.url) else None)
 
     def request(self, messages: Sequence[Message], draw: int = 0) -> ChatRequest:
         """The request that asks this model."""
@@ -124,6 +131,17 @@ class Endpoint(Config):
     def cost(self, prompt_tokens: int, completion_tokens: int, *, batch: bool = False) -> float:
         """Of that many tokens; 0 without prices."""
         return self.prices.cost(prompt_tokens, completion_tokens, batch=batch) if self.prices else 0.0
+
+
+def _may_have_openai_key(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host in (_OPENAI_HOST, "localhost") or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private
 
 
 def _split(url: str) -> Any:

@@ -7,12 +7,12 @@ that batch until it ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS requests (
     completion_tokens INTEGER,
     cost REAL,
     logprobs TEXT,
+    url TEXT,
     failure TEXT,
     attempts INTEGER NOT NULL DEFAULT 0,
     batch TEXT,
@@ -47,15 +48,16 @@ CREATE TABLE IF NOT EXISTS requests (
 # Rows stand in the order they came in, with an index of the keys beside them: sorted by key, as WITHOUT ROWID would
 # have them, their texts make lookups four times slower and writing by half.
 _INDEX = "CREATE INDEX IF NOT EXISTS sent ON requests (batch) WHERE state = 'sent'"
-_ANSWER_COLUMNS = "text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs"
+_ANSWER_COLUMNS = "text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs, url"
 _ANSWERED = """
 INSERT INTO requests (key, state, request, attempts, changed,
-    text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs)
-VALUES (?, 'answered', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)
+    text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs, url)
+VALUES (?, 'answered', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET state = 'answered', changed = excluded.changed, attempts = attempts + 1,
     failure = NULL, batch = NULL, text = excluded.text, finish_reason = excluded.finish_reason,
     refusal = excluded.refusal, prompt_tokens = excluded.prompt_tokens,
-    completion_tokens = excluded.completion_tokens, cost = excluded.cost, logprobs = excluded.logprobs
+    completion_tokens = excluded.completion_tokens, cost = excluded.cost, logprobs = excluded.logprobs,
+    url = excluded.url
 WHERE state != 'answered'
 """
 
@@ -92,27 +94,7 @@ class Ledger:
         self.path = path
         self._lock = threading.Lock()
         self._writers: list[Callable[[], None]] = []
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
-            # A commit is in the file system when it returns, so a killed process loses nothing; only a machine that
-            # loses power can lose the last ones.
-            self._base.execute("PRAGMA journal_mode = WAL")
-            self._base.execute("PRAGMA synchronous = NORMAL")
-            (version,) = self._base.execute("PRAGMA user_version").fetchone()
-            if version not in (0, VERSION):
-                raise _not_a_ledger(path, f"version {version}", f"version {VERSION}")
-            self._base.execute(_TABLE)
-            self._base.execute(_INDEX)
-            self._base.execute(f"PRAGMA user_version = {VERSION}")
-        except sqlite3.OperationalError as error:
-            problem = Problem(str(path), str(error), "a file that can be written to")
-            raise RunError("cannot open the ledger of paid answers", [problem]) from error
-        except sqlite3.DatabaseError as error:
-            raise _not_a_ledger(path, str(error), "a ledger of paid answers") from error
-        except OSError as error:
-            problem = Problem(str(path), str(error.strerror), "a file that can be written to")
-            raise RunError("cannot open the ledger of paid answers", [problem]) from error
+        self._base = _opened(path)
 
     def __enter__(self) -> Self:
         return self
@@ -126,9 +108,11 @@ class Ledger:
         """Close the file, once those who write from threads of their own have ended."""
         for finish in list(self._writers):
             finish()
-        self._base.close()
+        # A writer that was not waited for, because somebody lost patience, is not in the middle of writing.
+        with self._lock:
+            self._base.close()
 
-    @contextmanager
+    @contextlib.contextmanager
     def kept_open(self, finish: Callable[[], None]) -> Iterator[None]:
         """While this lasts, the file is not closed before `finish` has been called and has returned."""
         self._writers.append(finish)
@@ -142,32 +126,33 @@ class Ledger:
     def answer(self, request: ChatRequest, answer: Answer) -> None:
         """Keep an answer; one that is there already stays."""
         values = (
-            _storable(answer.text),
-            _storable(answer.finish_reason),
-            _storable(answer.refusal),
+            answer.text,
+            answer.finish_reason,
+            answer.refusal,
             answer.prompt_tokens,
             answer.completion_tokens,
             answer.cost,
             None if answer.logprobs is None else _json(answer.logprobs),
+            answer.url,
         )
-        with self._writing() as base:
+        with self._using("write to") as base:
             base.execute(_ANSWERED, (request.key, _json(_request(request)), time.time(), *values))
 
     def fail(self, request: ChatRequest, failure: str) -> None:
         """Note that a request got no answer, and why; it may be sent again."""
-        with self._writing() as base:
+        with self._using("write to") as base:
             base.execute(
                 "INSERT INTO requests (key, state, request, attempts, changed, failure) "
                 "VALUES (?, 'failed', ?, 1, ?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET state = 'failed', changed = excluded.changed, "
                 "failure = excluded.failure, attempts = attempts + 1, batch = NULL WHERE state != 'answered'",
-                (request.key, _json(_request(request)), time.time(), _storable(failure)),
+                (request.key, _json(_request(request)), time.time(), failure),
             )
 
     def send(self, requests: Iterable[ChatRequest], batch: str) -> None:
         """Note that requests were handed over in a batch; all of them or none."""
         rows = [(request.key, _json(_request(request)), time.time(), batch) for request in requests]
-        with self._writing() as base:
+        with self._using("write to") as base:
             base.execute("BEGIN IMMEDIATE")
             try:
                 base.executemany(
@@ -183,16 +168,16 @@ class Ledger:
 
     def rename(self, batch: str, name: str) -> None:
         """Call a batch under way by another name; the time of its sending stays."""
-        with self._writing() as base:
+        with self._using("write to") as base:
             base.execute("UPDATE requests SET batch = ? WHERE state = 'sent' AND batch = ?", (name, batch))
 
     def release(self, batch: str, failure: str) -> int:
         """Mark what a batch that has ended left unanswered as failed, so that it may be sent again; how many."""
-        with self._writing() as base:
+        with self._using("write to") as base:
             return base.execute(
                 "UPDATE requests SET state = 'failed', failure = ?, batch = NULL, attempts = attempts + 1, "
                 "changed = ? WHERE state = 'sent' AND batch = ?",
-                (_storable(failure), time.time(), batch),
+                (failure, time.time(), batch),
             ).rowcount
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -251,32 +236,56 @@ class Ledger:
             )
 
     def _all(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._base.execute(query, values).fetchall()
+        with self._using("read") as base:
+            return base.execute(query, values).fetchall()
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """The file, for one change by one thread.
+    @contextlib.contextmanager
+    def _using(self, way: str) -> Iterator[sqlite3.Connection]:
+        """The file, for one thread, to "read" or to "write to".
 
         Raises:
-            RunError: the change cannot be written, as on a full disk; what was there before is there still.
+            RunError: that cannot be done, as on a full disk; what was there before is there still.
         """
         try:
             with self._lock:
                 yield self._base
-        except sqlite3.OperationalError as error:
-            problem = Problem(str(self.path), str(error), "a file that can be written to", "Make room and start again.")
-            raise RunError("cannot write to the ledger of paid answers", [problem]) from error
+        except sqlite3.Error as error:
+            problem = Problem(str(self.path), str(error), "a whole file with room on its disk", "Start again.")
+            raise RunError(f"cannot {way} the ledger of paid answers", [problem]) from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file as a ledger; made where it is missing, left alone where it is something else."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            base = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
+            stack.callback(base.close)
+            # A commit is in the file system when it returns, so a killed process loses nothing; only a machine that
+            # loses power can lose the last ones.
+            base.execute("PRAGMA journal_mode = WAL")
+            base.execute("PRAGMA synchronous = NORMAL")
+            (version,) = base.execute("PRAGMA user_version").fetchone()
+            if version not in (0, VERSION):
+                raise _not_a_ledger(path, f"version {version}", f"version {VERSION}")
+            base.execute(_TABLE)
+            base.execute(_INDEX)
+            base.execute(f"PRAGMA user_version = {VERSION}")
+            stack.pop_all()
+        return base
+    except sqlite3.OperationalError as error:
+        problem = Problem(str(path), str(error), "a file that can be written to")
+        raise RunError("cannot open the ledger of paid answers", [problem]) from error
+    except sqlite3.DatabaseError as error:
+        raise _not_a_ledger(path, str(error), "a ledger of paid answers") from error
+    except OSError as error:
+        problem = Problem(str(path), str(error.strerror), "a file that can be written to")
+        raise RunError("cannot open the ledger of paid answers", [problem]) from error
 
 
 def _not_a_ledger(path: Path, found: str, expected: str) -> DataError:
     remedy = "Name another file, or use the version of rewardlab that made it."
     return DataError("this is no ledger that can be read", [Problem(str(path), found, expected, remedy)])
-
-
-def _storable(text: str | None) -> str | None:
-    """The text with lone surrogates, which JSON allows and UTF-8 does not, as question marks."""
-    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _json(value: Any) -> str:
@@ -294,6 +303,6 @@ def _chat_request(values: dict[str, Any]) -> ChatRequest:
 
 
 def _answer(row: tuple[Any, ...]) -> Answer:
-    text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs = row
+    text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, logprobs, url = row
     found = None if logprobs is None else json.loads(logprobs)
-    return Answer(text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, found)
+    return Answer(text, finish_reason, refusal, prompt_tokens, completion_tokens, cost, found, url)

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 from rewardlab.records import Message, content_id
 
 Outcome = Literal["ok", "empty", "refused", "truncated"]
+UNREADABLE = "unreadable"
+"""Our finish reason of an answer in no form that we know."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,12 @@ class Answer:
 
     Attributes:
         text: the answer; None where there is none (a refusal, a filter).
-        finish_reason: the endpoint's word: `stop`, `length`, `content_filter`, ...
+        finish_reason: the endpoint's word: `stop`, `length`, `content_filter`, ...; ours: `unreadable`.
         refusal: the endpoint's words of refusal; empty where there are none.
         prompt_tokens, completion_tokens: as the endpoint counts them; 0 where it does not.
         cost: in the currency of the prices given; 0 without prices.
         logprobs: log-probabilities of the tokens, where they were asked for; JSON values.
+        url: of the endpoint that gave it; empty where nobody knows.
     """
 
     text: str | None
@@ -60,6 +63,7 @@ class Answer:
     completion_tokens: int = 0
     cost: float = 0.0
     logprobs: Any = None
+    url: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -100,7 +104,8 @@ class ChatClient(Protocol):
         """Every request, and every one that follows, with what came of it: once each, in any order.
 
         An answer is in the ledger before it is passed to `follow` and before it is yielded. A request that stands
-        in the ledger with its answer is not sent. Requests with the same key are one request.
+        in the ledger with its answer is not sent. Requests with the same key are one request: what follows on an
+        answer and has had its result in this run, an answer or a failure, brings no other.
 
         Raises:
             ConfigError: the endpoint refuses the key, the model or the URL.

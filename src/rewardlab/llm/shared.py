@@ -10,6 +10,10 @@ from rewardlab.store.lock import FolderLock
 from rewardlab.store.settings import Settings
 
 FOLDER, LEDGER = "ledger", "ledger.sqlite"
+_IN_USE = (
+    "One job at a time asks chat models, so that nothing is paid for twice: wait for it, or stop it (what it has paid "
+    "for is kept), or give this one a ledger of its own with REWARDLAB_HOME."
+)
 
 
 @contextmanager
@@ -21,7 +25,7 @@ def shared_ledger() -> Iterator[Ledger]:
         DataError: the file is no ledger.
     """
     folder = Settings.from_environment().home / FOLDER
-    lock = FolderLock(folder)
+    lock = FolderLock(folder, "ledger of paid answers", _IN_USE)
     try:
         with Ledger(folder / LEDGER) as ledger:
             yield ledger

@@ -51,6 +51,7 @@ from rewardlab.models.heads import (
     pickled_head,
     read_value_head,
 )
+from rewardlab.models.own_code import check_code_is_its_own
 from rewardlab.models.reward import LOGITS, Layout, PromptForm, RewardModel
 from rewardlab.models.seeds import seeded
 from rewardlab.models.selftest import shared_layout_problem
@@ -61,7 +62,7 @@ log = logging.getLogger("rewardlab")
 
 SIDECAR = "rewardlab.json"
 SIDECAR_FORMAT = 1
-CONFIG_NAME = "config.json"
+CONFIG_NAME, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 MODEL = "model"
 """What runs call the folder of the model that they made."""
 _TOKENIZER_REMEDY = "Save the tokenizer beside the weights, or name one for training: model.tokenizer."
@@ -295,8 +296,10 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
     """
     place = _located(path, source.revision if path == source.path else None)
     # An adapter may leave the tokenizer to its base.
-    base = None if _file_of(place, "tokenizer_config.json") else _base_of(place)
+    base = None if _file_of(place, TOKENIZER_CONFIG) else _base_of(place)
     place = base or place
+    if source.trust_remote_code:
+        check_code_is_its_own(place.path, _file_of(place, TOKENIZER_CONFIG))
     try:
         return AutoTokenizer.from_pretrained(place.path, trust_remote_code=source.trust_remote_code, **place.options())
     except Exception as error:  # transformers raises many kinds for an unreadable folder
@@ -479,6 +482,8 @@ def _base_of(place: _Located) -> _Located | None:
 
 def _read(path: str, place: _Located, source: ModelSource, dtype: torch.dtype | str) -> _Checkpoint:
     """What transformers reads at a place, adapters left aside."""
+    if source.trust_remote_code:
+        check_code_is_its_own(place.path, _file_of(place, CONFIG_NAME))
     options = {"trust_remote_code": source.trust_remote_code, **place.options()}
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(place.path, **options)
@@ -586,7 +591,7 @@ def _refuse_run(folder: Path) -> None:
     Raises:
         ModelError: the run's folder, in place of the model's.
     """
-    own = (CONFIG_NAME, ADAPTER_CONFIG, "tokenizer_config.json")
+    own = (CONFIG_NAME, ADAPTER_CONFIG, TOKENIZER_CONFIG)
     if (folder / MODEL / CONFIG_NAME).is_file() and not any((folder / name).is_file() for name in own):
         remedy = f"Did you mean {folder / MODEL}?"
         problem = Problem(str(folder), f"a folder without {CONFIG_NAME}", "the folder of a model", remedy)

@@ -22,14 +22,21 @@ _held_here: set[Path] = set()
 class FolderLock:
     """Exclusive right to write to `folder` (made when missing), held until `release` or the end of the process.
 
+    Args:
+        folder: it.
+        what: what it is, for messages.
+        remedy: what to do when somebody else holds it.
+
     Raises:
         RunError: somebody else holds it, or the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, what: str = "run directory", remedy: str = "Wait for it, or stop it first."
+    ) -> None:
         self._key = folder.resolve()
         if self._key in _held_here:
-            raise _refused(folder, "this process")
+            raise _refused(folder, "this process", what, remedy)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
@@ -37,13 +44,13 @@ class FolderLock:
             problem = Problem(
                 str(folder), str(error.strerror), "a folder that can be written to", "Set REWARDLAB_HOME."
             )
-            raise RunError("cannot write to the run directory", [problem]) from error
+            raise RunError(f"cannot write to the {what}", [problem]) from error
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(self._descriptor, 200).decode("utf-8", "replace").strip()
             os.close(self._descriptor)
-            raise _refused(folder, holder or "another process") from error
+            raise _refused(folder, holder or "another process", what, remedy) from error
         _held_here.add(self._key)
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -72,8 +79,6 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _refused(folder: Path, holder: str) -> RunError:
-    problem = Problem(
-        str(folder), f"in use by {holder}", "a run that nobody writes to", "Wait for it, or stop it first."
-    )
-    return RunError("cannot write to the run directory", [problem])
+def _refused(folder: Path, holder: str, what: str, remedy: str) -> RunError:
+    problem = Problem(str(folder), f"in use by {holder}", f"a {what} that nobody writes to", remedy)
+    return RunError(f"cannot write to the {what}", [problem])

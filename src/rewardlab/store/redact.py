@@ -1,7 +1,7 @@
 """Secrets never reach a record or a log.
 
 Three nets: the name a value goes by (`hf_token`, `--api-key`), the form of well-known tokens and of addresses
-with credentials, and the very values that the environment holds under such names.
+with credentials, and the very values that the environment and the `.env` file hold under such names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from rewardlab.store.env_file import read_env_file
 
 REDACTED = "[redacted]"
 
@@ -45,12 +47,17 @@ class Redactor:
     """Takes secrets out of text, command lines and nested values.
 
     Args:
-        environment: where to look for the values of secrets (default: the process's environment).
+        environment: where to look for the values of secrets (default: the process's environment, and the `.env` file
+            of the working directory).
+
+    Raises:
+        ConfigError: that file cannot be read.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        values = os.environ if environment is None else environment
-        held = {value for name, value in values.items() if is_secret_name(name) and len(value) >= _SHORTEST_SECRET}
+        sources = [os.environ, read_env_file()] if environment is None else [environment]
+        items = [item for source in sources for item in source.items()]
+        held = {value for name, value in items if is_secret_name(name) and len(value) >= _SHORTEST_SECRET}
         # The longest first, so that a secret inside another one does not leave the rest of it standing.
         self._held = sorted(held, key=lambda value: (-len(value), value))
 
