@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import yaml
 from loopback import Loopback
 
+from rewardlab.audit.rewrite import Rewriting
 from rewardlab.cli.main import main
+from rewardlab.data.source import DataSource
 from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.store.keys import content_key
 
 WORDS = ["audit", "run", "--attribute", "words", "--model", "rule:length_words", "--data", "data.jsonl"]
 
@@ -92,6 +97,54 @@ def test_nothing_is_sent_that_nobody_agreed_to(
     assert "for about 0.0" in said
     assert "--yes" in said
     assert not server.seen()["answered"]
+
+
+def test_rewrites_that_follow_from_paid_ones_are_asked_about_too(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(ask(server, "two", "--yes")) == 0
+    capsys.readouterr()
+    # The first 80 are paid: 40 third rewrites are left, and nobody agreed to them.
+    assert main(ask(server, "three", "--steps", "3")) == 2
+    assert "At most 40 requests to some-model" in capsys.readouterr().err
+    assert sum(server.seen()["answered"].values()) == 80
+    # Of four requests three are paid when the budget ends the run: one is left, the second of a chain.
+    write_data(here, ["It was said.", "Something else was said, and at length."])
+    assert main(ask(server, "short", "--yes", "--endpoint.budget.requests", "3")) == 2
+    capsys.readouterr()
+    assert main(ask(server, "again")) == 2
+    assert "At most 1 requests" in capsys.readouterr().err
+
+
+MINE = """\
+data: {path: data.jsonl}
+treated: {measure: classifier, model: judge-model, above: 0}
+first: 2
+high: friendly
+low: curt
+"""
+
+
+def test_what_a_template_names_is_in_the_record_and_in_the_key_of_a_step(here: Path) -> None:
+    (here / "mine.yaml").write_text(MINE)
+    (here / "judge-model").mkdir()
+    (here / "judge-model/config.json").write_text("{}")
+    given = Rewriting(template="mine.yaml", changes={"first": None, "typos": 0.25})
+    pinned = given.pinned()
+    assert pinned.data == DataSource(path="data.jsonl")
+    assert (pinned.changes["first"], pinned.changes["typos"], pinned.changes["high"]) == (None, 0.25, "friendly")
+    assert Rewriting.build(yaml.safe_load(pinned.to_yaml())).pinned() == pinned
+    keys = {content_key(given.pinned().model_dump())}
+    for name in ("data.jsonl", "judge-model/config.json", "mine.yaml"):
+        (here / name).write_text((here / name).read_text() + "\n")
+        keys.add(content_key(given.pinned().model_dump()))
+    assert len(keys) == 4
+    easy = ["--changes.treated.measure", "words", "--changes.treated.above", "median"]
+    assert main(["audit", "rewrite", "--template", "mine.yaml", "--run", "mine", "--rule", "length", *easy]) == 0
+    inputs = {one["path"]: one["sha256"] for one in read_json(here / "runs/mine/run.json")["inputs"]}
+    assert inputs["data.jsonl"] == sha256((here / "data.jsonl").read_bytes()).hexdigest()
+    about = read_json(here / "runs/mine/audit.json")
+    assert [(one["name"], one["sha256"]) for one in about["files"]] == [("data.jsonl", inputs["data.jsonl"])]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class About:
         steps: rewrites to a chain.
         clusters: whether responses to one prompt belong together; a question that all share clusters nothing.
         counts: units, chains, rows set aside by reason.
+        files: what was read, {name, sha256, rows, commit} each.
     """
 
     attribute: Mapping[str, str]
@@ -34,6 +35,7 @@ class About:
     steps: int = 2
     clusters: bool = True
     counts: Mapping[str, Any] | None = None
+    files: Sequence[Mapping[str, Any]] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

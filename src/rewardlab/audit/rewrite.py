@@ -17,7 +17,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -65,6 +65,10 @@ class Rewriting(Config):
 
     attribute: str | None = None
     """Instead of a template: an attribute that code can measure, of data in any known format."""
+
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the template or attribute to be set otherwise, nested: `--changes.typos 0.1`,
+    `--changes.treated.of transcript`. A run records all of the template here, as it was used."""
 
     data: DataSource | None = None
     """What to audit; default: the template's own data."""
@@ -116,6 +120,18 @@ class Rewriting(Config):
             raise ValueError("expected an endpoint with batch")
         return self
 
+    def pinned(self) -> Self:
+        """The configuration with the whole template in `changes` and its data in `data`, so that the run's record and
+        the step's key cover whatever the template names.
+
+        Raises:
+            ConfigError: no such template, or one that cannot be used; nothing to read.
+        """
+        template = _template(self)
+        whole = template.model_dump(mode="json", exclude={"data"})
+        resolved = self.model_copy(update={"changes": whole, "data": template.source(self.data)})
+        return super(Rewriting, resolved).pinned()
+
 
 @dataclass(frozen=True)
 class Rewritten:
@@ -164,7 +180,9 @@ def rewrite(config: Rewriting, run: Run) -> Rewritten:
 
 
 def _template(config: Rewriting) -> Template:
-    return attribute_template(str(config.attribute)) if config.template is None else find_template(config.template)
+    if config.template is None:
+        return attribute_template(str(config.attribute), config.changes)
+    return find_template(config.template, config.changes)
 
 
 def _tasks(config: Rewriting, intake: Intake) -> list[Task]:
@@ -214,11 +232,14 @@ def _chat_rewriter(
     ledger = stack.enter_context(shared_ledger())
     client = BatchClient(endpoint, ledger) if config.batch else LiveClient(endpoint, ledger, config.seed)
     rewriter = ChatRewriter(template, endpoint, client)
-    expected = estimate(rewriter.first_requests(tasks), endpoint, ledger, batch=config.batch)
-    plans = [Plan(endpoint, expected, config.steps)]
+    outlook = rewriter.outlook(tasks, config.steps, ledger)
+    to_send = [
+        estimate([one.request], endpoint, batch=config.batch).times(one.rewrites - one.sent) for one in outlook.waiting
+    ]
+    plans = [Plan(endpoint, sum(to_send, estimate([], endpoint)))]
     if judge is not None:
-        # Rewrites are about as long as their originals.
-        plans.append(judge.plan([task.unit.response for task in tasks], ledger, 1 + config.steps))
+        to_judge = [judge.expected([one.text]).times(one.rewrites) for one in outlook.waiting]
+        plans.append(Plan(judge.endpoint, sum(to_judge, judge.expected(outlook.texts, ledger))))
     names = {task.unit.prompt.id if template.clusters else task.unit.id for task in tasks}
     agreement.to(plans, _precision(len(names)))
     return rewriter
@@ -307,4 +328,5 @@ def _about(
     elif rule.measure is not None and intake.threshold is not None and rule.of == "response":
         judge = {"measure": rule.measure, "above": intake.threshold, "model": rule.model, "against": rule.against}
     words = {"name": template.name, "high": template.high, "low": template.low}
-    return About(words, judge, rewriter, steps, template.clusters, {**intake.counts, **counts})
+    files = [asdict(file) for file in intake.files]
+    return About(words, judge, rewriter, steps, template.clusters, {**intake.counts, **counts}, files)
