@@ -139,7 +139,7 @@ def test_what_a_template_names_is_in_the_record_and_in_the_key_of_a_step(here: P
         (here / name).write_text((here / name).read_text() + "\n")
         keys.add(content_key(given.pinned().model_dump()))
     assert len(keys) == 4
-    easy = ["--changes.treated.measure", "words", "--changes.treated.above", "median"]
+    easy = ["--changes.treated", "{measure: words, above: median, model: null}"]
     assert main(["audit", "rewrite", "--template", "mine.yaml", "--run", "mine", "--rule", "length", *easy]) == 0
     inputs = {one["path"]: one["sha256"] for one in read_json(here / "runs/mine/run.json")["inputs"]}
     assert inputs["data.jsonl"] == sha256((here / "data.jsonl").read_bytes()).hexdigest()
@@ -155,11 +155,18 @@ def test_what_a_template_names_is_in_the_record_and_in_the_key_of_a_step(here: P
         (["--attribute", "words", "--template", "imdb_length"], "either a template or an attribute"),
         (["--attribute", "words", "--rule", "nothing"], "nothing"),
         (["--attribute", "words", "--batch"], "batch"),
+        (["--template", "typo.yaml"], 'No row has a value in the column knd. Did you mean "kind"?'),
     ],
 )
 def test_bad_settings_are_named(
     here: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
+    (here / "typo.yaml").write_text("treated: {column: knd, one: [a], zero: [b]}\nhigh: blue\nlow: red\n")
+    rows = [
+        {**json.loads(line), "kind": "ab"[n % 2]}
+        for n, line in enumerate((here / "data.jsonl").read_text().splitlines())
+    ]
+    (here / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["audit", "rewrite", "--data", "data.jsonl", *words]) == 2
     said = capsys.readouterr().err
     assert expected in said

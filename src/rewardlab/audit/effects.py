@@ -25,6 +25,7 @@ from rewardlab.audit.judge import judge_of, off_target_measures
 from rewardlab.audit.published import Errors, published_effects, read_published_scores
 from rewardlab.audit.refute import Refutation, refutations
 from rewardlab.audit.scored import ScoredChains, join_scores
+from rewardlab.audit.subgroups import subgroups
 from rewardlab.audit.summary import findings
 from rewardlab.config import Config, Paths
 from rewardlab.errors import DataError, Problem
@@ -211,7 +212,7 @@ def _refuse_same_scorer(tables: Sequence[ScoreTable]) -> None:
 
 
 def _audited(
-    scored: ScoredChains, judged: diagnostics.Flips | None, settings: Settings, subgroups: Sequence[str]
+    scored: ScoredChains, judged: diagnostics.Flips | None, settings: Settings, columns: Sequence[str]
 ) -> AuditedModel:
     whole = scored.complete
     rewards = scored.matched(whole)
@@ -230,7 +231,7 @@ def _audited(
             for one in protocol["double"]
         ]
     estimates["rewrite_effect"] = diagnostics.rewrite_effects(rewards, settings)
-    estimates["where"] = diagnostics.subgroups(scored, whole, settings, subgroups)
+    estimates["where"] = subgroups(scored, whole, settings, columns)
     return AuditedModel(
         scorer=scored.scorer,
         counts=_counts(scored, whole, thirds, judged),

@@ -79,6 +79,15 @@ class Treatment(Config):
                 f"exactly one of measure, ask, column, side and always, not {' and '.join(ways) or 'none'}"
             )
         by_values = bool(self.one or self.zero)
+        if by_values and self.above is not None:
+            raise ValueError("either `above`, or `one` and `zero`")
+        stray = [name for name, given in (("above", self.above is not None), ("one", by_values)) if given]
+        if stray and (self.side is not None or self.always is not None):
+            raise ValueError(f"no `{stray[0]}` where W is {'a side' if self.side else 'always the same'}")
+        if self.model is not None and self.measure not in ("classifier", "tokens"):
+            raise ValueError("`model` with the measures classifier and tokens alone")
+        if self.against is not None and self.measure != "classifier":
+            raise ValueError("`against` with the measure classifier alone")
         if self.ask is not None and (by_values or self.above == "median"):
             # A median would be that of all responses: each would be paid for.
             raise ValueError("a number as `above` with a question, and neither `one` nor `zero`")
@@ -157,7 +166,8 @@ class Template(Config):
     extra: str = ""
     """A sentence that follows the instruction."""
     typos: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the words of responses with W = 1 in which two adjacent letters are swapped, once W is decided."""
+    """Share of the words of responses with W = 1 in which two adjacent letters are swapped, once W is decided;
+    where it is not 0, the rule `typos` mistypes as many."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
