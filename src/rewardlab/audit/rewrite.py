@@ -217,7 +217,8 @@ def _rewriter(
             "no rewriter",
             [Problem("endpoint", "nothing", f"a model that rewrites: no rule sets {template.name}", remedy)],
         )
-    return RuleRewriter(rule_named(rule, intake), config.seed)
+    typos = {"typos": template.typos} if template.typos else {}
+    return RuleRewriter(rule_named(rule, intake, **typos), config.seed)
 
 
 def _chat_rewriter(
