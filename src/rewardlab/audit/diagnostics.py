@@ -37,6 +37,17 @@ def rewrite_effects(rewards: Rewards, settings: Settings) -> list[EffectEstimate
     return result
 
 
+def naive_excess(rewards: Rewards, settings: Settings) -> list[EffectEstimate]:
+    """The naive effect minus RATE's ATE, raw and in sd."""
+    found = effects.naive_excess(rewards, settings.level)
+    sd = effects.pooled_sd(rewards.original, rewards.treated)
+    words = "naive effect minus RATE's ATE: what else differs between the groups, and attribute that rewrites leave"
+    return [
+        settings.estimate("naive_excess.ATE", found, words),
+        settings.estimate("naive_excess.ATE.sd", effects.scaled(found, sd), f"{words}, in sd"),
+    ]
+
+
 def tipping_points(groups: Mapping[str, Sequence[EffectEstimate]]) -> dict[str, float | None]:
     """The asymmetry of the drift |delta_1 - delta_0| that would bring the nearer end of an interval to 0, by name."""
     return {

@@ -230,6 +230,7 @@ def _audited(
             replace(one, name=f"per_protocol.{one.name}", reading=f"{one.reading}; both flips confirmed")
             for one in protocol["double"]
         ]
+    estimates["naive_excess"] = diagnostics.naive_excess(rewards, settings)
     estimates["rewrite_effect"] = diagnostics.rewrite_effects(rewards, settings)
     estimates["where"] = subgroups(scored, whole, settings, columns)
     return AuditedModel(

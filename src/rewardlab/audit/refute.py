@@ -18,6 +18,9 @@ Verdict = Literal["passed", "failed", "unclear", "not run"]
 SUBSET_SHARE = 0.5
 SAME_SCORE = 1e-4
 """Relative difference that other batches may make to a score."""
+FAULT = 0.001
+"""Largest p that is taken for a fault. Several checks stand on every page, and a sound audit should not often be
+doubted for chance: of six checks one in 20 would be in every fourth audit."""
 _TOO_LARGE = 0.05
 """Standardised drift below which a drift that differs from 0 is small all the same."""
 
@@ -183,12 +186,15 @@ def _about_zero(
         exact: Verdict = "passed" if found.value == 0.0 else "failed"
         words = "exactly 0, as expected" if found.value == 0.0 else "not 0, for every response alike"
         return Refutation(name, title, expected, estimate, exact, words, cannot_show)
-    holds = found.low <= 0.0 <= found.high
-    verdict: Verdict = "passed" if holds else "failed"
     share = f"{100 * settings.level:g} % interval"
-    words = f"the {share} holds 0, as expected" if holds else f"the {share} does not hold 0"
-    if not holds:
-        words += f"; by chance alone that happens once in {round(1 / (1 - settings.level))} times"
+    verdict: Verdict = "passed"
+    words = f"the {share} holds 0, as expected"
+    if not found.low <= 0.0 <= found.high:
+        verdict = "failed" if found.p is not None and found.p <= FAULT else "unclear"
+        often = f"once in {round(1 / (1 - settings.level))} times"
+        words = f"the {share} does not hold 0" + (
+            f"; by chance alone that happens {often}" if verdict == "unclear" else ""
+        )
     return Refutation(name, title, expected, estimate, verdict, words, cannot_show)
 
 

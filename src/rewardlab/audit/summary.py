@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from rewardlab.records import Estimate
 
 MINUS = "\N{MINUS SIGN}"
+SD = "standard deviations"
+_LEAST_SUCCESS = 0.8
+"""Share of rewrites that do what was asked below which the findings say so."""
+_MANY_CUT = 0.01
+"""Share of texts longer than what a reward model reads from which on the findings say so."""
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -36,9 +42,10 @@ def findings_by_model(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     groups = []
     for model in result["models"]:
         found = _estimates(model)
-        more = [line for line in (_naive(found), _drift(model, found), _unscored(model), _failed(model)) if line]
-        groups.append((str(model["scorer"]), [_effect(result["attribute"], found), *more]))
-    rewrites = _rewrites(result)
+        attribute = result["attribute"]
+        more = (_naive(found), _drift(model, attribute, found), _cut(model), _unscored(model), _failed(model))
+        groups.append((str(model["scorer"]), [_effect(attribute, found), *filter(None, more)]))
+    rewrites = [line for line in (_lost(result), _flawed(result), *_flips(result)) if line]
     return [*groups, *([("", rewrites)] if rewrites else [])]
 
 
@@ -49,56 +56,72 @@ def _estimates(model: Mapping[str, Any]) -> dict[str, Estimate]:
 
 def _effect(attribute: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
     high, low = attribute["high"], attribute["low"]
-    one = next((found[name] for name in ("double.ATE.sd", "double.ATT.sd", "double.ATU.sd")
-                if name in found and found[name].value is not None), None)  # fmt: skip
-    if one is None or one.value is None:
-        return f"the effect of “{high}” rather than “{low}” cannot be estimated ({found['double.ATE.sd'].reason})."
-    # Of responses of one side alone only the effect on them is known.
-    among = {"double.ATE.sd": "", "double.ATT.sd": f", for responses that are “{high}”"}.get(
-        one.name, f", for responses that are “{low}”"
-    )
-    size = f"{number(abs(one.value))} standard deviations{_ends(one)}"
+    # Of responses of one side alone only the effect on them is known; without a spread, only the raw effect.
+    names = [f"double.{target}{unit}" for unit in (".sd", "") for target in ("ATE", "ATT", "ATU")]
+    known = [(name, found[name].value) for name in names if name in found]
+    name, value = next((each for each in known if each[1] is not None), ("", None))
+    if value is None:
+        return f"The effect of “{high}” against “{low}” cannot be estimated: {found['double.ATE.sd'].reason}."
+    one = found[name]
+    among = {"ATT": f", over responses that were “{high}” to begin with",
+             "ATU": f", over responses that were “{low}” to begin with"}.get(name.split(".")[1], "")  # fmt: skip
+    unit = SD if name.endswith(".sd") else "units of reward"
     if one.low is None or one.high is None:
         return (
-            f"“{high}” rather than “{low}” changes the reward by {number(one.value, signed=True)} standard "
-            f"deviations{among}; {one.reason or 'there is no interval'}."
+            f"Rewriting a response from “{low}” to “{high}” changes its reward by {number(value, signed=True)} "
+            f"{unit}{among}; {one.reason or 'there is no interval'}."
         )
+    ends = f"{100 * one.level:g} % interval {number(one.low)} to {number(one.high)}"
     if one.low <= 0.0 <= one.high:
         return (
-            f"no causal effect of “{high}” rather than “{low}” can be told from 0 "
-            f"({number(one.value, signed=True)} standard deviations{_ends(one)}){among}."
+            f"No effect of “{high}” against “{low}” was found{among}: {number(value, signed=True)} {unit} "
+            f"({ends}). Effects beyond that interval are unlikely; smaller ones cannot be told from none."
         )
-    verb = "raises" if one.value > 0.0 else "lowers"
-    return f"“{high}” rather than “{low}” {verb} the reward by {size}{among}."
+    verb = "raises" if value > 0.0 else "lowers"
+    return (
+        f"Rewriting a response from “{low}” to “{high}” {verb} its reward by {number(abs(value))} {unit} "
+        f"({ends if value > 0.0 else _turned(one)}){among}, the rewriter's own side effects taken out."
+    )
 
 
-def _ends(one: Estimate) -> str:
-    if one.low is None or one.high is None:
-        return ""
-    return f" ({100 * one.level:g} % interval {number(one.low)} to {number(one.high)})"
+def _turned(one: Estimate) -> str:
+    """The ends of an effect that is told without its sign."""
+    return f"{100 * one.level:g} % interval {number(-(one.high or 0.0))} to {number(-(one.low or 0.0))}"
 
 
 def _naive(found: Mapping[str, Estimate]) -> str:
-    naive, causal = found["naive.ATE.sd"], found["double.ATE.sd"]
-    if naive.value is None or causal.value is None or causal.low is None or causal.high is None:
+    naive, excess = found["naive.ATE.sd"], found.get("naive_excess.ATE.sd")
+    if naive.value is None or excess is None or excess.low is None or excess.high is None:
         return ""
-    words = (
-        f"Merely comparing the responses that have it with those that do not says {number(naive.value, signed=True)}"
-    )
-    if causal.low <= naive.value <= causal.high:
-        return f"{words}, which is within the interval."
-    return f"{words}: the rest is what comes along with the attribute in these data, not what it causes."
+    words = f"A plain comparison of the two groups gives {number(naive.value, signed=True)}"
+    if excess.low <= 0.0 <= excess.high:
+        return f"{words}, which cannot be told from that effect."
+    # The rest need not be confounding: the groups may differ by more of the attribute than the rewrites change.
+    return f"{words}: they differ in more than the attribute, or by more of it than the rewrites change."
 
 
-def _drift(model: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
+def _drift(model: Mapping[str, Any], attribute: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
     tip = model["tipping"].get("double.ATE.sd")
-    sizes = [abs(one.value) for side in ("treated", "untreated")
-             if (one := found.get(f"rewrite_effect.{side}.sd")) is not None and one.value is not None]  # fmt: skip
-    if not tip or not sizes:
+    sides = [(found.get(f"rewrite_effect.{side}.sd"), attribute[word])
+             for side, word in (("treated", "high"), ("untreated", "low"))]  # fmt: skip
+    known = [f"{number(one.value, signed=True)} (originals “{word}”)"
+             for one, word in sides if one is not None and one.value is not None]  # fmt: skip
+    if not tip or not known:
+        return ""
+    size = number(tip) if tip >= 0.005 else "less than 0.01"
+    return (
+        f"Rewriting there and back, which should change nothing, moves rewards by {' and '.join(known)} {SD}. Only a "
+        f"difference between the two directions could mislead; one of {size} would bring the interval to 0."
+    )
+
+
+def _cut(model: Mapping[str, Any]) -> str:
+    counts = model["counts"]
+    cut, texts = counts.get("truncated", 0), 3 * counts.get("draws", 0)
+    if not texts or cut / texts < _MANY_CUT:
         return ""
     return (
-        f"Two rewrites alone change rewards by up to {number(max(sizes))} sd; the finding would be overturned if the "
-        f"side effects of the two directions differed by {number(tip)} sd."
+        f"{cut:,} texts are longer than what the reward model reads, and were cut: it did not see all of the attribute."
     )
 
 
@@ -112,18 +135,35 @@ def _failed(model: Mapping[str, Any]) -> str:
     return f"Doubt it: {'; '.join(failed)} did not come out as expected." if failed else ""
 
 
-def _rewrites(result: Mapping[str, Any]) -> list[str]:
-    lines = []
-    lost = sum(
-        one["count"] for one in result["outcomes"] if one["outcome"] in ("empty", "refused", "truncated", "failed")
+def _lost(result: Mapping[str, Any]) -> str:
+    counts = result["models"][0]["counts"]
+    lost = counts["responses"] - counts["complete"]
+    if not lost:
+        return ""
+    return (
+        f"{lost:,} of {counts['responses']:,} responses are left out: a rewrite was refused, cut off, empty or failed."
     )
-    total = sum(one["count"] for one in result["outcomes"])
-    if lost:
-        lines.append(f"{lost} of {total} rewrites gave no text that can be used; their responses are left out.")
-    rates = [one["success"] for one in (result["flips"] or {}).get("rates", [])]
-    if rates and min(rates) < 0.8:
-        lines.append(
-            f"Only {100 * min(rates):.0f} % of the rewrites in one direction did what was asked: effects per protocol "
-            "stand in the report."
-        )
+
+
+def _flawed(result: Mapping[str, Any]) -> str:
+    counts: Counter[str] = Counter()
+    for one in result["outcomes"]:
+        counts[one["outcome"]] += one["count"]
+    words = {"chatter": "have words of the rewriter's own around the text", "identical": "changed nothing"}
+    parts = [f"{counts[outcome]:,} {said}" for outcome, said in words.items() if counts[outcome]]
+    return f"Of the rewrites, {' and '.join(parts)}; they are counted as they are." if parts else ""
+
+
+def _flips(result: Mapping[str, Any]) -> list[str]:
+    attribute = result["attribute"]
+    sides = {True: attribute["high"], False: attribute["low"]}
+    lines = []
+    for towards, word in sides.items():
+        rates = [one for one in (result["flips"] or {}).get("rates", []) if one["towards"] == towards]
+        worst = min((one["success"] for one in rates), default=1.0)
+        if worst < _LEAST_SUCCESS:
+            lines.append(
+                f"Only {100 * worst:.0f} % of the rewrites to “{word}” have it afterwards; effects over the responses "
+                "where both rewrites worked stand in the report, and such responses may be the easy ones."
+            )
     return lines

@@ -137,6 +137,21 @@ def naive_effect(rewards: Rewards, level: float = 0.95) -> Interval:
     return contrast(rewards.original, rewards.treated, (1.0, -1.0), rewards.clusters, level)
 
 
+def naive_excess(rewards: Rewards, level: float = 0.95) -> Interval:
+    """Naive effect minus RATE's ATE, over the same examples: confounding, and attribute that rewrites do not move.
+
+    Both are contrasts of one sample, (n1 ATT + n0 ATU) / n among them, so their difference is the contrast of
+    (2 w - 1) O - (n_w / n) d with weights (1, 1), and keeps what the two share.
+
+    Source: ours, from the conventions.
+    """
+    treated = rewards.treated
+    share = np.where(treated, treated.mean(), (~treated).mean()) if len(treated) else np.zeros(0)
+    signed = np.where(treated, 1.0, -1.0) * rewards.original
+    values = signed - share * signed_differences(rewards, "double")
+    return contrast(values, treated, (1.0, 1.0), rewards.clusters, level)
+
+
 def rewrite_effect(rewards: Rewards, treated: bool, level: float = 0.95) -> Interval:
     """mean(D - O) where w is `treated`: what two rewrites do to the reward of a text whose attribute they restore.
 

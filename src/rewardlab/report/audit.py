@@ -89,9 +89,9 @@ def _effects(stage: Stage[Audit], suffix: str, of: str) -> Section:
         if any(row["value_sd"] is not None and row["estimator"] != "naive" for row in own.rows):
             blocks.append(_by_target(model, file, own, f"{suffix}-{place}" if len(file.models) > 1 else suffix))
     lead = (
-        f"How much the reward changes because a response is {high} rather than {low}. Every response was rewritten "
-        "to the other side, and the rewrite was rewritten back. RATE compares these two rewrites, so that whatever "
-        "else the rewriter changes is on both sides of the comparison. All numbers stand in the folder tables beside "
+        f"What the attribute itself does to the reward: “{high}” (W = 1) against “{low}” (W = 0). Every response was "
+        "rewritten to the other side, and the rewrite was rewritten back. RATE compares these two rewrites, so that "
+        "whatever else the rewriter changes is on both sides. All numbers stand in the folder tables beside "
         "this page too, as JSON, CSV and LaTeX."
     )
     return Section(f"effects{suffix}", f"Effect of {short(file.attribute.name, LONGEST_NAME)}{of}", lead, blocks)

@@ -119,8 +119,9 @@ def _tipping(file: AuditFile) -> Html:
             words = "the interval holds 0 already: there is no finding to overturn."
         else:
             words = (
-                f"the finding stands until the side effects of the two directions differ by {number(tip)} standard "
-                "deviations; then the nearer end of the interval is 0."
+                "if a rewrite's side effects depend on the last rewrite alone, the finding stands until those of the "
+                f"two directions differ by {number(tip)} standard deviations; then the nearer end of the interval is "
+                "0. Where side effects add up (third rewrites show it), half and half is the effect to read."
             )
         lines.append(element("li", content([element("strong", short(model.scorer, LONGEST_NAME)), ": ", words])))
     return content([element("h3", "How much asymmetry would overturn the finding"), element("ul", lines)])
@@ -161,7 +162,7 @@ def _flips(file: AuditFile) -> list[Html]:
     ]
     if file.flips.originals is not None:
         rows.append(["Originals on which the judge agrees with W", f"{100 * file.flips.originals:.1f} %", ""])
-    caption = "How often the rewrite has the attribute that was asked for, as a judge other than the rewriter sees it"
+    caption = "How often the rewrite has the attribute that was asked for, as the judge sees it"
     return [table(caption, ("Rewrite", "Success", "n"), rows, numeric=(1, 2))] if rows else []
 
 
@@ -241,8 +242,7 @@ def _components(model: AuditedModel, file: AuditFile) -> Html:
     ]
     if isinstance(mean, float) and isinstance(low, float) and isinstance(high, float):
         ends = f"{reward_words(low)} to {reward_words(high)}"
-        robust = "does not hold 0: the finding does not hang on one draw" if low > 0.0 or high < 0.0 else "holds 0"
-        words.append(f"The mean over all draws is {reward_words(mean)} reward units; its interval ({ends}) {robust}.")
+        words.append(f"Their mean effect over all draws is {reward_words(mean)} units of reward ({ends}).")
     name = f": {short(model.scorer, LONGEST_NAME)}" if len(file.models) > 1 else ""
     return content([element("h3", f"Chance in the rewriter{name}"), element("p", "".join(words))])
 

@@ -94,12 +94,12 @@ def compared_findings(results: ResultTable, audits: Sequence[Stage[Audit]]) -> l
     known = {case: row for case, row in rate.items() if row["value_sd"] is not None}
     tested = {case: row for case, row in known.items() if row["p_adjusted"] is not None}
     sure = {case: row for case, row in tested.items() if row["p_adjusted"] < 1.0 - level}
-    share = f"at most {100 * (1 - level):.3g} % of such findings are expected to be false"
-    lines = [f"{len(sure)} of {len(tested)} effects by RATE differ from 0 after adjustment for as many tests: {share}."]
-    if known:
-        case, row = max(known.items(), key=lambda item: abs(item[1]["value_sd"]))
-        value = number(row["value_sd"], signed=True)
-        lines.append(f"The largest is that of {case[0]} on {case[1]}: {value} standard deviations.")
+    lines = [f"{len(sure)} of {len(tested)} effects by RATE differ from 0 after adjustment for as many tests."]
+    if sure:
+        case, row = max(sure.items(), key=lambda item: abs(item[1]["value_sd"]))
+        value, ends = number(row["value_sd"], signed=True), f"{number(row['low_sd'])} to {number(row['high_sd'])}"
+        lines[0] += f" At most {100 * (1 - level):.3g} % of such findings are expected to be false."
+        lines.append(f"The largest of these is that of {case[0]} on {case[1]}: {value} ({ends}) standard deviations.")
     both = [(naive[case], row) for case, row in known.items() if naive[case]["value_sd"] is not None]
     ends = [(one, row) for one, row in both if row["low_sd"] is not None]
     if ends:

@@ -1,0 +1,157 @@
+"""Sentences on results whose meaning is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rewardlab.audit.estimates import Settings
+from rewardlab.audit.refute import refutations
+from rewardlab.audit.summary import findings
+from rewardlab.functional.effects import Rewards, effect, naive_effect, naive_excess
+
+
+def estimate(
+    name: str, value: float | None, low: float | None = None, high: float | None = None, reason: str = ""
+) -> Any:
+    fields = {"n": 9, "unit": "prompt", "clusters": 9, "method": "t", "reading": "", "level": 0.95}
+    return {"name": name, "value": value, "low": low, "high": high, "reason": reason, **fields}
+
+
+def result(*estimates: Any, **model: Any) -> dict[str, Any]:
+    known = {one["name"]: one for one in estimates}
+    known = {"naive.ATE.sd": estimate("naive.ATE.sd", None, reason="no group"), **known}
+    known = {"double.ATE.sd": estimate("double.ATE.sd", None, reason="every example has the attribute"), **known}
+    counts = {"responses": 10, "complete": 10, "draws": 10, "truncated": 0}
+    one = {
+        "scorer": "rm",
+        "counts": counts,
+        "tipping": {},
+        "refutations": [],
+        "estimates": {"all": list(known.values())},
+    }
+    return {"attribute": {"name": "length", "high": "longer", "low": "shorter"}, "models": [one | model],
+            "outcomes": [], "flips": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "sentence"),
+    [
+        (0.29, 0.21, 0.37, "“longer” raises its reward by 0.29 standard deviations (95 % interval 0.21 to 0.37)"),
+        (-0.29, -0.37, -0.21, "“longer” lowers its reward by 0.29 standard deviations (95 % interval 0.21 to 0.37)"),
+        (0.01, -0.05, 0.07, "No effect of “longer” against “shorter” was found: +0.01 standard deviations"),
+        (0.5, None, None, "changes its reward by +0.50 standard deviations; one is too few"),
+    ],
+)  # fmt: skip
+def test_the_effect_in_words(value: float, low: float | None, high: float | None, sentence: str) -> None:
+    reason = "" if low is not None else "one is too few"
+    (line,) = findings(result(estimate("double.ATE.sd", value, low, high, reason)))
+    assert line.startswith("rm: ")
+    assert sentence in line
+
+
+def test_one_side_alone_and_no_unit() -> None:
+    (line,) = findings(result(estimate("double.ATT.sd", 0.3, 0.2, 0.4)))
+    assert "over responses that were “longer” to begin with" in line
+    (line,) = findings(result(estimate("double.ATE", 3.0, 2.0, 4.0)))
+    assert "by 3.00 units of reward" in line
+    (line,) = findings(result())
+    assert line == "rm: The effect of “longer” against “shorter” cannot be estimated: every example has the attribute."
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"), [(0.1, 2.0, "more than the attribute"), (-0.1, 2.0, "cannot be told")]
+)
+def test_the_naive_comparison_is_called_different_only_where_the_difference_is_sure(
+    low: float, high: float, words: str
+) -> None:
+    _, line = findings(
+        result(
+            estimate("double.ATE.sd", 0.3, 0.2, 0.4),
+            estimate("naive.ATE.sd", 1.2, 0.0, 2.0),
+            estimate("naive_excess.ATE.sd", 0.9, low, high),
+        )
+    )
+    assert line.startswith("A plain comparison of the two groups gives +1.20")
+    assert words in line
+
+
+def test_what_else_is_told() -> None:
+    found = result(
+        estimate("double.ATE.sd", 0.3, 0.2, 0.4),
+        estimate("rewrite_effect.treated.sd", -0.8, -0.9, -0.7),
+        estimate("rewrite_effect.untreated.sd", -0.6, -0.7, -0.5),
+        tipping={"double.ATE.sd": 0.2},
+        counts={"responses": 12, "complete": 10, "draws": 12, "truncated": 5},
+        refutations=[{"title": "Dummy", "verdict": "failed"}, {"title": "Placebo", "verdict": "unclear"}],
+    )
+    found["outcomes"] = [
+        {"step": step, "treated": True, "outcome": outcome, "count": 2}
+        for step in (1, 2)
+        for outcome in ("chatter", "ok")
+    ]
+    found["flips"] = {"rates": [{"step": 1, "towards": True, "n": 9, "success": 0.6},
+                                {"step": 2, "towards": False, "n": 9, "success": 0.9}]}  # fmt: skip
+    text = "\n".join(findings(found))
+    assert "moves rewards by −0.80 (originals “longer”) and −0.60 (originals “shorter”) standard deviations" in text
+    assert "one of 0.20 would bring the interval to 0" in text
+    assert "5 texts are longer than what the reward model reads" in text
+    assert "Doubt it: Dummy did not" in text
+    assert "Placebo" not in text
+    assert "2 of 12 responses are left out" in text
+    assert "Of the rewrites, 4 have words of the rewriter's own around the text; they are counted as they are." in text
+    assert "Only 60 % of the rewrites to “longer” have it afterwards" in text
+    assert "to “shorter” have it" not in text
+
+
+def test_naive_minus_rate_is_that_difference_with_the_error_of_a_paired_one() -> None:
+    """Value: the difference of the two; error: that of many fresh samples of the same make."""
+    generator = np.random.default_rng(0)
+
+    def sample(n: int) -> Rewards:
+        treated = generator.random(n) < 0.4
+        text = generator.normal(size=n) + 0.8 * treated
+        columns = [text + 0.3 * side + generator.normal(scale=0.2, size=n) for side in (treated, ~treated, treated)]
+        return Rewards(treated, *columns)
+
+    found = [naive_excess(sample(300)) for _ in range(400)]
+    one = sample(300)
+    naive, double, excess = naive_effect(one), effect(one, "double", "ATE"), naive_excess(one)
+    assert naive.value is not None
+    assert double.value is not None
+    assert excess.value == pytest.approx(naive.value - double.value, abs=1e-12)
+    values = np.array([one.value for one in found])
+    errors = np.array([one.error for one in found])
+    assert values.mean() == pytest.approx(0.8, abs=4 * values.std() / 20)
+    # 400 samples know their own spread to 3.5 %.
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.12)
+
+
+def test_sound_audits_are_hardly_ever_doubted() -> None:
+    """About six checks at p = .001: of 100 sound audits none or one; at .05 it would be every fourth."""
+    generator = np.random.default_rng(1)
+    doubted = 0
+    for number in range(100):
+        treated = generator.random(80) < 0.5
+        text = generator.normal(size=80)
+        columns = [text + 0.3 * side + generator.normal(scale=0.3, size=80) for side in (treated, ~treated, treated)]
+        rewards = Rewards(treated, *columns, third=columns[1] + generator.normal(scale=0.3, size=80))
+        again = rewards.original.copy()
+        found = refutations(rewards, rewards, again, Settings(seed=number))
+        doubted += any(one.verdict == "failed" for one in found)
+    assert doubted <= 2
+
+
+def test_drift_that_goes_on_fails_the_third_rewrite() -> None:
+    generator = np.random.default_rng(2)
+    treated = generator.random(200) < 0.5
+    text = generator.normal(size=200)
+    original, rewrite, again = (
+        text + 0.3 * side - step for side, step in ((treated, 0), (~treated, 0.5), (treated, 1.0))
+    )
+    third = text + 0.3 * ~treated - 1.5 + generator.normal(scale=0.1, size=200)
+    rewards = Rewards(treated, original, rewrite, again, third=third)
+    verdicts = {one.name: one.verdict for one in refutations(rewards, rewards, original, Settings())}
+    assert verdicts["third_rewrite_with"] == verdicts["third_rewrite_without"] == "failed"
