@@ -8,17 +8,20 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, memory, report, reward, score
+from benchmarks import effects, growth, memory, report, reward, score
 from benchmarks.setting import QUICK, Sizes, Worker, backbone_parameters, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("reward", "score", "memory", "growth")
-PACKAGES = ("torch", "transformers", "trl")
+PARTS = ("reward", "score", "memory", "growth", "effects")
+PACKAGES = {"effects": ("numpy", "scipy")}
+"""Whose versions a part states, where they are not those of the parts with models."""
+_OF_MODELS = ("torch", "transformers", "trl")
 
 
 def main() -> None:
@@ -30,15 +33,11 @@ def main() -> None:
     log = work / "workers.log"
     for name in options.part or PARTS:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        # New processes for every part: what training leaves in an allocator would change the times of scoring.
-        peer, own = Worker(log), Worker(log)
-        try:
-            own(prepare, options.data.resolve(), work, sizes)
-            part = _part(name, work, sizes, options.repeats, peer, own, log)
-            part |= {"parameters": own(backbone_parameters, work), "made": _made()}
-        finally:
-            peer.close()
-            own.close()
+        if name == "effects":
+            part = effects.run(sizes, options.repeats, log)
+        else:
+            part = _with_models(name, work, sizes, options, log)
+        part["made"] = _made(PACKAGES.get(name, _OF_MODELS))
         _write(options.output, name, part)
     print((options.output / "RESULTS.md").read_text(encoding="utf-8"))
 
@@ -54,6 +53,18 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _with_models(name: str, work: Path, sizes: Sizes, options: argparse.Namespace, log: Path) -> dict[str, Any]:
+    # New processes for every part: what training leaves in an allocator would change the times of scoring.
+    peer, own = Worker(log), Worker(log)
+    try:
+        own(prepare, options.data.resolve(), work, sizes)
+        part = _part(name, work, sizes, options.repeats, peer, own, log)
+        return part | {"parameters": own(backbone_parameters, work)}
+    finally:
+        peer.close()
+        own.close()
+
+
 def _part(name: str, work: Path, sizes: Sizes, repeats: int, peer: Worker, own: Worker, log: Path) -> dict[str, Any]:
     if name == "memory":
         return {"peaks": memory.run(work, sizes, log)}
@@ -62,12 +73,12 @@ def _part(name: str, work: Path, sizes: Sizes, repeats: int, peer: Worker, own: 
     return (reward if name == "reward" else score).run(work, sizes, repeats, peer, own)
 
 
-def _made() -> dict[str, Any]:
+def _made(packages: Sequence[str]) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "versions": {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"Python": platform.python_version()} | {name: version(name) for name in packages},
     }
 
 

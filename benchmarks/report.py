@@ -53,7 +53,7 @@ def summary(part: Mapping[str, Any], unit: str, operations: int) -> dict[str, An
 
 def page(results: Mapping[str, Any]) -> str:
     """The whole of RESULTS.md."""
-    writers = {"reward": _reward, "score": _score, "memory": _memory, "growth": _growth}
+    writers = {"reward": _reward, "score": _score, "memory": _memory, "growth": _growth, "effects": _effects}
     parts = [writers[name](results["parts"][name]) for name in writers if name in results["parts"]]
     return "\n".join([TITLE, *parts])
 
@@ -112,6 +112,54 @@ def _growth(part: Mapping[str, Any]) -> str:
         cells = ([f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)
         lines += [f"### {title}", "", _table(list(rows[0]), cells), ""]
     return "\n".join(lines)
+
+
+def _effects(part: Mapping[str, Any]) -> str:
+    large = _table(
+        ["triples", "prompts", "intervals", "seconds", "seconds of processors", "peak memory (MiB)"],
+        (
+            [
+                f"{one['triples']:,}",
+                f"{one['prompts']:,}",
+                str(one["intervals"]),
+                f"{one['seconds']:.1f}",
+                f"{one['work']:.1f}",
+                f"{one['peak']:,}",
+            ]
+            for one in part["large"]
+        ),
+    )
+    rounds = part["rounds"]
+    seconds = {
+        name: statistics.median(one["results"][name]["seconds"] for one in rounds) for name in rounds[0]["results"]
+    }
+    peers = [name for name in seconds if name != OURS]
+    ratio = {
+        name: statistics.median(one["results"][name]["seconds"] / one["results"][OURS]["seconds"] for one in rounds)
+        for name in peers
+    }
+    best = min(peers, key=seconds.__getitem__)
+    first = rounds[0]["results"]
+    table = _table(
+        ["side", "intervals", "seconds (median)", "rewardlab is faster by", "ends of the ATE in sd, first round"],
+        (
+            [
+                name + (" (best)" if name == best else ""),
+                str(first[name]["intervals"]),
+                f"{value:.3f}",
+                f"{ratio[name]:.0f}x" if name in ratio else "",
+                "{:.4f} to {:.4f}".format(*first[name]["ends"]),
+            ]
+            for name, value in seconds.items()
+        ),
+    )
+    claim = (
+        f"**{ratio[best]:.0f}x scipy's best setting** at {part['peer_triples']:,} triples, for all effects against one."
+    )
+    words = f"Every effect of an audit with its BCa interval, {part['draws']:,} resamples of whole prompts:"
+    return "\n".join(
+        ["## Effects", "", _made(part), "", words, "", large, "", claim, "", table, "", f"Rounds: {len(rounds)}.", ""]
+    )
 
 
 def _made(part: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ class Sizes:
         sources: pairs that the vocabulary is learned from and rows are drawn from.
         steps: optimiser steps that are timed in a round; one more goes before them to warm up.
         scored: pairs that are scored in a round.
+        triples: responses with two rewrites, whose effects are estimated.
+        peer_triples: of those, as many as the peer can bear.
     """
 
     shape: tuple[int, int, int, int] = (512, 1376, 8, 8)
@@ -40,6 +42,8 @@ class Sizes:
     sources: int | None = None
     steps: int = 6
     scored: int = 150
+    triples: int = 1_000_000
+    peer_triples: int = 5_000
 
     @property
     def trained(self) -> int:
@@ -47,7 +51,7 @@ class Sizes:
         return (self.steps + 1) * PAIRS_PER_STEP
 
 
-QUICK = Sizes(shape=(64, 128, 2, 2), vocabulary=1_000, sources=300, steps=1, scored=8)
+QUICK = Sizes(shape=(64, 128, 2, 2), vocabulary=1_000, sources=300, steps=1, scored=8, triples=4_000, peer_triples=300)
 
 
 def prepare(data: Path, folder: Path, sizes: Sizes) -> None:

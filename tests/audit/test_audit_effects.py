@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rewardlab.audit import diagnostics
 from rewardlab.audit.about import ABOUT, About
-from rewardlab.audit.chains import REWRITES, read_chains, write_chains, write_published
+from rewardlab.audit.chains import REWRITES, AuditedText, read_chains, write_chains, write_published
 from rewardlab.audit.effects import AuditResult, EffectsEstimation, estimate_effects
 from rewardlab.audit.units import Chain, Rewrite, Task, Unit
 from rewardlab.errors import DataError
+from rewardlab.functional.intervals import NO_SPREAD
 from rewardlab.records import Prompt, completion_id
 from rewardlab.store.files import write_json
 
@@ -118,6 +120,44 @@ def test_the_unit_of_standardised_effects_is_the_spread_of_the_originals_within_
     squares = sum((len(group) - 1) * float(np.var(group, ddof=1)) for group in groups)
     sd = (squares / (len(made) - 2)) ** 0.5
     assert found["double.ATE.sd"].value == pytest.approx(2.0 / sd, rel=1e-12)
+
+
+@pytest.mark.parametrize("bootstrap", ["percentile", "bca"])
+def test_exact_effects_have_resampled_ends_in_standard_deviations_alone(tmp_path: Path, bootstrap: str) -> None:
+    config = folder_of(tmp_path, chains(200), {"rm": planted(2.0, -1.5)}).model_copy(update={"bootstrap": bootstrap})
+    found = estimate_effects(config, Here(tmp_path / "out")).models[0]
+    exact, unit = found["double.ATE"], found["double.ATE.sd"]
+    assert (exact.value, exact.low, exact.reason) == (2.0, None, NO_SPREAD)
+    # The effect is known, the sd that it is divided by is not.
+    assert unit.low < unit.value < unit.high
+    assert (unit.value, unit.reason) == (pytest.approx(2.0 / found.sd), "")
+    assert "bootstrap" in unit.method
+    # Single effects are exact on either side, and differ: only the mix of a population is left to vary.
+    assert found["single.ATE"].reason == NO_SPREAD
+    assert all("bootstrap" in found[name].method for name in ("naive.ATE", "single.population"))
+
+
+def test_a_balance_table_of_many_responses_measures_some_from_all_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnostics, "MEASURED", 20)
+    made = [
+        AuditedText(Prompt.of_text("p"), (f"{number}", f"{number + 3}", f"{number + 1}"), number % 4 == 0, 0, 2, ())
+        for number in range(400)
+    ]
+    numbers = {"number": lambda texts: np.array([float(one) for one in texts])}
+    rows = {
+        (row["treated"], row["stage"]): row for row in diagnostics.balance(made, numbers) if row["measure"] == "number"
+    }
+    assert {row["n"] for row in rows.values()} == {20}
+    for treated, stage, change in ((True, "rewrite", 3.0), (False, "rewrite of rewrite", 1.0)):
+        row = rows[treated, stage]
+        # Twenty evenly spaced ones of 0 to 399.
+        assert row["before"] == pytest.approx(200.0, abs=15.0)
+        assert row["difference"] == change
+        assert row["smd"] == pytest.approx(change / np.arange(400).std(), rel=0.05)
+    monkeypatch.setattr(diagnostics, "MEASURED", 300)
+    assert [row["n"] for row in diagnostics.balance(made, numbers)[:4]] == [100, 300, 100, 300]
 
 
 def test_a_third_rewrite_shows_drift_that_goes_on(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_bootstrap_of_a_mean_is_the_one_written_out() -> None:
 def test_bootstrap_in_chunks_covers_all_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     values = RNG(10).normal(size=(50, 1))
     whole = intervals.cluster_bootstrap(values, lambda sums: sums[:, 0], RNG(11), draws=103)
-    monkeypatch.setattr(intervals, "_BOOTSTRAP_CELLS", 50 * 10)
+    monkeypatch.setattr(intervals, "_CELLS", 50 * 10)
     parts = intervals.cluster_bootstrap(values, lambda sums: sums[:, 0], RNG(11), draws=103)
     assert (parts.low, parts.high) == (pytest.approx(whole.low), pytest.approx(whole.high))
 
@@ -192,6 +192,135 @@ def test_bootstrap_error_of_a_mean_is_the_textbook_one() -> None:
     assert found.high is not None
     # Width of a normal interval; the quantiles of 2,000 draws are good to about 4 %.
     assert found.high - found.low == pytest.approx(2 * 1.96 * stats.sem(values), rel=0.1)
+
+
+# --- resamples ------------------------------------------------------------------------------------------------
+
+
+def agrees(observed: np.ndarray, probabilities: np.ndarray) -> bool:
+    """Chi-square test of counts of outcomes; outcomes that are hardly expected are put together. Seeds are fixed."""
+    expected = probabilities * observed.sum()
+    rare = expected < 10
+    observed, expected = (np.append(x[~rare], x[rare].sum()) for x in (observed.astype(float), expected))
+    # Without expectation there must be none.
+    kept = expected > 1e-9 * expected.sum()
+    assert observed[~kept].sum() == 0
+    # Probabilities sum to 1 but for rounding, which scipy refuses.
+    return bool(stats.chisquare(observed[kept], expected[kept] * (observed.sum() / expected[kept].sum())).pvalue > 1e-3)
+
+
+def occupancy(n: int) -> np.ndarray:
+    """P(n draws from n clusters meet k different ones), k = 0 to n: one draw after another."""
+    chances = np.zeros(n + 1)
+    chances[0] = 1.0
+    for _ in range(n):
+        met = np.arange(n + 1)
+        chances = chances * met / n + np.append(0.0, (chances * (n - met) / n)[:-1])
+    return chances
+
+
+def resampled_counts(groups: int, draws: int, seed: int) -> np.ndarray:
+    """How often every resample takes every cluster: sums of the rows of the identity."""
+    return intervals._resampled_sums(np.eye(groups), draws, RNG(seed))
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_resamples_of_few_clusters_have_multinomial_probabilities(groups: int) -> None:
+    counts = resampled_counts(groups, 20_000, 60)
+    outcomes = [np.array(one) for one in np.ndindex(*[groups + 1] * groups) if sum(one) == groups]
+    observed = np.array([(counts == one).all(axis=1).sum() for one in outcomes])
+    assert observed.sum() == 20_000
+    assert agrees(observed, stats.multinomial.pmf(outcomes, groups, [1 / groups] * groups))
+
+
+def assert_multinomial(counts: np.ndarray) -> None:
+    """Totals, every cluster's binomial, the covariance, and how many different clusters a resample has (exact laws)."""
+    draws, groups = counts.shape
+    assert (counts.sum(axis=1) == groups).all()
+    assert (counts == np.floor(counts)).all()
+    binomial = stats.binom.pmf(np.arange(groups + 1), groups, 1 / groups)
+    for cluster in {0, groups // 2, groups - 1}:
+        assert agrees(np.bincount(counts[:, cluster].astype(int), minlength=groups + 1), binomial)
+    assert agrees(np.bincount((counts > 0).sum(axis=1), minlength=groups + 1), occupancy(groups))
+    # Cov of two counts is -1 / G: with (1 - 1/G) on the diagonal; its standard error is about 1 / sqrt(draws).
+    expected = np.eye(groups) - 1.0 / groups
+    assert np.abs(np.cov(counts.T) - expected).max() < 6 / math.sqrt(draws)
+
+
+# At 25 clusters all are drawn one by one, from 26 on some as Poisson counts.
+@pytest.mark.parametrize("groups", [2, 3, 25, 26, 40, 150])
+def test_resamples_are_multinomial(groups: int) -> None:
+    assert_multinomial(resampled_counts(groups, 20_000, 61))
+
+
+def test_resamples_stay_multinomial_where_many_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A mean of 1 - 0.2 / sqrt(30): two in five totals exceed 30.
+    monkeypatch.setattr(intervals, "_MARGIN", 0.2)
+    assert_multinomial(resampled_counts(30, 20_000, 62))
+
+
+def test_resamples_in_blocks_of_clusters_are_multinomial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "_BLOCK", 11)
+    monkeypatch.setattr(intervals, "_CELLS", 100)
+    assert_multinomial(resampled_counts(60, 20_000, 63))
+
+
+@pytest.mark.parametrize("groups", [3, 26, 200])
+def test_a_resampled_statistic_is_distributed_as_numpys_multinomial_resamples(groups: int) -> None:
+    terms = np.stack([RNG(64).exponential(size=groups), RNG(65).uniform(0.5, 2.0, size=groups)], axis=1)
+    drawn = intervals._resampled_sums(terms, 8000, RNG(66))
+    numpys = RNG(67).multinomial(groups, [1 / groups] * groups, size=8000) @ terms
+    # Rounding would tell apart what are ties of few clusters.
+    first, second = (np.round(sums[:, 0] / sums[:, 1], 9) for sums in (drawn, numpys))
+    assert stats.ks_2samp(first, second).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.5, 0.995])
+def test_counts_are_the_inverse_of_poissons_distribution_function(mean: float) -> None:
+    numbers = np.append(RNG(68).integers(0, 2**32, size=50_000, dtype=np.uint32), np.array([0, 2**32 - 1], np.uint32))
+    found = intervals._poisson_counts(intervals._poisson_bounds(mean), numbers)
+    assert found.tolist() == stats.poisson.ppf((numbers.astype(float) + 0.5) / 2.0**32, mean).astype(int).tolist()
+
+
+@pytest.mark.parametrize("groups", [3, 9, 11])
+def test_sign_flips_give_the_share_of_all_flips(groups: int) -> None:
+    values = RNG(69).normal(0.4, 1.0, size=(groups, 2))
+    signs = np.array(list(np.ndindex(*[2] * groups))) * 2.0 - 1.0
+    exact = (np.abs(signs @ values) >= np.abs(values.sum(axis=0)) * (1 - 1e-12)).mean(axis=0)
+    found = intervals.sign_flip_p(values, RNG(70), draws=40_000)
+    # Four standard errors of a share of 40,000 are 0.01 at most.
+    assert found == pytest.approx(exact, abs=0.01)
+
+
+@pytest.mark.parametrize("value", [0.5, 0.1])
+def test_bca_of_a_statistic_without_spread_is_that_number(value: float) -> None:
+    terms = np.stack([np.full(30, value), np.ones(30)], axis=1)
+    found = intervals.resample(terms, lambda sums: sums[:, :1] / sums[:, 1:], RNG(71), draws=200)
+    assert intervals.bca_ends(found)[:, 0] == pytest.approx([value, value], rel=1e-12)
+
+
+def test_the_jackknife_leaves_out_clusters_that_a_statistic_cannot_do_without() -> None:
+    # The mean over the rows with weight 1; the last cluster alone holds weight for the second statistic.
+    values, only = RNG(72).exponential(size=12), np.append(np.zeros(11), 1.0)
+
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.stack([sums[:, 0] / sums[:, 1], sums[:, 1] / sums[:, 2] * 0.0 + sums[:, 0]], axis=1)
+
+    found = intervals.resample(np.stack([values, np.ones(12), only], axis=1), statistic, RNG(73), draws=300)
+    assert np.isnan(found.draws[:, 1]).mean() == pytest.approx((11 / 12) ** 12, abs=0.1)
+    rest = values[:11] - values[:11].mean()
+    # Leaving one out moves a sum by its value.
+    expected = (rest**3).mean() / (6 * math.sqrt(11) * (rest**2).mean() ** 1.5)
+    assert found.acceleration[1] == pytest.approx(expected, rel=1e-9)
+    assert np.isfinite(intervals.bca_ends(found)).all()
+
+
+def test_bca_past_the_pole_of_its_formula_takes_the_outermost_draw() -> None:
+    draws = np.arange(1000.0)[:, None]
+    found = intervals.Resampled(np.array([998.5]), draws, np.array([1 / 6]), 50, 50)
+    low, high = intervals.bca_ends(found, level=0.9999)[:, 0]
+    assert low < high == 999.0
 
 
 def covered(found: intervals.Interval, truth: float) -> bool:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks import report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +29,21 @@ def test_quick_run_writes_the_page_and_the_raw_numbers(shared, tmp_path):
     assert page == report.page({"parts": parts})
     assert "TRL 16x1 (default)" in page
     assert "pipeline 32 (default)" in page
+
+
+def test_effects_are_resampled_alike_on_both_sides(tmp_path):
+    folders = ["--work", tmp_path / "work", "--output", tmp_path]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--repeats", "1", "--part", "effects", *folders]
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
+    part = json.loads((tmp_path / "results.json").read_text())["parts"]["effects"]
+    assert [one["prompts"] for one in part["large"]] == [4000, 1000]
+    assert all(one["seconds"] > 0 and one["peak"] > 0 and one["intervals"] == 22 for one in part["large"])
+    results = part["rounds"][0]["results"]
+    low, high = results["rewardlab"]["ends"]
+    for name, found in results.items():
+        # Two sets of 2,000 draws: an end is known to about .05 of the standard error, the width is four of these.
+        assert found["ends"] == pytest.approx([low, high], abs=0.06 * (high - low)), name
+    assert "scipy, batch 50" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_ratios_are_medians_of_rounds_and_shares_use_their_own_ceiling():

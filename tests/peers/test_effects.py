@@ -59,3 +59,15 @@ def test_clustered_naive_effect_is_the_slope_of_a_regression() -> None:
     found = effects.naive_effect(rewards)
     assert found.value == pytest.approx(fitted.params[1], rel=1e-10)
     assert found.error == pytest.approx(fitted.bse[1] / math.sqrt(149 / 148), rel=1e-10)
+
+
+@pytest.mark.parametrize("estimator", ["single", "double"])
+def test_clustered_population_effect_is_the_constant_of_a_regression(estimator: effects.Estimator) -> None:
+    rewards = sample(3)
+    d = effects.signed_differences(rewards, estimator)
+    fitted = sm.OLS(d, np.ones((150, 1))).fit(cov_type="cluster", cov_kwds={"groups": rewards.clusters}, use_t=True)
+    found = effects.population_effect(rewards, estimator)
+    assert [found.value, found.error, found.p] == pytest.approx(
+        [fitted.params[0], fitted.bse[0], fitted.pvalues[0]], rel=1e-10
+    )
+    assert [found.low, found.high] == pytest.approx(fitted.conf_int()[0], rel=1e-10)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Estimator, Rewards, Target
-from rewardlab.functional.intervals import Interval, adjusted_p
+from rewardlab.functional.intervals import Interval, adjusted_p, numbered
 from rewardlab.records import Estimate
 
 UNIT = "responses"
@@ -103,6 +103,9 @@ def effect_groups(rewards: Rewards, settings: Settings, sd: float | None = None)
         estimator → estimates; names are `<estimator>.<target>` and `<estimator>.<target>.sd`.
     """
     given, sd = sd is not None, sd or effects.pooled_sd(rewards.original, rewards.treated)
+    if rewards.clusters is not None:
+        # Every effect asks which examples belong together; of numbers that is seen much faster than of names.
+        rewards = rewards._replace(clusters=numbered(rewards.clusters)[0])
     resampled = None
     if settings.bootstrap is not None:
         generator = settings.generator("bootstrap")
@@ -136,7 +139,7 @@ def effect_groups(rewards: Rewards, settings: Settings, sd: float | None = None)
 def _with_ends(found: Interval, resampled: Interval) -> Interval:
     if resampled.low is None or resampled.high is None:
         return found
-    return found._replace(low=resampled.low, high=resampled.high, method=resampled.method)
+    return found._replace(low=resampled.low, high=resampled.high, method=resampled.method, reason="")
 
 
 def adjusted(estimates: Sequence[EffectEstimate], family: str) -> list[EffectEstimate]:

@@ -39,12 +39,14 @@ from numpy.random import Generator
 
 from rewardlab.functional.intervals import (
     NO_SPREAD,
+    ONE_CLUSTER,
     Clusters,
     Interval,
     Statistic,
     Sums,
     bca_ends,
     interval,
+    numbered,
     percentile_ends,
     resample,
     sign_flip_p,
@@ -181,7 +183,7 @@ def contrast(
 
     Returns:
         Without a value, and with a reason, where a group that is needed is empty; without ends, and with a reason,
-        where a group has one example only.
+        where a group has one example only or comes from one cluster only, and where nothing varies.
 
     Source: strata [2], clusters [3].
     """
@@ -194,17 +196,25 @@ def contrast(
     if empty:
         return Interval(None, reason=empty[0])
     value = float(sum(weight * group.mean() for weight, group, _ in parts))
-    repeated = labels is not None and len(np.unique(labels)) < len(labels)
+    index, count = (np.arange(len(values)), len(values)) if labels is None else numbered(labels)
+    found = Interval(value, n=len(values), clusters=count, method="t")
     if any(len(group) == 1 for _, group, _ in parts):
-        return Interval(value, n=len(values), clusters=len(values), reason=ONE_EXAMPLE)
-    if repeated:
-        return interval(Statistic(value, _influence(values, treated, weights)), labels, level)
-    variances = np.array([weight**2 * group.var(ddof=1) / len(group) for weight, group, _ in parts])
-    found = Interval(value, n=len(values), clusters=len(values), method="t")
-    if not variances.any():
+        return found._replace(reason=ONE_EXAMPLE)
+    if not any(_spread(group) for _, group, _ in parts):
         return found._replace(reason=NO_SPREAD)
+    if count < len(values):
+        # The influence of a group sums to 0: in a single cluster nothing is left, which would look like certainty.
+        if any(np.ptp(index[side]) == 0 for side in (treated, ~treated) if side.any()):
+            return found._replace(reason=ONE_CLUSTER)
+        return interval(Statistic(value, _influence(values, treated, weights)), index, level)
+    variances = np.array([weight**2 * group.var(ddof=1) / len(group) for weight, group, _ in parts])
     freedom = variances.sum() ** 2 / sum(v**2 / (len(part[1]) - 1) for v, part in zip(variances, parts, strict=True))
     return student(found, value, math.sqrt(variances.sum()), float(freedom), level)
+
+
+def _spread(values: Float[np.ndarray, " n"]) -> bool:
+    """Whether values differ by more than the rounding of equal ones."""
+    return bool(np.ptp(values) > 1e-12 * np.abs(values).max())
 
 
 def _influence(
@@ -238,9 +248,10 @@ def pooled_sd(values: Float[np.ndarray, " n"], treated: Bool[np.ndarray, " n"]) 
     Source: Cohen 1988, Statistical power analysis, section 2.5.
     """
     groups = [values[group] for group in (treated, ~treated) if group.any()]
-    freedom = len(values) - len(groups)
+    if not any(_spread(group) for group in groups):
+        return None
     squares = sum(float(np.square(group - group.mean()).sum()) for group in groups)
-    return math.sqrt(squares / freedom) if freedom > 0 and squares > 0.0 else None
+    return math.sqrt(squares / (len(values) - len(groups)))
 
 
 def scaled(found: Interval, sd: float | None) -> Interval:
@@ -274,7 +285,8 @@ class Bootstrapped(NamedTuple):
     """Effects with bootstrap intervals.
 
     Attributes:
-        raw, standardised: by (estimator, target); the naive effect is ("naive", "ATE").
+        raw, standardised: by (estimator, target), "population" among the targets; the naive effect is
+            ("naive", "ATE").
     """
 
     raw: dict[tuple[str, str], Interval]
@@ -290,6 +302,7 @@ def bootstrap(
 ) -> Bootstrapped:
     """All effects from one set of resamples of whole clusters, unstratified; sd is resampled with them.
 
+    The ATE of a resample keeps the sample's mix of w, as `effect` does; that of the population has the resample's.
     Resamples without one of the two groups say nothing about an effect that needs it and are left out of its interval.
 
     Args:
@@ -301,38 +314,42 @@ def bootstrap(
 
     Source: [1]; intervals as in `intervals.percentile_ends` and `intervals.bca_ends`.
     """
-    ends = {"percentile": percentile_ends, "bca": bca_ends}[method]
-    keys: list[tuple[str, str]] = [("naive", "ATE")]
-    keys += [(estimator, target) for estimator in rewards.estimators for target in TARGETS]
-    points = {key: _point(rewards, key, level) for key in keys}
-    count = len(rewards.treated) if rewards.clusters is None else len(np.unique(rewards.clusters))
+    points = _points(rewards, level)
+    sd = pooled_sd(rewards.original, rewards.treated)
+    count = len(rewards.treated) if rewards.clusters is None else numbered(rewards.clusters)[1]
     if count < 2:
-        return Bootstrapped(points, {key: found._replace(value=None) for key, found in points.items()})
-    found = resample(
-        _terms(rewards), lambda sums: _statistics(sums, len(rewards.estimators)), generator, rewards.clusters, draws
-    )
-    low, high = ends(found, level)
+        return Bootstrapped(points, {key: scaled(point, sd) for key, point in points.items()})
+    share = float(rewards.treated.mean())
+    found = resample(_terms(rewards), lambda sums: _statistics(sums, share), generator, rewards.clusters, draws)
+    ends = {"percentile": percentile_ends, "bca": bca_ends}[method](found, level)
     words = f"{'BCa' if method == 'bca' else 'percentile'} cluster bootstrap, {draws} draws"
-    made = []
-    for index in range(2 * len(keys)):
-        point = points[keys[index % len(keys)]]
-        if point.value is None or point.reason:
-            made.append(point)
-        elif math.isnan(found.values[index]):
-            made.append(Interval(None, n=found.n, clusters=found.clusters, reason=NO_SCALE))
-        else:
-            made.append(
-                Interval(
-                    float(found.values[index]), float(low[index]), float(high[index]), point.n, found.clusters, words
-                )
-            )
-    return Bootstrapped(dict(zip(keys, made, strict=False)), dict(zip(keys, made[len(keys) :], strict=True)))
+    raw, standardised = {}, {}
+    for index, (key, point) in enumerate(points.items()):
+        raw[key] = _with_ends(point, ends[:, index], words)
+        standardised[key] = _with_ends(scaled(point, sd), ends[:, index + len(points)], words)
+    return Bootstrapped(raw, standardised)
 
 
-def _point(rewards: Rewards, key: tuple[str, str], level: float) -> Interval:
-    if key[0] == "naive":
-        return naive_effect(rewards, level)
-    return effect(rewards, key[0], key[1], level)  # type: ignore[arg-type]
+def _points(rewards: Rewards, level: float) -> dict[tuple[str, str], Interval]:
+    """Every effect that `_statistics` resamples, in its order, with its t interval."""
+    points = {("naive", "ATE"): naive_effect(rewards, level)}
+    for estimator in rewards.estimators:
+        points |= {(estimator, target): effect(rewards, estimator, target, level) for target in TARGETS}
+        points[estimator, "population"] = population_effect(rewards, estimator, level)
+    return points
+
+
+def _with_ends(point: Interval, ends: Float[np.ndarray, " 2"], words: str) -> Interval:
+    """The value with resampled ends, or with the reason why it has none."""
+    bare = Interval(point.value, n=point.n, clusters=point.clusters)
+    # A difference that is the same everywhere is exact, and yet varies in units of an sd that does not.
+    if point.reason and point.reason != NO_SPREAD:
+        return bare._replace(reason=point.reason)
+    low, high = ends.tolist()
+    # The comparison is false for NaN, too.
+    if not high - low > 1e-12 * max(abs(low), abs(high)):
+        return bare._replace(reason=NO_SPREAD)
+    return bare._replace(low=low, high=high, method=words)
 
 
 def _terms(rewards: Rewards) -> Float[np.ndarray, "n k"]:
@@ -347,20 +364,24 @@ def _terms(rewards: Rewards) -> Float[np.ndarray, "n k"]:
     return np.stack(columns, axis=1)
 
 
-def _statistics(sums: Sums, estimators: int) -> Float[np.ndarray, "draws m"]:
-    """Raw effects, then the same divided by sd, in the order of `bootstrap`."""
+def _statistics(sums: Sums, share: float) -> Float[np.ndarray, "draws m"]:
+    """Raw effects in the order of `_points`, then the same divided by sd.
+
+    Args:
+        sums: of the terms of `_terms`.
+        share: of w = 1 in the sample.
+    """
     # A resample without a group divides by 0: the NaN is its answer.
     with np.errstate(invalid="ignore", divide="ignore"):
         n1, n0, o1, o0, square1, square0 = sums.T[:6]
-        naive = o1 / n1 - o0 / n0
         within = square1 - np.where(n1 > 0, o1**2 / n1, 0.0) + square0 - np.where(n0 > 0, o0**2 / n0, 0.0)
-        freedom = n1 + n0 - (n1 > 0) - (n0 > 0)
-        sd = np.sqrt(within / freedom)
-        columns = [naive]
-        for index in range(estimators):
-            d1, d0 = sums.T[6 + 2 * index : 8 + 2 * index]
+        variance = within / (n1 + n0 - (n1 > 0) - (n0 > 0))
+        sd = np.sqrt(np.where(variance > 0.0, variance, np.nan))
+        columns = [o1 / n1 - o0 / n0]
+        for d1, d0 in zip(sums.T[6::2], sums.T[7::2], strict=True):
             att, atu = d1 / n1, d0 / n0
-            columns += [(n1 * att + n0 * atu) / (n1 + n0), att, atu, (att + atu) / 2.0]
+            ate = share * att + (1.0 - share) * atu
+            columns += [ate, att, atu, (att + atu) / 2.0, (d1 + d0) / (n1 + n0)]
         raw = np.stack(columns, axis=1)
         return np.concatenate([raw, raw / sd[:, None]], axis=1)
 

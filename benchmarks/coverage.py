@@ -1,0 +1,164 @@
+"""How often the intervals of effects hold the truth, where it is known by construction.
+
+python -m benchmarks.coverage [simulations of t intervals] [simulations of resampled intervals]
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from rewardlab.functional import effects
+from rewardlab.functional.effects import Rewards
+from rewardlab.functional.intervals import Interval
+
+SHARE = 0.4
+ATT, ATU = 1.0, 0.5
+CONFOUNDING = 1.0
+DRIFT = 0.4
+_PROMPT, _OWN, _SKEWED = 0.7, 1.0, 0.5
+"""Standard deviations of the parts of a response's quality."""
+_EFFECT_PROMPT, _EFFECT_OWN = 0.3, 0.2
+"""Standard deviations of the effect on a response, about ATT or ATU."""
+_REWRITE = 0.4
+DRAWS = 1000
+
+Key = tuple[str, str]
+Found = dict[Key, Interval]
+
+
+class Coverage(NamedTuple):
+    """Of one interval.
+
+    Attributes:
+        held: share of the intervals that held the truth.
+        made: share of the simulations in which there was an interval.
+    """
+
+    held: float
+    made: float
+
+
+def sample(rng: Generator, groups: int, *, clustered: bool) -> Rewards:
+    """Rewards with a confounded attribute, effects that vary, skewed noise and a symmetric drift of rewrites.
+
+    Args:
+        rng: source of the numbers.
+        groups: prompts.
+        clustered: whether a prompt has 1 to 5 responses, which share a part of their quality and of their effect;
+            else it has one.
+    """
+    sizes = rng.integers(1, 6, size=groups) if clustered else np.ones(groups, dtype=np.int64)
+    clusters = np.repeat(np.arange(groups), sizes)
+    n = len(clusters)
+
+    def skewed(sd: float) -> np.ndarray:
+        return sd * (rng.exponential(size=n) - 1.0)
+
+    w = rng.random(n) < SHARE
+    quality = _PROMPT * rng.normal(size=groups)[clusters] + _OWN * rng.normal(size=n) + skewed(_SKEWED)
+    effect = _EFFECT_PROMPT * rng.normal(size=groups)[clusters] + _EFFECT_OWN * rng.normal(size=n)
+    effect += np.where(w, ATT, ATU)
+    quality += CONFOUNDING * w
+    original, there, away = (quality + effect * side for side in (w, w, ~w))
+    return Rewards(
+        w,
+        original,
+        rewrite=away + DRIFT + skewed(_REWRITE),
+        rerewrite=there + DRIFT + skewed(_REWRITE),
+        clusters=clusters if clustered else None,
+    )
+
+
+def truth(key: Key, rewards: Rewards) -> float:
+    """The effect that a perfect estimator with infinitely many such prompts would see, at this sample's mix of W."""
+    estimator, target = key
+    if estimator == "naive":
+        return CONFOUNDING + ATT
+    # A single rewrite has the drift on one side only.
+    att, atu = (ATT - DRIFT, ATU + DRIFT) if estimator == "single" else (ATT, ATU)
+    share = {"ATT": 1.0, "ATU": 0.0, "balanced": 0.5, "population": SHARE, "ATE": float(rewards.treated.mean())}[target]
+    return share * att + (1.0 - share) * atu
+
+
+def unit() -> float:
+    """The standard deviation of the originals within W."""
+    quality = _PROMPT**2 + _OWN**2 + _SKEWED**2
+    return math.sqrt(quality + SHARE * (_EFFECT_PROMPT**2 + _EFFECT_OWN**2))
+
+
+def t_intervals(rewards: Rewards) -> Found:
+    """Of every effect."""
+    found: Found = {("naive", "ATE"): effects.naive_effect(rewards)}
+    for estimator in rewards.estimators:
+        for target in effects.TARGETS:
+            found[estimator, target] = effects.effect(rewards, estimator, target)
+        found[estimator, "population"] = effects.population_effect(rewards, estimator)
+    return found
+
+
+def t_intervals_and_in_sd(rewards: Rewards, _: Generator) -> Found:
+    """Of every effect, raw and in standard deviations, which a t interval takes for known."""
+    found, sd = t_intervals(rewards), effects.pooled_sd(rewards.original, rewards.treated)
+    return found | {(f"{name} sd", target): effects.scaled(one, sd) for (name, target), one in found.items()}
+
+
+def coverage(
+    intervals: Callable[[Rewards, Generator], Found], groups: int, simulations: int, *, clustered: bool, seed: int = 0
+) -> dict[Key, Coverage]:
+    """How often intervals hold the truth.
+
+    Args:
+        intervals: rewards and a source of draws → intervals of effects; of an estimator whose name ends in " sd", of
+            the effect in standard deviations.
+        groups: prompts of a simulation.
+        simulations: how many there are.
+        clustered: as in `sample`.
+        seed: of everything.
+    """
+    rng = np.random.default_rng(seed)
+    held: Counter[Key] = Counter()
+    made: Counter[Key] = Counter()
+    for _ in range(simulations):
+        rewards = sample(rng, groups, clustered=clustered)
+        for (estimator, target), found in intervals(rewards, rng).items():
+            if found.low is None or found.high is None:
+                continue
+            scale = unit() if estimator.endswith(" sd") else 1.0
+            value = truth((estimator.removesuffix(" sd"), target), rewards) / scale
+            made[estimator, target] += 1
+            held[estimator, target] += found.low <= value <= found.high
+    return {key: Coverage(held[key] / count, count / simulations) for key, count in made.items()}
+
+
+def resampled_intervals(method: effects.BootstrapMethod, draws: int = DRAWS) -> Callable[[Rewards, Generator], Found]:
+    """Of every effect, raw and in standard deviations."""
+
+    def intervals(rewards: Rewards, rng: Generator) -> Found:
+        found = effects.bootstrap(rewards, rng, draws, method)
+        return found.raw | {(f"{name} sd", target): one for (name, target), one in found.standardised.items()}
+
+    return intervals
+
+
+def main(simulations: int, resampled: int) -> None:
+    """Print the table of docs/measures.md."""
+    print("| G | t: ATE | ATT | naive | ATE of the population | ATE in sd | percentile: ATE | BCa: ATE | ATE in sd |")
+    print("|---" * 9 + "|")
+    for groups in (5, 10, 20, 30, 40, 100):
+        t = coverage(t_intervals_and_in_sd, groups, simulations, clustered=True)
+        percentile = coverage(resampled_intervals("percentile"), groups, resampled, clustered=True)
+        bca = coverage(resampled_intervals("bca"), groups, resampled, clustered=True)
+        cells = [t["double", "ATE"], t["double", "ATT"], t["naive", "ATE"], t["double", "population"]]
+        cells += [t["double sd", "ATE"], percentile["double", "ATE"], bca["double", "ATE"], bca["double sd", "ATE"]]
+        print(f"| {groups} | " + " | ".join(f"{100 * cell.held:.1f}" for cell in cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*(int(given) for given in [*sys.argv[1:], *["4000", "2000"][len(sys.argv) - 1 :]]))
