@@ -285,7 +285,9 @@ def test_rules_by_name(tmp_path: Path) -> None:
         assert rule_named(name, of).settings["rule"] == name
         # W is what a rule sets, or nothing that code sees, or every text is itself.
         if "length" not in name and name != "identity":
-            with pytest.raises(ConfigError, match=f"{name} cannot set W(?s:.*)characters decides.*Its rules: length, id"):
+            with pytest.raises(
+                ConfigError, match=f"{name} cannot set W(?s:.*)characters decides.*Its rules: length, id"
+            ):
                 rule_named(name, length)
     assert rule_named("identity", length).settings == {"rule": "identity"}
     with pytest.raises(ConfigError, match="found the measure vowel; expected W decided by one of characters, tokens"):

@@ -25,13 +25,14 @@ from tqdm import tqdm
 
 from rewardlab.audit.about import ABOUT, About
 from rewardlab.audit.asked import AskedMeasure
-from rewardlab.audit.chains import ORIGINALS, PUBLISHED, REWRITES, read_chains, write_chains, write_originals
+from rewardlab.audit.chains import ORIGINALS, PUBLISHED, REWRITES, audited_text, write_chains, write_originals
 from rewardlab.audit.chains import write_published as write_published_form
 from rewardlab.audit.chat import ChatRewriter
 from rewardlab.audit.intake import Intake, units
 from rewardlab.audit.judge import JUDGED, write_judged
 from rewardlab.audit.measures import Measure
 from rewardlab.audit.rules import RULE_OF, RuleRewriter, rule_named
+from rewardlab.audit.scored import cluster_labels
 from rewardlab.audit.template import Template, attribute_template, find_template
 from rewardlab.audit.units import SCORABLE, Chain, Rewriter, Task
 from rewardlab.audit.world import WorldRewriter
@@ -92,11 +93,11 @@ class Rewriting(Config):
     steps: Literal[2, 3] = 2
     """Rewrites to a chain: 3 shows the rewriter's drift and corrects for it, for half as much again."""
 
-    draws: int = Field(1, ge=1, le=20)
-    """Independent rewrites of some responses, to tell the rewriter's own spread from that of the texts."""
+    rewrites_per_response: int = Field(1, ge=1, le=20)
+    """Independent chains of rewrites of some responses, to tell the rewriter's own spread from that of the texts."""
 
     repeated: int = Field(_REPEATED, ge=2)
-    """Responses that are rewritten `draws` times; the others are rewritten once."""
+    """Responses of which there are `rewrites_per_response` chains; of the others there is one."""
 
     limit: int | None = Field(None, ge=1)
     """Audit at most so many responses, drawn by their content: a larger limit keeps those of a smaller one."""
@@ -175,7 +176,7 @@ def rewrite(config: Rewriting, run: Run) -> Rewritten:
     write_originals(run.path(ORIGINALS), chains)
     write_set_aside(run.path("set_aside.jsonl"), intake.set_aside)
     write_json(run.path(ABOUT), _about(template, intake, judge, rewriter.name, config.steps, counts).as_dict())
-    write_published_form(run.path(PUBLISHED), read_chains(run.path(REWRITES)))
+    write_published_form(run.path(PUBLISHED), (audited_text(chain, config.steps) for chain in chains))
     return Rewritten(intake, counts)
 
 
@@ -190,7 +191,7 @@ def _tasks(config: Rewriting, intake: Intake) -> list[Task]:
     first = [Task(unit) for unit in intake.units]
     step = max(1, len(first) // config.repeated)
     some = intake.units[::step][: config.repeated]
-    return first + [Task(unit, draw) for draw in range(1, config.draws) for unit in some]
+    return first + [Task(unit, draw) for draw in range(1, config.rewrites_per_response) for unit in some]
 
 
 def _rewriter(
@@ -241,8 +242,8 @@ def _chat_rewriter(
     if judge is not None:
         to_judge = [judge.expected([one.text]).times(one.rewrites) for one in outlook.waiting]
         plans.append(Plan(judge.endpoint, sum(to_judge, judge.expected(outlook.texts, ledger))))
-    names = {task.unit.prompt.id if template.clusters else task.unit.id for task in tasks}
-    agreement.to(plans, _precision(len(names)))
+    clusters = cluster_labels([task.unit for task in tasks], template.clusters)
+    agreement.to(plans, _precision(len(set(clusters.tolist()))))
     return rewriter
 
 
@@ -270,7 +271,7 @@ def _measure(config: Rewriting, template: Template, judge: AskedMeasure) -> Meas
             # W is not known yet: what is asked towards either side is about as long.
             requests = [
                 config.endpoint.request([Message("user", template.prompt(text, True))], draw)
-                for draw in range(config.draws)
+                for draw in range(config.rewrites_per_response)
                 for text in (texts[: config.repeated] if draw else texts)
             ]
             beside = [Plan(config.endpoint, estimate(requests, config.endpoint, batch=config.batch), config.steps)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from rewardlab.audit.chains import STAGES, AuditedText
 from rewardlab.errors import DataError, Problem
 from rewardlab.functional.effects import Rewards
-from rewardlab.records import completion_id
+from rewardlab.records import Prompt, completion_id
 from rewardlab.score.tables import ScoreTable
 
 
@@ -26,6 +27,7 @@ class ScoredChains:
         truncated: whether the scorer saw less than the whole of a text, (n, 4).
         cluster: number of the prompt, or of the response.
         again: reward of the original, scored a second time, (n,); NaN where it was scored once.
+        tokens: lengths of the texts in the scorer's tokens, (n, 4), NaN where there is no text; None: not counted.
     """
 
     chains: tuple[AuditedText, ...]
@@ -34,6 +36,7 @@ class ScoredChains:
     truncated: np.ndarray
     cluster: np.ndarray
     again: np.ndarray
+    tokens: np.ndarray | None = None
 
     @property
     def treated(self) -> np.ndarray:
@@ -59,13 +62,29 @@ class ScoredChains:
         )
 
 
-def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True) -> ScoredChains:
+class Text(Protocol):
+    """A response to a prompt, by its content."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """What it answers."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Its completion_id."""
+        ...
+
+
+def join_scores(
+    chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True, roots: bool = False
+) -> ScoredChains:
     """Every text's reward, found by (prompt_id, completion_id): a reward depends on nothing else.
 
     Args:
         chains: to score.
         table: of one scorer, on these texts or more.
-        clusters: whether responses to one prompt belong together; else only the draws of one response do.
+        clusters, roots: which responses belong together, see `cluster_labels`.
 
     Raises:
         DataError: texts without a score: all of them.
@@ -76,6 +95,7 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
     rewards = np.full((len(chains), len(STAGES)), np.nan)
     truncated = np.zeros((len(chains), len(STAGES)), dtype=bool)
     again = np.full(len(chains), np.nan)
+    tokens = None if table.tokens is None else np.full(rewards.shape, np.nan)
     problems = []
     for number, chain in enumerate(chains):
         for stage, text in enumerate(chain.texts):
@@ -86,19 +106,28 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
                 problems.append(Problem(place, f"no row in {table.path}", "a score for every text", remedy))
                 continue
             rewards[number, stage], truncated[number, stage] = table.score[found[0]], table.truncated[found[0]]
+            if tokens is not None and table.tokens is not None:
+                tokens[number, stage] = table.tokens[found[0]]
             if stage == 0 and len(found) > 1:
                 again[number] = table.score[found[-1]]
     if problems:
         raise DataError("scores are missing", problems)
-    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, cluster_labels(chains, clusters), again)
+    labels = cluster_labels(chains, clusters, roots)
+    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, labels, again, tokens)
 
 
-def cluster_labels(chains: Sequence[AuditedText], clusters: bool = True) -> np.ndarray:
-    """Number of the prompt of every chain, or of its response where `clusters` is False.
+def cluster_labels(texts: Sequence[Text], clusters: bool = True, roots: bool = False) -> np.ndarray:
+    """Number of the cluster of every response, (n,).
 
-    A question that all share clusters nothing, whatever is asked for: one cluster has no standard error.
+    What all responses share clusters nothing, whatever is asked for: one cluster has no standard error.
+
+    Args:
+        texts: the responses.
+        clusters: whether responses to one prompt belong together; else only the draws of one response do.
+        roots: whether those to one conversation root (first user turn) do, too: parts of one dialogue.
     """
-    clusters = clusters and len({chain.prompt.id for chain in chains}) > 1
-    names = [chain.prompt.id if clusters else chain.id for chain in chains]
+    ways = [[text.prompt.root_id for text in texts]] if clusters and roots else []
+    ways += [[text.prompt.id for text in texts]] if clusters else []
+    names = next((names for names in ways if len(set(names)) > 1), None) or [text.id for text in texts]
     labels = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([labels[name] for name in names], dtype=np.int64)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from rewardlab.audit.published import Errors
 from rewardlab.audit.rewrite import Rewriting
 from rewardlab.score.score import ScorerOptions
 from rewardlab.store.files import atomic_path
@@ -25,6 +26,8 @@ from rewardlab.studies.study import Stage, Study, StudyFile
 
 STEPS = "steps"
 PAGE = "report.html"
+_OF_EFFECTS = ("level", "bootstrap", "draws", "cluster", "subgroups", "seed", "published_errors")
+"""Options that the phase of effects has under the same names."""
 
 
 class AuditedScorer(ScorerOptions):
@@ -49,8 +52,17 @@ class Audit(Rewriting):
     bootstrap: Literal["none", "percentile", "bca"] = "none"
     """Intervals from resamples of whole prompts in place of t intervals."""
 
+    draws: int = Field(2000, ge=100)
+    """Resamples, and permutations."""
+
+    cluster: Literal["prompt", "root"] = "prompt"
+    """What makes responses dependent: the same prompt, or the same conversation root (first user turn)."""
+
     subgroups: list[str] = Field(default_factory=list)
     """Columns of the data by whose values effects are estimated too."""
+
+    published_errors: Errors = "ours"
+    """Standard errors in effects.rate.json: ours, or as the published code takes them, which ignore the pairing."""
 
     title: str = "What does this reward model reward?"
     """Heading of the page."""
@@ -90,10 +102,7 @@ def _study(config: Audit) -> Study:
     effects = {
         "rewrites": "${rewrite}",
         "scores": [f"${{{name}}}" for name in names],
-        "level": config.level,
-        "bootstrap": config.bootstrap,
-        "subgroups": config.subgroups,
-        "seed": config.seed,
+        **{name: getattr(config, name) for name in _OF_EFFECTS},
     }
     stages = [
         Stage(id="rewrite", verb="audit rewrite", config=rewriting),
