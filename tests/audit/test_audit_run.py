@@ -53,6 +53,41 @@ def test_one_command_makes_a_page_offline(here: Path, capsys: pytest.CaptureFixt
     assert identity["verdict"] == "passed"
 
 
+def test_reward_models_that_cannot_be_used_are_all_named_before_anything_is_rewritten(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "headless").mkdir()
+    models = "[rule:length_words, rule:length_wrods, {template: armorn}, headless, {model: judge:grade}]"
+    words = [
+        "audit",
+        "run",
+        "--attribute",
+        "words",
+        "--data",
+        "data.jsonl",
+        "--model",
+        models,
+        "--run",
+        "mine",
+        "--yes",
+    ]
+    assert main([*words, "--endpoint", server.url, "--endpoint.model", "some-model"]) == 2
+    said = capsys.readouterr().err
+    for expected in (
+        "model rule:length_wrods, model: found rule:length_wrods",
+        'Did you mean "length_words"?',
+        "model armorn",
+        "model headless",
+        "model judge:grade, endpoint",
+        "nothing has been rewritten",
+    ):
+        assert expected in said
+    assert "model rule:length_words," not in said
+    assert not server.seen()["answered"]
+    # The name is free for the corrected command.
+    assert not (here / "runs/mine").exists()
+
+
 REWRITE = ["audit", "rewrite", "--attribute", "words", "--data", "data.jsonl"]
 
 
