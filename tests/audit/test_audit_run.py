@@ -160,6 +160,29 @@ low: curt
 """
 
 
+def test_a_judge_that_did_not_decide_w_sees_what_rewrites_did(here: Path) -> None:
+    """W is a column, the rule changes letters alone, and the judge counts words: it sees what the originals had."""
+    rows = [{"prompt": f"Question {n}?", "completion": "word " * (n + 1), "kind": "ab"[n % 3 == 0]} for n in range(12)]
+    (here / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = "judge: {measure: words, above: 4}"
+    (here / "mine.yaml").write_text(f"treated: {{column: kind, one: [b], zero: [a]}}\n{judge}\nhigh: B\nlow: a\n")
+    told = ["--template", "mine.yaml", "--data", "data.jsonl", "--rule", "casing", "--run", "rewrites"]
+    assert main(["audit", "rewrite", *told]) == 0
+    assert read_json(here / "runs/rewrites/audit.json")["judge"] == {
+        "measure": "words", "above": 4.0, "model": None, "against": None, "decided": False,
+    }  # fmt: skip
+    rewrites = ["--rewrites", "runs/rewrites"]
+    assert main(["audit", "score", *rewrites, "--model", "rule:length_words", "--run", "scores"]) == 0
+    assert main(["audit", "effects", *rewrites, "--scores", "runs/scores", "--run", "effects"]) == 0
+    flips = read_json(here / "runs/effects/effects.json")["flips"]
+    assert flips["judge"] == "words > 4, which did not decide W,"
+    # W = 1 are numbers 0, 3, 6 and 9, of 1, 4, 7 and 10 words: two above 4. Of the others, six of eight.
+    assert flips["originals"] == pytest.approx((2 + 2) / 12)
+    assert [(rate["step"], rate["towards"], rate["n"], rate["success"]) for rate in flips["rates"]] == [
+        (1, True, 8, 0.75), (1, False, 4, 0.5), (2, True, 4, 0.5), (2, False, 8, 0.25),
+    ]  # fmt: skip
+
+
 def test_what_a_template_names_is_in_the_record_and_in_the_key_of_a_step(here: Path) -> None:
     (here / "mine.yaml").write_text(MINE)
     (here / "judge-model").mkdir()

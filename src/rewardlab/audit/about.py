@@ -21,7 +21,7 @@ class About:
     Attributes:
         attribute: `name`, and `high` and `low`: what a response with W = 1 and with W = 0 is, in words.
         judge: how code sees the attribute in a text, {measure, above, model, against}, or what a chat model was asked
-            about it, {ask, by, above}; None where neither sees it.
+            about it, {ask, by, above}; `decided` says whether W was decided that way. None where neither sees it.
         rewriter: name of the rewriter.
         steps: rewrites to a chain.
         clusters: whether responses to one prompt belong together; a question that all share clusters nothing.

@@ -20,7 +20,7 @@ from rewardlab.audit import diagnostics
 from rewardlab.audit.about import About, read_about
 from rewardlab.audit.chains import read_chains
 from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted, effect_groups
-from rewardlab.audit.judge import judge_of, off_target_measures
+from rewardlab.audit.judge import judge_of, judge_words, off_target_measures
 from rewardlab.audit.published import Errors, published_effects, read_published_scores, write_published_scores
 from rewardlab.audit.refute import Refutation, refutations
 from rewardlab.audit.scored import ScoredChains, join_scores
@@ -172,7 +172,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
         models=_side_by_side([_audited(one, whole, judged, settings, config.subgroups) for one in scored]),
         outcomes=diagnostics.outcomes(chains),
         balance=diagnostics.balance(members, {**off_target_measures(), **_tokens(scored)}),
-        flips=None if judged is None else {"rates": judged.rates, "originals": judged.originals},
+        flips=_flips(about, judged),
     )
     write_parquet(run.path(TRIPLES), triples(scored))
     write_json(run.path(RESULT), result.as_dict())
@@ -181,6 +181,12 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
         write_json(run.path(name), published_effects(one.matched(whole), one.scorer, config.published_errors))
     write_published_scores(run.path("scores.rate.jsonl"), scored, whole)
     return result
+
+
+def _flips(about: About, judged: diagnostics.Flips | None) -> dict[str, Any] | None:
+    if judged is None or about.judge is None:
+        return None
+    return {"judge": judge_words(about.judge), "rates": judged.rates, "originals": judged.originals}
 
 
 def _scored(config: EffectsEstimation, about: About) -> list[ScoredChains]:

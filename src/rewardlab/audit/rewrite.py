@@ -28,9 +28,9 @@ from rewardlab.audit.asked import AskedMeasure
 from rewardlab.audit.chains import ORIGINALS, PUBLISHED, REWRITES, audited_text, write_chains, write_originals
 from rewardlab.audit.chains import write_published as write_published_form
 from rewardlab.audit.chat import ChatRewriter
-from rewardlab.audit.intake import Intake, units
+from rewardlab.audit.intake import Intake, tools_for, units
 from rewardlab.audit.judge import JUDGED, write_judged
-from rewardlab.audit.measures import Measure
+from rewardlab.audit.measures import Measure, measure_named
 from rewardlab.audit.rules import RULE_OF, RuleRewriter, rule_named
 from rewardlab.audit.scored import cluster_labels
 from rewardlab.audit.template import Template, attribute_template, find_template
@@ -161,6 +161,9 @@ def rewrite(config: Rewriting, run: Run) -> Rewritten:
     template, agreement = _template(config), Agreement(config.yes)
     judge = _judge(config, template, agreement)
     asked = None if judge is None or template.treated.ask is None else _measure(config, template, judge)
+    if template.judge is not None and template.judge.measure is not None:
+        # What it needs is missing now, or never.
+        measure_named(template.judge.measure, tools_for(template.judge))
     intake = units(template, config.data, limit=config.limit, seed=config.seed, asked=asked)
     tasks = _tasks(config, intake)
     with contextlib.ExitStack() as stack:
@@ -314,6 +317,20 @@ def _counts(chains: Sequence[Chain], steps: int) -> dict[str, Any]:
     return {"chains": len(chains), "complete": whole, "outcomes": dict(outcomes.most_common())}
 
 
+def _judged_by(template: Template, intake: Intake, asked: AskedMeasure | None) -> dict[str, Any] | None:
+    """Who tells whether a text has the attribute, as audit.json says it; None where nobody can."""
+    if asked is not None and template.asked is not None:
+        question, limit = template.asked
+        values = {"ask": question.model_dump(mode="json"), "by": asked.endpoint.model, "above": limit}
+        return {**values, "decided": template.treated.ask is not None}
+    own = template.judge is None or template.judge.measure is None
+    rule = template.treated if own or template.judge is None else template.judge
+    above = intake.threshold if own else rule.above
+    if rule.measure is None or above is None or rule.of == "transcript":
+        return None
+    return {"measure": rule.measure, "above": above, "model": rule.model, "against": rule.against, "decided": own}
+
+
 def _about(
     template: Template,
     intake: Intake,
@@ -322,13 +339,7 @@ def _about(
     steps: int,
     counts: dict[str, Any],
 ) -> About:
-    rule = template.treated
-    judge: dict[str, Any] | None = None
-    if asked is not None and template.asked is not None:
-        question, above = template.asked
-        judge = {"ask": question.model_dump(mode="json"), "by": asked.endpoint.model, "above": above}
-    elif rule.measure is not None and intake.threshold is not None and rule.of == "response":
-        judge = {"measure": rule.measure, "above": intake.threshold, "model": rule.model, "against": rule.against}
+    judge = _judged_by(template, intake, asked)
     words = {"name": template.name, "high": template.high, "low": template.low}
     files = [asdict(file) for file in intake.files]
     return About(words, judge, rewriter, steps, template.clusters, {**intake.counts, **counts}, files)

@@ -162,7 +162,8 @@ def _flips(file: AuditFile) -> list[Html]:
     ]
     if file.flips.originals is not None:
         rows.append(["Originals on which the judge agrees with W", f"{100 * file.flips.originals:.1f} %", ""])
-    caption = "How often the rewrite has the attribute that was asked for, as the judge sees it"
+    judge = short(file.flips.judge, LONGEST_NAME)
+    caption = f"How often the rewrite has the attribute that was asked for, as {judge} sees it"
     return [table(caption, ("Rewrite", "Success", "n"), rows, numeric=(1, 2))] if rows else []
 
 

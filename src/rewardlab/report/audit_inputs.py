@@ -67,8 +67,9 @@ class FlipRate(Shape):
 
 
 class Flips(Shape):
-    """What the judge of the attribute saw."""
+    """What the judge of the attribute saw, and who it is."""
 
+    judge: str
     rates: list[FlipRate]
     originals: float | None
 
