@@ -84,6 +84,13 @@ def test_a_question_in_a_template(tmp_path: Path) -> None:
     assert find_template("imdb_length").asked is None
 
 
+def test_the_template_in_the_docs_asks(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/audit.md").read_text(encoding="utf-8")
+    text = "treated:\n  ask:" + page.partition("treated:\n  ask:")[2].partition("```")[0]
+    (tmp_path / "polite.yaml").write_text(text)
+    assert find_template(str(tmp_path / "polite.yaml")).asked == (Question(question=POLITE), 0.5)
+
+
 @pytest.mark.parametrize(
     ("treated", "message"),
     [

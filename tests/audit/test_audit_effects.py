@@ -271,10 +271,10 @@ def test_dialogues_that_begin_alike_are_one_cluster_where_that_is_asked_for(tmp_
         assert found.counts["clusters"] == clusters
     # One root that all share clusters nothing by itself.
     shared = [Prompt((Message("user", "Root?"), Message("user", f"And {n}?"))) for n in (1, 1, 2)]
-    units = [Unit(prompt, f"answer {n}", True) for n, prompt in enumerate(shared)]
-    assert cluster_labels(units, roots=True).tolist() == [0, 0, 1]
-    assert cluster_labels(units[:2], roots=True).tolist() == [0, 1]
-    assert cluster_labels(units, clusters=False, roots=True).tolist() == [0, 1, 2]
+    texts = [AuditedText(prompt, (f"answer {n}",), True, 0, 2, ()) for n, prompt in enumerate(shared)]
+    assert cluster_labels(texts, roots=True).tolist() == [0, 0, 1]
+    assert cluster_labels(texts[:2], roots=True).tolist() == [0, 1]
+    assert cluster_labels(texts, clusters=False, roots=True).tolist() == [0, 1, 2]
 
 
 def test_the_balance_table_counts_the_tokens_of_the_reward_model(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rewardlab.audit.texts import sentences
 from rewardlab.data.world import ATTRIBUTES, Copula, render, respond, write_prompt
 from rewardlab.errors import ConfigError, MissingExtraError
 from rewardlab.records import Prompt
+from rewardlab.score.rules import vader
 
 
 def value(name: str, text: str) -> float:
@@ -139,9 +140,7 @@ def test_unknown_and_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
         measure_named("tokens")
     with pytest.raises(ConfigError, match="no model"):
         measure_named("classifier")
-    from rewardlab.audit import measures
-
-    measures._vader.cache_clear()
+    vader.cache_clear()
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
     with pytest.raises(MissingExtraError, match=r"rewardlab\[sentiment\]"):
         measure_named("sentiment")

@@ -21,6 +21,7 @@ from rewardlab.errors import ConfigError
 END = ", but change *nothing* else. Give only the adjusted text, without any acknowledgement."
 TABLE = {
     # name: source, W = 1, high, low, question
+    "counterfactual_imdb": (None, "the chosen side", "positive sentiment", "negative sentiment", None),
     "eli5_length": (None, "characters > median", "longer", "shorter", None),
     "helpsteer_complexity": ("nvidia/HelpSteer", "complexity is 3 or 4", "more complex", "less complex", None),
     "helpsteer_helpfulness": (
@@ -162,7 +163,7 @@ def test_unknown_names_and_nothing_to_read() -> None:
 def test_the_list_for_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["audit", "templates"]) == 0
     printed = capsys.readouterr().out
-    assert printed.strip() == describe_templates()
+    assert printed.startswith(describe_templates())
     for name, (source, words, high, low, _) in TABLE.items():
         entry = printed.partition(f"\n  {name}\n")[2].partition("\n  ")[0] + printed.partition(f"\n  {name}\n")[2]
         assert f"W = 1   {words}\n" in entry

@@ -299,7 +299,10 @@ def test_formats_and_shipped_studies_are_listed(capsys: pytest.CaptureFixture[st
     assert "columns: prompt, completions, rewards?" in printed
     assert main.main(["data", "formats", "all"]) == 2
     assert main.main(["run"]) == 2
-    assert "Give a study file or a shipped study: demo, hh-llama, hh-minilm." in capsys.readouterr().err
+    assert (
+        "Give a study file or a shipped study: demo, hh-llama, hh-minilm, human-counterfactuals."
+        in capsys.readouterr().err
+    )
     assert main.main(["--help"]) == 0
     commands = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert commands.index("data") < commands.index("train"), "a group stands together"

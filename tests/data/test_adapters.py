@@ -49,6 +49,7 @@ def problems(name: str, values: Mapping[str, Any]) -> list[str]:
 
 Q = chat("q")
 TEXT = Prompt.of_text("q")
+REVIEW = chat("Write a movie review: ")
 HH = "\n\nHuman: Hi \n\nAssistant: Hello!\n\nHuman: And?\n\nAssistant: "
 RATE = {"original": "o", "rewrite": "r", "rewritten rewrite": "rr"}
 
@@ -191,6 +192,18 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
         Pair(chat("Hi", "Hello!", "And?"), "a", "b", None, HERE),
     ),
     ("canonical", record_to_dict(Pair(Q, "a", "b", 1.0, HERE)), Pair(Q, "a", "b", 1.0, HERE)),
+    # --- reviews
+    (
+        "counterfactual",
+        {
+            "Sentiment": "Negative",
+            "Text": "bad",
+            "batch_id": "4",
+            "rewrites": [{"Sentiment": "Positive", "Text": "good"}],
+        },
+        Pair(REVIEW, "good", "bad", None, HERE),
+    ),
+    ("polarity", {"text": "bad", "label": "neg", "fold": 3}, Rated(REVIEW, "bad", False, None, HERE)),
 ]
 
 
@@ -247,6 +260,8 @@ ASIDE: list[tuple[str, dict[str, Any], str]] = [
     ("hh-rlhf", {"chosen": HH + "a", "rejected": HH + "a\n\nHuman: more?"}, "prefix_mismatch"),
     ("hh-rlhf", {"chosen": HH + "a", "rejected": "b"}, "no_dialogue"),
     ("canonical", record_to_dict(Pair(Q, "a", "a ")), "identical"),
+    ("counterfactual", {"Sentiment": "Positive", "Text": "good", "batch_id": "4"}, "no_pair"),
+    ("polarity", {"text": " ", "label": "pos", "fold": 0}, "empty"),
 ]
 
 

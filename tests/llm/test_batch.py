@@ -291,9 +291,10 @@ def test_the_key_is_sent_and_stands_nowhere(
 
 # --- kills ----------------------------------------------------------------------------------------------------
 
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 CLIENT = """
 import sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {here!r}
 from pathlib import Path
 from forks import serve
 from loopback import ask
@@ -320,7 +321,7 @@ SLOW = {"POST files": 0.06, "POST batches": 0.06, "GET batches": 0.03, "GET file
 
 def check_kills(server: Loopback, folder: Path, moments: list[int]) -> None:
     """Kill a run while it waits for its so-manieth call, or after it, and go on: nothing at all is paid twice."""
-    forks = Forks(CLIENT.format(here=str(Path(__file__).parent)))
+    forks = Forks(CLIENT.format(here=HERE))
     try:
         for moment in moments:
             server.reset()

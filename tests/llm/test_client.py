@@ -387,9 +387,10 @@ def test_without_openai_the_message_says_how_to_get_it(
 # --- kills ----------------------------------------------------------------------------------------------------
 
 CONCURRENCY = 6
+HERE = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 CLIENT = """
 import sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {here!r}
 from pathlib import Path
 from forks import serve
 from loopback import ask
@@ -415,8 +416,7 @@ if __name__ == "__main__":
 
 def check_kills(server: Loopback, folder: Path, moments: list[int], count: int) -> None:
     """Kill a run when the server has begun so many requests, see what is kept, and go on."""
-    here = str(Path(__file__).parent)
-    forks = Forks(CLIENT.format(here=here, concurrency=CONCURRENCY, count=count))
+    forks = Forks(CLIENT.format(here=HERE, concurrency=CONCURRENCY, count=count))
     try:
         for moment in moments:
             server.reset()
@@ -455,9 +455,7 @@ def test_kills_at_twenty_moments(server: Loopback, tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_cleanly(server: Loopback, tmp_path: Path) -> None:
     server.plan(delay=["0.05"])
-    program = CLIENT.format(here=str(Path(__file__).parent), concurrency=CONCURRENCY, count=1000).split("if __name__")[
-        0
-    ]
+    program = CLIENT.format(here=HERE, concurrency=CONCURRENCY, count=1000).split("if __name__")[0]
     program += "\ntry:\n    work(*sys.argv[1:])\nexcept KeyboardInterrupt:\n    print('stopped')\n"
     path = tmp_path / "ledger.db"
     with subprocess.Popen(

@@ -114,10 +114,12 @@ WEIGHT = torch.linspace(-1, 1, 32)[None]
 BIAS = torch.tensor([0.75])
 
 
-def by_hand(network: Any, bias: torch.Tensor | None) -> list[float]:
-    """As TRL and OpenRLHF compute it: the head on the last hidden state of the last token."""
+def by_hand(network: Any, bias: torch.Tensor | None, *, eos: bool = False) -> list[float]:
+    """As TRL and OpenRLHF compute it: the head on the last hidden state of the last token, which OpenRLHF's is EOS."""
+    end = torch.full((1, int(eos)), word_tokenizer().eos_token_id)
+    texts = [torch.cat([one, end], dim=1) for one in ids()]
     with torch.no_grad():
-        states = [network(input_ids=one, output_hidden_states=True).hidden_states[-1][0, -1] for one in ids()]
+        states = [network(input_ids=one, output_hidden_states=True).hidden_states[-1][0, -1] for one in texts]
     return [(WEIGHT @ state).item() + (bias.item() if bias is not None else 0.0) for state in states]
 
 
@@ -140,7 +142,7 @@ def test_a_causal_checkpoint_with_a_head(causal: tuple[Any, Path], kind: str, la
         add(folder, **{"value_head__weight" if kind == "openrlhf" else "score__weight": WEIGHT})
     model = load_reward_model(folder, layout=layout)
     assert model.layout == ("shared" if layout == "auto" else "flat")
-    expected = by_hand(network, None if kind.startswith("openrlhf") else BIAS)
+    expected = by_hand(network, None if kind.startswith("openrlhf") else BIAS, eos=kind == "openrlhf")
     assert rewards(model) == pytest.approx(expected, abs=1e-5)
 
 
@@ -238,10 +240,12 @@ def test_a_head_that_cannot_be_used_is_one_clear_error(name: str, tmp_path: Path
         load_reward_model(tmp_path)
 
 
-def test_a_head_with_several_outputs_and_a_choice(causal: tuple[Any, Path]) -> None:
+@pytest.mark.parametrize("name", ["value_head__weight", "score__weight"])
+def test_a_head_with_several_outputs_and_a_choice(causal: tuple[Any, Path], name: str) -> None:
     network, folder = causal
-    add(folder, value_head__weight=torch.cat([torch.zeros(2, 32), WEIGHT]))
-    assert rewards(load_reward_model(folder, label=2)) == pytest.approx(by_hand(network, None), abs=1e-5)
+    add(folder, **{name: torch.cat([torch.zeros(2, 32), WEIGHT])})
+    expected = by_hand(network, None, eos=name == "value_head__weight")
+    assert rewards(load_reward_model(folder, label=2)) == pytest.approx(expected, abs=1e-5)
 
 
 # --- code that comes with the model --------------------------------------------------------------------------------

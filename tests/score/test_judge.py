@@ -19,7 +19,7 @@ from rewardlab.llm.asking import JudgeEndpoint
 from rewardlab.protocols import Scorer
 from rewardlab.records import Message, Prompt
 from rewardlab.score.base import AnyScorer
-from rewardlab.score.judging import JudgeTemplate, judges
+from rewardlab.score.judging import JudgeTemplate, judges, read_judge
 from rewardlab.score.tables import read_scores
 from rewardlab.store.files import read_json
 from rewardlab.store.keys import content_key, paths_in
@@ -233,6 +233,13 @@ def test_a_judge_of_ones_own(server: Loopback, tmp_path: Path) -> None:
     mine.write_text("mode: grade\ngrades: [0, 9]\nprompt: '{prompt} / {response}? {low} to {high}'\n")
     assert judge(server, f"judge:{mine}")(["Why"], ["<<tokens 0:0.5 9:0.5>>"]) == pytest.approx([4.5])
     assert list(server.seen()["answered"]) == ["Why / <<tokens 0:0.5 9:0.5>>? 0 to 9"]
+
+
+def test_the_file_in_the_docs_is_a_judge(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/scoring.md").read_text(encoding="utf-8")
+    text = page.partition("# mine.yaml\n")[2].partition("```")[0]
+    (tmp_path / "mine.yaml").write_text(text)
+    assert read_judge(str(tmp_path / "mine.yaml")).choices == tuple("0123456789")
 
 
 def test_the_shipped_judges() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,10 +14,11 @@ from rewardlab import load_scorer
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource
-from rewardlab.errors import ConfigError, DataError, ModelError, RunError
+from rewardlab.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from rewardlab.evaluate.table import read_scored
 from rewardlab.protocols import Scorer
 from rewardlab.records import Message, Prompt
+from rewardlab.score.rules import vader
 from rewardlab.score.score import SCHEMA
 from rewardlab.store.keys import content_key, paths_in
 from rewardlab.store.table import ShardedTable
@@ -47,6 +49,20 @@ def test_lengths(name: str, expected: list[float]) -> None:
     assert scorer(["a"] * 3, texts) == expected
     conversation = Prompt((Message("user", "a"),))
     assert scorer.score([conversation, Prompt.of_text("b")], [texts[:2], texts[2:]]) == [expected[:2], expected[2:]]
+
+
+def test_sentiment_is_that_of_the_published_examples() -> None:
+    """Hutto and Gilbert's own: https://github.com/cjhutto/vaderSentiment#code-examples."""
+    pytest.importorskip("vaderSentiment", reason="needs vaderSentiment (the extra sentiment)")
+    texts = ["VADER is smart, handsome, and funny!", "VADER is not smart, handsome, nor funny.", ""]
+    assert load_scorer("rule:sentiment_vader")(["a"] * 3, texts) == [0.8439, -0.7424, 0.0]
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    vader.cache_clear()
+    monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
+    with pytest.raises(MissingExtraError, match=r"rewardlab\[sentiment\]"):
+        load_scorer("rule:sentiment_vader")(["a"], ["b"])
 
 
 def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +128,16 @@ def test_the_key_of_a_configuration_has_the_content_and_the_function(tmp_path: P
     assert key != content_key({"model": name[:-1]})
     rule(tmp_path, COUNT + "\n")
     assert key != content_key({"model": name})
-    assert list(paths_in({"model": "python:json.dumps"})) == []
+
+
+def test_a_module_counts_by_its_source_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rewards.py").write_text(COUNT)
+    monkeypatch.syspath_prepend(tmp_path)
+    key = content_key({"model": "python:my_rewards.reward"})
+    assert list(paths_in({"model": "python:my_rewards.reward"})) == [tmp_path / "my_rewards.py"]
+    (tmp_path / "my_rewards.py").write_text(COUNT + "\n")
+    assert key != content_key({"model": "python:my_rewards.reward"})
+    assert list(paths_in({"model": "python:no_such_module.reward"})) == []
 
 
 # --- what cannot be used -------------------------------------------------------------------------------------------
@@ -147,7 +172,7 @@ def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path
     ("name", "expected"),
     [
         ("rule:length_word", 'Did you mean "length_words"'),
-        ("rule:", "one of rule:length_characters, rule:length_words"),
+        ("rule:", "one of rule:length_characters, rule:length_words, rule:sentiment_vader"),
         ("python:nowhere.py:reward", "no file nowhere.py"),
         ("python:nonesuch_module.reward", "ModuleNotFoundError.*named by its path"),
         ("python:reward", "python:FILE.py:FUNCTION"),

@@ -14,11 +14,14 @@ from scoring_data import Score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from rewardlab import load_scorer
+from rewardlab.cli.main import main
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, ModelError
 from rewardlab.records import Message, Prompt
 from rewardlab.score.local import LocalScorer
+from rewardlab.score.score import ScorerOptions
 from rewardlab.score.template import ScoringTemplate, read_template, templates
+from rewardlab.store.keys import content_key
 
 NAMES = ["armorm", "deberta", "distilbert_negative", "distilbert_positive", "fsfairx", "offsetbias"]
 
@@ -154,6 +157,12 @@ def test_the_gated_model_runs_its_code_by_flag_alone(tmp_path: Path, monkeypatch
         with torch.no_grad():
             expected.append(network(ids).score.item())
     assert scorer([QUESTION] * 3, ANSWERS) == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ModelError, match=r"(?s)no choice of labels.*one number per sequence"):
+        scorer_of(folder, "armorm", trust_remote_code=True, label="LABEL_3")([QUESTION], ANSWERS[:1])
+
+
+def test_a_long_answer_keeps_the_header_that_the_gated_model_looks_for() -> None:
+    assert templates()["armorm"].encoding.truncation_side == "right"
 
 
 ARMO = """
@@ -233,7 +242,36 @@ def test_a_template_of_the_users_own(tmp_path: Path) -> None:
     chosen = load_scorer(template=file, device="cpu", label="NEGATIVE")
     assert chosen([""], ["hot"]) == scorer_of(tmp_path / "model", "distilbert_negative")([""], ["hot"])
     assert chosen.name != scorer.name, "the label is part of the identity"
-    assert chosen.name.partition("@")[0] == "model" or chosen.name.endswith(chosen.name.partition("@")[2])
+    assert chosen.name.partition("@")[0] == f"{tmp_path.name}/model"
+
+
+def test_the_model_that_a_template_names_is_an_input(tmp_path: Path) -> None:
+    """So that a study scores anew when it has been trained anew."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps({"model": str(tmp_path / "model"), "encoding": {}, "revision": "v1"}))
+    options = ScorerOptions.build({"template": str(file)}).pinned()
+    assert (options.model, options.revision) == (str(tmp_path / "model"), "v1")
+    key = content_key(options.model_dump())
+    (tmp_path / "model" / "weights").write_text("2")
+    assert content_key(options.model_dump()) != key
+
+
+@pytest.mark.parametrize("name", ["fsfairx", "sfairxc"])
+def test_the_name_of_a_template_will_do_as_a_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = ScorerOptions.build({"model": name}).pinned()
+    assert (pinned.model, pinned.template) == ("sfairXC/FsfairX-LLaMA3-RM-v0.1", name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    assert ScorerOptions.build({"model": name}).pinned().template is None, "a folder of that name is the folder"
+
+
+def test_the_templates_are_listed_with_those_of_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "templates"]) == 0
+    printed = capsys.readouterr().out
+    for name, template in templates().items():
+        assert f"  {', '.join([name, *template.aliases])}\n    model   {template.model}\n" in printed
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     # All reward models on the same responses: those that each has scored whole.
     chains, whole = scored[0].chains, np.logical_and.reduce([one.complete for one in scored])
     if not whole.any():
-        found = f"{len(chains)} chains, none with both rewrites"
+        found = f"{len(chains)} chains, none with both rewrites and a score for each text"
         raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
     settings = Settings(
         config.level, None if config.bootstrap == "none" else config.bootstrap, config.draws, config.seed

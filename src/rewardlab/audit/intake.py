@@ -96,13 +96,13 @@ def units(
     place = template.source(source)
     found, aside, files = _records(template, place) if template.reads == "records" else _rows(template, place)
     if rule.ask is not None:
-        found = _sample(found, [completion_id(one.prompt, one.response) for one in found], limit, seed)
+        found = _sample(found, limit, seed)
     decided, threshold = decide(template, found, measure)
     aside += [one for one in decided if isinstance(one, SetAside)]
     known = [one for one in decided if isinstance(one, Unit)]
     if not known:
         raise _nothing_left(template, place, found, aside)
-    kept = _with_typos(template, _sample(known, [unit.id for unit in known], limit, seed), seed)
+    kept = _with_typos(template, _sample(known, limit, seed), seed)
     ids = Counter(unit.id for unit in known)
     counts = {
         "rows": sum(file.rows for file in files),
@@ -284,15 +284,17 @@ def _load_tokenizer(name: str) -> Any:
 One = TypeVar("One", Unit, Found)
 
 
-def _sample(known: Sequence[One], ids: Sequence[str], limit: int | None, seed: int) -> list[One]:
-    """At most `limit` of them, in their order; exact duplicates are drawn apart."""
+def _sample(known: Sequence[One], limit: int | None, seed: int) -> list[One]:
+    """At most `limit` of them, in their order; exact duplicates are drawn apart, the two sides of a pair together."""
     if limit is None or limit >= len(known):
         return list(known)
     seen: Counter[str] = Counter()
     ranks = []
-    for name in ids:
-        ranks.append(content_id([seed, name, seen[name]]))
-        seen[name] += 1
+    for one in known:
+        own = completion_id(one.prompt, one.response)
+        name = one.meta["record"] if {"record", "side"} <= one.meta.keys() else own
+        ranks.append(content_id([seed, name, seen[own]]))
+        seen[own] += 1
     chosen = sorted(range(len(known)), key=ranks.__getitem__)[:limit]
     return [known[index] for index in sorted(chosen)]
 

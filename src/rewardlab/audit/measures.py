@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from rewardlab.audit.texts import LIST_MARK, WORD, sentences
@@ -23,9 +23,10 @@ from rewardlab.config import nearest
 from rewardlab.data.cues import words
 from rewardlab.data.world.latents import ATTRIBUTES
 from rewardlab.data.world.parse import parse
-from rewardlab.errors import ConfigError, MissingExtraError, Problem
+from rewardlab.errors import ConfigError, Problem
 from rewardlab.protocols import Scorer
 from rewardlab.records import Prompt, content_id
+from rewardlab.score.rules import sentiment_vader, vader
 
 VOWELS = frozenset("aeiouAEIOU")
 _VOWEL_GROUP = re.compile(r"[aeiouy]+")
@@ -168,17 +169,8 @@ def _lacking(name: str, found: str, expected: str, remedy: str) -> ConfigError:
 
 
 def _sentiment(_: Tools) -> Values:
-    analyzer = _vader()
-    return lambda texts: [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
-
-
-@cache
-def _vader() -> Any:
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError as error:
-        raise MissingExtraError("vaderSentiment", "sentiment", "the measure sentiment") from error
-    return SentimentIntensityAnalyzer()
+    vader()  # a package that is missing is missed at once
+    return sentiment_vader
 
 
 def _level(attribute: str, text: str) -> float:

@@ -156,7 +156,7 @@ class Mined:
         for start, one in chosen:
             first, last = tokens[start], tokens[start + len(one.old) - 1]
             before = text[end : first.start()]
-            new = _written(one.new, first.group())
+            new = written(one.new, first.group())
             # Words that go take the white space before them with them.
             result += [before if new else before.rstrip(), new]
             end = last.end()
@@ -172,7 +172,7 @@ class Mined:
                     yield start, one
 
 
-def _written(words: Words, like: str) -> str:
+def written(words: Words, like: str) -> str:
     """Words as a text, marks close behind the word before, with the capitals of the word that they stand for."""
     text = ""
     for word in words:

@@ -2,6 +2,7 @@
 
     rewrites.jsonl    the chains, as canonical candidates (`audit.chains`)
     originals.jsonl   some originals, to be scored a second time
+    substitutions.jsonl  of mined substitutions alone: the words that are put in place of others, to be scored too
     rewrites.json     the whole chains in the published form
     audit.json        what was audited, and how (`audit.about`)
     judged.jsonl      what a chat model said of the texts, where one judges them (`audit.judge`)
@@ -28,9 +29,11 @@ from rewardlab.audit.asked import AskedMeasure
 from rewardlab.audit.chains import ORIGINALS, PUBLISHED, REWRITES, audited_text, write_chains, write_originals
 from rewardlab.audit.chains import write_published as write_published_form
 from rewardlab.audit.chat import ChatRewriter
+from rewardlab.audit.human import SUBSTITUTIONS, human_pairs, write_substitutions
 from rewardlab.audit.intake import Intake, tools_for, units
 from rewardlab.audit.judge import JUDGED, write_judged
 from rewardlab.audit.measures import Measure, measure_named
+from rewardlab.audit.mined import Mined, mined
 from rewardlab.audit.rules import RULE_OF, RuleRewriter, rule_named
 from rewardlab.audit.scored import cluster_labels
 from rewardlab.audit.template import Template, attribute_template, find_template
@@ -90,6 +93,10 @@ class Rewriting(Config):
     world: WorldFaults | None = None
     """Instead of a model, the synthetic world's rewriter, with its declared faults, for texts of the world."""
 
+    mined: DataSource | None = None
+    """Instead of a model, a rule that puts words in place of others, as people did in these pairs (a format such as
+    counterfactual, whose `meta` names the original)."""
+
     steps: Literal[2, 3] = 2
     """Rewrites to a chain: 3 shows the rewriter's drift and corrects for it, for half as much again."""
 
@@ -114,7 +121,7 @@ class Rewriting(Config):
             raise ValueError("expected either a template or an attribute")
         if self.attribute is not None and self.data is None:
             raise ValueError("expected data with an attribute")
-        ways = [name for name in ("endpoint", "rule", "world") if getattr(self, name) is not None]
+        ways = [name for name in ("endpoint", "rule", "world", "mined") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(f"expected one rewriter, not {' and '.join(ways)}")
         if self.batch and self.endpoint is None:
@@ -177,6 +184,8 @@ def rewrite(config: Rewriting, run: Run) -> Rewritten:
         counts |= _write_judged(run, judge, chains)
     write_chains(run.path(REWRITES), chains, config.steps)
     write_originals(run.path(ORIGINALS), chains)
+    if isinstance(rewriter, RuleRewriter) and isinstance(rewriter.rule, Mined):
+        write_substitutions(run.path(SUBSTITUTIONS), rewriter.rule, [unit.prompt for unit in intake.units])
     write_set_aside(run.path("set_aside.jsonl"), intake.set_aside)
     write_json(run.path(ABOUT), _about(template, intake, judge, rewriter.name, config.steps, counts).as_dict())
     write_published_form(run.path(PUBLISHED), (audited_text(chain, config.steps) for chain in chains))
@@ -214,6 +223,8 @@ def _rewriter(
             expected = "an attribute of the world, such as world_length"
             raise ConfigError("the world's rewriter cannot set W", [Problem("attribute", template.name, expected)])
         return WorldRewriter(attribute.removeprefix(WORLD), config.world)  # type: ignore[arg-type]  # a measure's name
+    if config.mined is not None:
+        return RuleRewriter(Mined(mined(human_pairs(config.mined))), config.seed)
     rule = config.rule or RULE_OF.get(template.treated.measure or "")
     if rule is None:
         remedy = "Name one with --endpoint URL, or a rule with --rule."
@@ -245,7 +256,8 @@ def _chat_rewriter(
     if judge is not None:
         to_judge = [judge.expected([one.text]).times(one.rewrites) for one in outlook.waiting]
         plans.append(Plan(judge.endpoint, sum(to_judge, judge.expected(outlook.texts, ledger))))
-    clusters = cluster_labels([task.unit for task in tasks], template.clusters)
+    texts = [audited_text(Chain(task, ()), config.steps) for task in tasks]
+    clusters = cluster_labels(texts, template.clusters)
     agreement.to(plans, _precision(len(set(clusters.tolist()))))
     return rewriter
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rewardlab.audit.chains import ORIGINALS, REWRITES
+from rewardlab.audit.human import SUBSTITUTIONS
 from rewardlab.data.source import DataSource
 from rewardlab.score.score import Scored, ScorerOptions, Scoring, score_file
 from rewardlab.store.runs import Run
@@ -18,7 +19,7 @@ class AuditScoring(ScorerOptions):
 
 
 def score_rewrites(config: AuditScoring, run: Run) -> Scored:
-    """Score originals and rewrites, and some originals a second time, to see what scoring alone changes.
+    """Score originals and rewrites, some originals a second time, to see what scoring alone changes, and mined words.
 
     Raises:
         DataError: unusable rewrites.
@@ -27,7 +28,9 @@ def score_rewrites(config: AuditScoring, run: Run) -> Scored:
     places = [config.rewrites]
     if config.rewrites.is_dir():
         places = [
-            path for name in (REWRITES, ORIGINALS) if (path := config.rewrites / name).is_file() or name == REWRITES
+            path
+            for name in (REWRITES, ORIGINALS, SUBSTITUTIONS)
+            if (path := config.rewrites / name).is_file() or name == REWRITES
         ]
     data = tuple(DataSource(path=str(place)) for place in places)
     return score_file(Scoring(data=data, **config.model_dump(exclude={"rewrites"})), run)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from rewardlab.audit.chains import STAGES, AuditedText
 from rewardlab.errors import DataError, Problem
 from rewardlab.functional.effects import Rewards
-from rewardlab.records import Prompt, completion_id
+from rewardlab.records import completion_id
 from rewardlab.score.tables import ScoreTable
 
 
@@ -25,7 +24,7 @@ class ScoredChains:
         rewards: of original, rewrite, rewrite of the rewrite and third rewrite, (n, 4); NaN where there is no text, or
             the scorer had no score for it.
         truncated: whether the scorer saw less than the whole of a text, (n, 4).
-        cluster: number of the prompt, or of the response.
+        cluster: number of the prompt, or of the pair or response.
         again: reward of the original, scored a second time, (n,); NaN where it was scored once.
         tokens: lengths of the texts in the scorer's tokens, (n, 4), NaN where there is no text; None: not counted.
     """
@@ -60,20 +59,6 @@ class ScoredChains:
             rewards[:, 3] if third else None,
             self.cluster[kept],
         )
-
-
-class Text(Protocol):
-    """A response to a prompt, by its content."""
-
-    @property
-    def prompt(self) -> Prompt:
-        """What it answers."""
-        ...
-
-    @property
-    def id(self) -> str:
-        """Its completion_id."""
-        ...
 
 
 def join_scores(
@@ -116,18 +101,24 @@ def join_scores(
     return ScoredChains(tuple(chains), table.scorer, rewards, truncated, labels, again, tokens)
 
 
-def cluster_labels(texts: Sequence[Text], clusters: bool = True, roots: bool = False) -> np.ndarray:
-    """Number of the cluster of every response, (n,).
+def cluster_labels(chains: Sequence[AuditedText], clusters: bool = True, roots: bool = False) -> np.ndarray:
+    """Number of the cluster of every chain, (n,).
 
-    What all responses share clusters nothing, whatever is asked for: one cluster has no standard error.
+    What all chains share clusters nothing, whatever is asked for: one cluster has no standard error. The two sides of a
+    pair belong together all the same.
 
     Args:
-        texts: the responses.
-        clusters: whether responses to one prompt belong together; else only the draws of one response do.
+        chains: of one audit.
+        clusters: whether responses to one prompt belong together; else only the sides of a pair, and the draws of a
+            response, do.
         roots: whether those to one conversation root (first user turn) do, too: parts of one dialogue.
     """
-    ways = [[text.prompt.root_id for text in texts]] if clusters and roots else []
-    ways += [[text.prompt.id for text in texts]] if clusters else []
-    names = next((names for names in ways if len(set(names)) > 1), None) or [text.id for text in texts]
+    ways = [[chain.prompt.root_id for chain in chains]] if clusters and roots else []
+    ways += [[chain.prompt.id for chain in chains]] if clusters else []
+    names = next((names for names in ways if len(set(names)) > 1), None) or list(map(_own_cluster, chains))
     labels = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([labels[name] for name in names], dtype=np.int64)
+
+
+def _own_cluster(chain: AuditedText) -> str:
+    return str(chain.row["record"]) if {"record", "side"} <= chain.row.keys() else chain.id

@@ -8,7 +8,7 @@ from rewardlab.cli.arguments import Grammar, parse
 
 COMMANDS = {
     "data formats": "the formats of preference data that are read, and their columns",
-    "audit templates": "the data sets and attributes that an audit knows, and when a response has the attribute",
+    "audit templates": "the data sets, attributes and reward models that an audit knows, and how it reads them",
 }
 
 
@@ -21,8 +21,11 @@ def run_command(name: str, words: Sequence[str]) -> None:
     parse(words, Grammar())
     # Help must not wait for the libraries that read data.
     if name == "data formats":
-        from rewardlab.data.adapters import describe_formats as describe
-    else:
-        from rewardlab.audit.template import describe_templates as describe
+        from rewardlab.data.adapters import describe_formats
 
-    print(describe())
+        print(describe_formats())
+    else:
+        from rewardlab.audit.template import describe_templates
+        from rewardlab.score.template import describe_templates as describe_scoring
+
+        print(f"{describe_templates()}\n{describe_scoring()}")

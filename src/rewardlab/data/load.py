@@ -173,7 +173,8 @@ def _parsed(
     for file in files:
         if _lacks_columns(adapter, file, source, problems):
             continue
-        for position, values in file.rows:
+        gathered = adapter.gather(file, source.columns) if adapter.gather else file
+        for position, values in gathered.rows:
             row = Row(position, values, source.columns)
             parsed = adapter.parse(row)
             problems += row.problems

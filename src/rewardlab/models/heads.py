@@ -5,6 +5,7 @@ A causal language model's checkpoint may carry the head of a reward or value mod
     v_head.summary.weight, .bias   TRL's AutoModelForCausalLMWithValueHead, in `model.safetensors`; LLaMA-Factory, in
                                    `value_head.safetensors` beside the weights or the adapter
     value_head.weight              OpenRLHF, in `model.safetensors` (later versions call it `score`, as transformers do)
+    score.weight                   of several outputs, where the configuration does not say that it is a classifier
 
 All of them are one linear map of the last hidden state. Only safetensors are read: a `.bin` is a pickle.
 """
@@ -22,7 +23,8 @@ from torch import Tensor
 from rewardlab.errors import InputError, ModelError, Problem
 from rewardlab.store.files import read_json
 
-HEADS = ("v_head.summary", "value_head")
+HEADS = ("v_head.summary", "value_head", "score")
+OPENRLHF_HEAD = "value_head.weight"
 HEAD_FILE = "value_head.safetensors"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("value_head.bin", "pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -35,7 +35,15 @@ from rewardlab.models.adapters import (
     replaced_weights,
 )
 from rewardlab.models.attention import IMPLEMENTATION
-from rewardlab.models.heads import CONVERT, INDEX, WEIGHTS, label_index, pickled_head, read_value_head
+from rewardlab.models.heads import (
+    CONVERT,
+    INDEX,
+    OPENRLHF_HEAD,
+    WEIGHTS,
+    label_index,
+    pickled_head,
+    read_value_head,
+)
 from rewardlab.models.reward import LOGITS, Layout, PromptForm, RewardModel
 from rewardlab.models.seeds import seeded
 from rewardlab.models.selftest import shared_layout_problem
@@ -184,7 +192,7 @@ def load_reward_model(
     column = _column(str(path), network, label, output)
     tokenizer = load_tokenizer(str(path), source)
     saved, prompt_form = _saved_rules(str(path), revision)
-    rules = encoding or saved or _foreign_encoding(network, tokenizer)
+    rules = encoding or saved or _foreign_encoding(network, tokenizer, checkpoint.head)
     _check_length(str(path), network, rules)
     if tokenizer.pad_token_id is None:
         # Rows are padded in the flat layout only, and read by position: any id serves as padding.
@@ -327,12 +335,14 @@ class _Checkpoint(NamedTuple):
         missing: names of weights that are random, because the checkpoint does not have them, and how to print each.
         unread: names of the checkpoint's weights that would be part of a head and that the network does not have.
         sources: folders, and commits of hub ids, that all else came from.
+        head: the head's weight in the checkpoint, where it has a name of another library; else empty.
     """
 
     network: Any
     missing: Mapping[str, str]
     unread: Sequence[str] = ()
     sources: tuple[str, ...] = ()
+    head: str = ""
 
 
 def _from_pretrained(source: ModelSource, dtype: torch.dtype | str, *, fresh_head: bool) -> _Checkpoint:
@@ -388,7 +398,7 @@ def _with_value_head(checkpoint: _Checkpoint, places: Sequence[_Located], dtype:
             network.config.num_labels = network.num_labels = network.score.out_features
             missing = {key: text for key, text in checkpoint.missing.items() if key != "score.weight"}
             unread = [key for key in checkpoint.unread if key not in found.names]
-            return checkpoint._replace(network=network, missing=missing, unread=unread)
+            return checkpoint._replace(network=network, missing=missing, unread=unread, head=found.names[0])
     return checkpoint
 
 
@@ -679,8 +689,11 @@ def _saved_rules(path: str, revision: str | None) -> tuple[Encoding | None, Prom
         raise ModelError("The model's rules for text cannot be read", [problem]) from error
 
 
-def _foreign_encoding(network: Any, tokenizer: Any) -> Encoding:
-    """Rules for a folder that says nothing: the text as it is, up to the model's own limit."""
+def _foreign_encoding(network: Any, tokenizer: Any, head: str) -> Encoding:
+    """Rules for a folder that says nothing: the text as it is, up to the model's own limit.
+
+    OpenRLHF ends every text with the EOS, and reads its head there.
+    """
     limits = [
         longest_input(network),
         getattr(network.config, "max_position_embeddings", None),
@@ -688,7 +701,7 @@ def _foreign_encoding(network: Any, tokenizer: Any) -> Encoding:
     ]
     # Tokenizers without a limit report an astronomic number.
     known = [int(limit) for limit in limits if limit is not None and limit < 10**6]
-    return Encoding(max_tokens=min(known, default=2048), append_eos=False)
+    return Encoding(max_tokens=min(known, default=2048), append_eos=head == OPENRLHF_HEAD)
 
 
 def longest_input(network: Any) -> int | None:

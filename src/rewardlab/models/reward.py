@@ -209,6 +209,10 @@ class RewardModel(nn.Module):
             raise ModelError(
                 "The model's output holds no reward", [Problem(name, found, f"an output called {self.output}")]
             )
+        if values.ndim == 1 and self._label_chosen:
+            found = f"{self.output} with one number per sequence"
+            problem = Problem(name, found, "several, to choose from", "Leave --label away, or name another output.")
+            raise ModelError("There is no choice of labels", [problem])
         if values.ndim == 2 and (values.shape[1] == 1 or (self._label_chosen and values.shape[1] > self.label)):
             values = values[:, self.label]
         if values.shape != (count,):

@@ -263,7 +263,8 @@ def _stage(folder: Path, label: str, verb: str, content: Callable[[Path], Conten
     path, config = folder / "run.json", folder / "config.yaml"
     record = read_object(path) if path.is_file() else {}
     ran = str(record.get("verb", verb))
-    if not ran.startswith(verb):
+    # Scores of an audit are scores too.
+    if not ran.startswith((verb, f"audit {verb}")):
         raise DataError("another verb", [Problem(str(folder), f"a run of `{ran}`", f"a run of `{verb}`")])
     return Stage(
         label,

@@ -123,6 +123,7 @@ _SCORE_FACTS = {
     "encoding.append_eos": "End token appended",
     "records": "Records",
     "completions": "Answers scored",
+    "unscored": "Answers without a score",
     "truncated": "Answers truncated",
     "probes": "Probes",
     "completions_per_second": "Answers per second",

@@ -18,7 +18,7 @@ from rewardlab.score.base import AnyScorer
 from rewardlab.score.judge import load_judge
 from rewardlab.score.local import LocalScorer
 from rewardlab.score.rules import RULE, built_in_rule, python_rule
-from rewardlab.score.template import read_template
+from rewardlab.score.template import chosen, read_template
 from rewardlab.store.keys import CODE, JUDGE, path_digest
 
 
@@ -63,7 +63,8 @@ def load_scorer(
         ModelError: unreadable folder, a head that is missing or newly initialised, several labels and no choice, or a
             rule that cannot be used.
     """
-    name = str(model) if model is not None else ""
+    model, template = chosen(None if model is None else str(model), None if template is None else str(template))
+    name = model or ""
     options = {"template": template, "label": label, "revision": revision, "encoding": encoding}
     if name.startswith(JUDGE):
         _refuse(name, options, "a judge asks a chat model")

@@ -13,6 +13,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from rewardlab.config import nearest
-from rewardlab.errors import ModelError, Problem
+from rewardlab.errors import MissingExtraError, ModelError, Problem
 from rewardlab.records import Prompt
 from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
 from rewardlab.store.files import sha256_file
@@ -41,7 +42,29 @@ def length_words(completions: Iterable[Any], **_: Any) -> list[float]:
     return [float(len(_text(completion).split())) for completion in completions]
 
 
-BUILT_IN: Mapping[str, Rule] = MappingProxyType({"length_characters": length_characters, "length_words": length_words})
+def sentiment_vader(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Compound sentiment of each completion by the VADER lexicon, -1 to 1 (Hutto and Gilbert 2014)."""
+    analyzer = vader()
+    return [float(analyzer.polarity_scores(_text(completion))["compound"]) for completion in completions]
+
+
+@cache
+def vader() -> Any:
+    """The analyzer of the package vaderSentiment.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError as error:
+        raise MissingExtraError("vaderSentiment", "sentiment", "sentiment by the VADER lexicon") from error
+    return SentimentIntensityAnalyzer()
+
+
+BUILT_IN: Mapping[str, Rule] = MappingProxyType(
+    {"length_characters": length_characters, "length_words": length_words, "sentiment_vader": sentiment_vader}
+)
 
 
 class RuleScorer(AnyScorer):
@@ -96,10 +119,13 @@ class RuleScorer(AnyScorer):
         """The function's answer, checked.
 
         Raises:
+            MissingExtraError: a package of its own is not installed.
             ModelError: it fails, or gives another number of values, or values that are no finite numbers.
         """
         try:
             values = self.rule(prompts=prompts, completions=completions)
+        except MissingExtraError:
+            raise
         except Exception as error:  # a function of the user's may raise anything
             problem = Problem(self.name, self._failure(error), f"a reward for each of {len(completions)} completions")
             raise ModelError("The rule fails", [problem]) from error

@@ -30,6 +30,7 @@ from rewardlab.models.loading import LayoutChoice, Precision
 from rewardlab.records import Message, Prompt, Record, completion_id, content_id
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.load import load_scorer
+from rewardlab.score.template import chosen, read_template
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
 from rewardlab.store.table import Plan, ShardedTable
@@ -118,6 +119,16 @@ class ScorerOptions(Config):
         if self.model is None and self.template is None:
             raise ValueError("expected a model, a template, or both")
         return self
+
+    def pinned(self) -> Self:
+        """With the model that a template names, so that a run records it and a study sees when it changes."""
+        found = super().pinned()
+        model, template = chosen(found.model, found.template)
+        if model is not None or template is None:
+            return found
+        rules = read_template(template)
+        revision = found.revision or rules.revision
+        return found.model_copy(update={"model": rules.model, "template": template, "revision": revision})
 
 
 class Scoring(ScorerOptions):

@@ -60,6 +60,17 @@ class ScoringTemplate(Config):
             raise ModelError("The model brings code of its own", [problem])
 
 
+def chosen(model: str | None, template: str | None) -> tuple[str | None, str | None]:
+    """Model and template, where a shipped template's name alone, given as the model, stands for the template.
+
+    A folder of that name is the folder.
+    """
+    known = {alias for key, one in templates().items() for alias in (key, *one.aliases)}
+    if template is None and model in known and not Path(str(model)).exists():
+        return None, model
+    return model, template
+
+
 def read_template(name: str | Path) -> ScoringTemplate:
     """The template of a name or alias, or in a file of the user's.
 
@@ -76,6 +87,18 @@ def read_template(name: str | Path) -> ScoringTemplate:
             [Problem("template", repr(str(name)), expected, nearest(str(name), list(known)))],
         )
     return templates()[known[str(name)]]
+
+
+def describe_templates() -> str:
+    """The shipped templates as a table for the terminal: name, model, and how it is read."""
+    lines = ["--template NAME or --model NAME of a reward model"]
+    for name, one in templates().items():
+        rules, label = one.encoding, "" if one.label is None else f", label {one.label}"
+        names = ", ".join([name, *one.aliases])
+        read = f"{rules.form}, {rules.max_tokens:,} tokens, {rules.truncation_side} cut; {one.output}{label}"
+        code = "; code of its own, by --trust-remote-code" if one.needs_own_code else ""
+        lines += [f"  {names}", f"    model   {one.model}", f"    read    {read}{code}"]
+    return "\n".join(lines)
 
 
 @cache

@@ -97,7 +97,7 @@ def paths_in(value: Any, name: str = "") -> Iterator[Path]:
 
     A `Path` counts always; a string when it has a separator or a suffix or stands under one of `PATH_NAMES`, so that
     a split called `test` is not taken for a folder of that name. `python:FILE.py:FUNCTION` and
-    `judge:FILE.yaml` name their file.
+    `judge:FILE.yaml` name their file, `python:MODULE.FUNCTION` the module's source.
 
     Args:
         value: configuration values, nested.
@@ -147,14 +147,24 @@ def code_key(module: str) -> str:
 
 
 def _named_file(text: str) -> Path | None:
-    """The file that a text names; None where it names a module or a judge of ours instead."""
+    """The file that a text names, of a module its source; None where there is none."""
     if text.startswith(JUDGE):
         rest = text.removeprefix(JUDGE)
         return Path(rest) if _looks_like_a_path(rest) else None
     if not text.startswith(CODE):
         return Path(text)
-    file, is_file, _ = text.removeprefix(CODE).rpartition(":")
-    return Path(file) if is_file else None
+    place = text.removeprefix(CODE)
+    file, is_file, _ = place.rpartition(":")
+    return Path(file) if is_file else _source_of(place.rpartition(".")[0])
+
+
+def _source_of(module: str) -> Path | None:
+    """The source file of a module; None where it cannot be found, which whoever runs it says better."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return None if spec is None or spec.origin is None or not spec.has_location else Path(spec.origin)
 
 
 def _looks_like_a_path(text: str) -> bool:

@@ -100,6 +100,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
         ),
+        "audit human": Verb(
+            "rewardlab.report.human",
+            "HumanComparison",
+            "compare_with_humans",
+            "estimators beside people's own rewrites",
+        ),
         "audit compare": Verb(
             "rewardlab.report.compare", "AuditComparison", "compare_audits", "any number of audits on one page"
         ),
