@@ -57,7 +57,7 @@ def test_reward_models_that_cannot_be_used_are_all_named_before_anything_is_rewr
     here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "headless").mkdir()
-    models = "[rule:length_words, rule:length_wrods, {template: armorn}, headless, {model: judge:grade}]"
+    models = "[rule:length_words, rule:length_wrods, headless, {model: judge:grade}]"
     words = [
         "audit",
         "run",
@@ -73,14 +73,13 @@ def test_reward_models_that_cannot_be_used_are_all_named_before_anything_is_rewr
     ]
     assert main([*words, "--endpoint", server.url, "--endpoint.model", "some-model"]) == 2
     said = capsys.readouterr().err
-    for expected in (
-        "model rule:length_wrods, model: found rule:length_wrods",
+    wrong = [
+        "model rule:length_wrods, model: found",
         'Did you mean "length_words"?',
-        "model armorn",
-        "model headless",
-        "model judge:grade, endpoint",
-        "nothing has been rewritten",
-    ):
+        "model headless, ",
+        "judge:grade, end",
+    ]
+    for expected in [*wrong, "nothing has been rewritten"]:
         assert expected in said
     assert "model rule:length_words," not in said
     assert not server.seen()["answered"]

@@ -14,7 +14,7 @@ from rewardlab.audit.texts import sentences
 from rewardlab.data.world import ATTRIBUTES, Copula, render, respond, write_prompt
 from rewardlab.errors import ConfigError, MissingExtraError
 from rewardlab.records import Prompt
-from rewardlab.score.rules import vader
+from rewardlab.score.wording import vader
 
 
 def value(name: str, text: str) -> float:

@@ -170,6 +170,8 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     # --- at most one completion
     ("labelled", {"prompt": "q", "completion": "a", "label": True}, Rated(TEXT, "a", True, None, HERE)),
     ("labelled", {"prompt": "q", "completion": "a", "label": "0"}, Rated(TEXT, "a", False, None, HERE)),
+    ("labelled", {"prompt": "q", "completion": "a", "label": "Positive"}, Rated(TEXT, "a", True, None, HERE)),
+    ("labelled", {"prompt": "q", "completion": "a", "label": "Negative"}, Rated(TEXT, "a", False, None, HERE)),
     (
         "labelled",
         {"prompt": [user("q")], "completion": [assistant("a")], "label": 1},

@@ -29,9 +29,10 @@ def test_resampled_intervals(method: effects.BootstrapMethod) -> None:
 
 
 def test_few_prompts_give_intervals_that_are_too_narrow() -> None:
+    ate = ("double", "ATE")
     t = {groups: coverage(lambda rewards, _: t_intervals(rewards), groups, 4000, clustered=True) for groups in (5, 20)}
-    resampled = {groups: coverage(resampled_intervals("bca"), groups, 1000, clustered=True) for groups in (5, 20)}
-    att = ("double", "ATT")
-    # docs/measures.md has these figures.
-    assert t[5][att].held < 0.92 < t[20][att].held < 0.95
-    assert resampled[5][att].held < 0.85 < resampled[20][att].held < 0.94
+    bca = {groups: coverage(resampled_intervals("bca"), groups, 1000, clustered=True) for groups in (5, 20)}
+    # The table of docs/measures.md has these.
+    assert 0.91 < t[5][ate].held < 0.94 < t[20][ate].held < 0.96
+    assert bca[5][ate].held < 0.85
+    assert 0.90 < bca[20][ate].held < 0.94

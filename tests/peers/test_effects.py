@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rewardlab.functional import effects
+from rewardlab.functional import effects, rewriters
 from rewardlab.functional.effects import Rewards
 
 sm = pytest.importorskip("statsmodels.api")
@@ -59,6 +59,24 @@ def test_clustered_naive_effect_is_the_slope_of_a_regression() -> None:
     found = effects.naive_effect(rewards)
     assert found.value == pytest.approx(fitted.params[1], rel=1e-10)
     assert found.error == pytest.approx(fitted.bse[1] / math.sqrt(149 / 148), rel=1e-10)
+
+
+@pytest.mark.parametrize("target", ["ATT", "ATE"])
+def test_the_difference_of_two_rewriters_is_a_regression_of_paired_differences(target: effects.Target) -> None:
+    first, second = sample(3), sample(3)
+    second = second._replace(rerewrite=second.rerewrite + 0.3 * np.random.default_rng(4).normal(size=150))
+    w = first.treated
+    apart = effects.signed_differences(first, "double") - effects.signed_differences(second, "double")
+    kept = w if target == "ATT" else np.ones(150, bool)
+    design = np.stack([w, ~w], axis=1).astype(float)[kept][:, : 1 if target == "ATT" else 2]
+    groups = first.clusters[kept]
+    fitted = sm.OLS(apart[kept], design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    weights = np.array([[1.0]]) if target == "ATT" else np.array([[w.mean(), 1.0 - w.mean()]])
+    test = fitted.t_test(weights)
+    factor = math.sqrt((len(design) - 1) / (len(design) - design.shape[1]))
+    found = rewriters.difference(first, second, target=target)
+    assert found.value == pytest.approx(float(test.effect.item()), rel=1e-10)
+    assert found.error == pytest.approx(float(test.sd.item()) / factor, rel=1e-10)
 
 
 @pytest.mark.parametrize("estimator", ["single", "double"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from rewardlab.report import audit_figures, vega
+from rewardlab.report import audit_along, audit_figures, vega
 from tests.report.test_report_figures import HOSTILE, SVG, expressions, luminance, marks
 
 
@@ -59,7 +59,14 @@ CURVES = [
     for stage in ("original", "rewrite", "rewrite of rewrite")
     for at in range(5)
 ]
+DIAL = [
+    effect(estimator, over, at * slope, along=at, attribute=HOSTILE)
+    for estimator, slope in (("naive", 2.0), ("single", 1.0), ("double", 0.0), ("corrected", 3.0))
+    for over in ("ATE", "ATT")
+    for at in (0.0, 0.15, 0.3)
+]
 SPECS: dict[str, vega.Spec] = {
+    "along": audit_along.effects_along([*DIAL, effect("single", "ATE", None, along=0.4)], axis_title=HOSTILE, truth=0),
     "estimators": audit_figures.effects_by_estimator(EFFECTS),
     "targets": audit_figures.effects_by_target([row for row in EFFECTS if row["scorer"] == HOSTILE]),
     "naive-and-rate": audit_figures.naive_and_rate(EFFECTS),
@@ -97,7 +104,15 @@ def test_no_text_from_the_data_becomes_code(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shapes"),
-    [("estimators", 5), ("targets", 12), ("naive-and-rate", 3), ("groups", 3), ("changes", 8), ("drift", 1)],
+    [
+        ("estimators", 5),
+        ("targets", 12),
+        ("naive-and-rate", 3),
+        ("groups", 3),
+        ("changes", 8),
+        ("drift", 1),
+        ("along", 9),
+    ],
 )
 def test_each_row_is_drawn_once(name: str, shapes: int, drawn: dict[str, str]) -> None:
     assert marks(drawn[name], "mark-symbol") == shapes

@@ -14,12 +14,13 @@ from rewardlab import load_scorer
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource
+from rewardlab.data.world.verb import WorldData, world_splits
 from rewardlab.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from rewardlab.evaluate.table import read_scored
 from rewardlab.protocols import Scorer
 from rewardlab.records import Message, Prompt
-from rewardlab.score.rules import vader
 from rewardlab.score.score import SCHEMA
+from rewardlab.score.wording import vader
 from rewardlab.store.keys import content_key, paths_in
 from rewardlab.store.table import ShardedTable
 
@@ -63,6 +64,29 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
     with pytest.raises(MissingExtraError, match=r"rewardlab\[sentiment\]"):
         load_scorer("rule:sentiment_vader")(["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "expected"),
+    [
+        # "the", "was" and "good" of four words; a typo in one of them; typos elsewhere; no word.
+        ("rule:common_words", ["The plot was good.", "Teh plot was good.", "The polt was good.", "... 12"],
+         [0.75, 0.5, 0.75, 0.0]),
+        # The lexicon has great 3.1 and terrible -2.1.
+        ("rule:sentiment_per_word", ["Great, great film", "A terrible film", "A terrible film. A terrible film.", ""],
+         [6.2 / 3, -0.7, -0.7, 0.0]),
+    ],
+)  # fmt: skip
+def test_rewards_of_the_wording(name: str, texts: list[str], expected: list[float]) -> None:
+    assert load_scorer(name)(["a"] * len(texts), texts) == pytest.approx(expected)
+
+
+def test_the_sentiment_of_the_world_is_the_level_that_a_text_was_written_with() -> None:
+    pairs = world_splits(WorldData(train=1, val=0, test=40))["test"]
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    levels = [pair.meta[side]["sentiment"] for pair in pairs for side in ("chosen", "rejected")]
+    assert len(set(levels)) > 2
+    assert load_scorer("rule:world_sentiment")(["a"] * len(texts), texts) == levels
 
 
 def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +196,7 @@ def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path
     ("name", "expected"),
     [
         ("rule:length_word", 'Did you mean "length_words"'),
-        ("rule:", "one of rule:length_characters, rule:length_words, rule:sentiment_vader"),
+        ("rule:", "one of rule:length_characters, rule:length_words, rule:sentiment_vader, rule:common_words"),
         ("python:nowhere.py:reward", "no file nowhere.py"),
         ("python:nonesuch_module.reward", "ModuleNotFoundError.*named by its path"),
         ("python:reward", "python:FILE.py:FUNCTION"),

@@ -7,14 +7,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Lock
+from typing import Protocol
 
 from rewardlab.audit.judged import judged
 from rewardlab.audit.template import Template
 from rewardlab.audit.units import SCORABLE, Chain, Rewrite, Task
-from rewardlab.llm.endpoint import Endpoint
 from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.requests import Answer, ChatClient, ChatRequest, Failure
 from rewardlab.records import Message, content_id
+
+
+class ChatModel(Protocol):
+    """A chat model and how it samples, behind an endpoint or in this process."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    def request(self, messages: Sequence[Message], draw: int = 0) -> ChatRequest:
+        """The request that asks it."""
+        ...
 
 
 @dataclass
@@ -71,19 +84,19 @@ class ChatRewriter:
 
     Args:
         template: what is asked.
-        endpoint: the model, and how it samples.
+        model: who is asked, and how it samples.
         client: who asks it.
     """
 
-    def __init__(self, template: Template, endpoint: Endpoint, client: ChatClient) -> None:
-        self._template, self._endpoint, self._client = template, endpoint, client
+    def __init__(self, template: Template, model: ChatModel, client: ChatClient) -> None:
+        self._template, self._model, self._client = template, model, client
 
     @property
     def name(self) -> str:
         """The model, and a hash of everything that its texts hang on."""
-        asked = self._endpoint.request([Message("user", self._template.prompt("", True))])
+        asked = self._model.request([Message("user", self._template.prompt("", True))])
         other = self._template.prompt("", False)
-        return f"{self._endpoint.model}@{content_id([asked.body(), other])[:12]}"
+        return f"{self._model.model}@{content_id([asked.body(), other])[:12]}"
 
     def outlook(self, tasks: Sequence[Task], steps: int, ledger: Ledger) -> Outlook:
         """What is there of the chains, and what they wait for; nothing is sent."""
@@ -158,7 +171,7 @@ class ChatRewriter:
 
     def _request(self, chain: _Growing) -> ChatRequest:
         message = Message("user", self._template.prompt(chain.text, chain.target))
-        return self._endpoint.request([message], chain.task.draw)
+        return self._model.request([message], chain.task.draw)
 
 
 def _rewrite(before: str, answer: Answer) -> Rewrite:

@@ -21,6 +21,7 @@ from rewardlab.audit.about import About, read_about
 from rewardlab.audit.chains import read_chains
 from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted, effect_groups
 from rewardlab.audit.judge import judge_of, judge_words, off_target_measures
+from rewardlab.audit.mix import Mix, mixed
 from rewardlab.audit.published import Errors, published_effects, read_published_scores, write_published_scores
 from rewardlab.audit.refute import Refutation, refutations
 from rewardlab.audit.scored import ScoredChains, join_scores
@@ -66,6 +67,9 @@ class EffectsEstimation(Config):
 
     subgroups: list[str] = Field(default_factory=list)
     """Columns of the data by whose values effects are estimated too."""
+
+    mix: Mix | None = None
+    """Estimate on a sample in which W goes along with a second attribute to a known degree; default: on everything."""
 
     seed: int = Field(0, ge=0)
     """Of everything that is drawn."""
@@ -150,13 +154,18 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     """Estimate the effects; writes effects.json and triples.parquet.
 
     Raises:
-        DataError: files that cannot be read, texts without a score, no chain that is complete: every problem, and
-            nothing has been written.
+        ConfigError: the mix goes by a measure that cannot be taken.
+        DataError: files that cannot be read, texts without a score, no chain that is complete, too few for the mix:
+            every problem, and nothing has been written.
     """
     about = read_about(config.rewrites)
     scored = _scored(config, about)
     # All reward models on the same responses: those that each has scored whole.
-    chains, whole = scored[0].chains, np.logical_and.reduce([one.complete for one in scored])
+    whole = np.logical_and.reduce([one.complete for one in scored])
+    if config.mix is not None:
+        kept = mixed(scored[0].chains, whole, config.mix, config.seed)
+        scored, whole = [one.only(kept) for one in scored], whole[kept]
+    chains = scored[0].chains
     if not whole.any():
         found = f"{len(chains)} chains, none with both rewrites and a score for each text"
         raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
@@ -165,10 +174,13 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     )
     members = [chain for chain, there in zip(chains, whole, strict=True) if there]
     judged = diagnostics.flips(members, judge_of(about.judge, config.rewrites)) if about.judge else None
+    options = {name: getattr(config, name) for name in ("level", "bootstrap", "draws", "cluster", "seed")}
+    if config.mix is not None:
+        options["mix"] = config.mix.model_dump(mode="json", exclude_defaults=True)
     result = AuditResult(
         attribute=dict(about.attribute),
         rewriter=about.rewriter,
-        options={name: getattr(config, name) for name in ("level", "bootstrap", "draws", "cluster", "seed")},
+        options=options,
         models=_side_by_side([_audited(one, whole, judged, settings, config.subgroups) for one in scored]),
         outcomes=diagnostics.outcomes(chains),
         balance=diagnostics.balance(members, {**off_target_measures(), **_tokens(scored)}),

@@ -212,14 +212,14 @@ def decide(
 
     A text that comes both with and without the attribute, under the same prompt, is set aside: it has no W.
     """
-    threshold, answers = _answers(template, found, measure)
+    threshold, known = answers(template.treated, found, measure)
     sides: dict[str, set[bool]] = defaultdict(set)
     ids = [completion_id(one.prompt, one.response) for one in found]
-    for name, answer in zip(ids, answers, strict=True):
+    for name, answer in zip(ids, known, strict=True):
         if answer is not None:
             sides[name].add(answer)
     decided: list[Unit | SetAside] = []
-    for one, name, answer in zip(found, ids, answers, strict=True):
+    for one, name, answer in zip(found, ids, known, strict=True):
         if answer is None and measure is not None:
             decided.append(one.aside("unmeasured", f"{measure.title} has no value for it"))
         elif answer is None:
@@ -232,10 +232,10 @@ def decide(
     return decided, threshold
 
 
-def _answers(
-    template: Template, found: Sequence[Found], measure: Measure | None
+def answers(
+    rule: Treatment, found: Sequence[Found], measure: Measure | None = None
 ) -> tuple[float | None, list[bool | None]]:
-    rule = template.treated
+    """The threshold of a rule, where it has one, and what it says of every response; None where it says nothing."""
     if rule.always is not None:
         return None, [rule.always] * len(found)
     if rule.side is not None:

@@ -26,7 +26,8 @@ from rewardlab.data.world.parse import parse
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.protocols import Scorer
 from rewardlab.records import Prompt, content_id
-from rewardlab.score.rules import sentiment_vader, vader
+from rewardlab.score.rules import sentiment_vader
+from rewardlab.score.wording import vader
 
 VOWELS = frozenset("aeiouAEIOU")
 _VOWEL_GROUP = re.compile(r"[aeiouy]+")

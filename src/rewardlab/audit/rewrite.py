@@ -8,7 +8,7 @@
     judged.jsonl      what a chat model said of the texts, where one judges them (`audit.judge`)
     set_aside.jsonl   rows and responses that cannot be used, with reasons
 
-What a paid model answers is kept in a ledger that all runs share, `ledger/` in the folder of runs: a run that is
+What a language model answers is kept in a ledger that all runs share, `ledger/` in the folder of runs: a run that is
 repeated, resumed, or made of data of which one row was edited pays only for what it does not find there.
 """
 
@@ -28,10 +28,11 @@ from rewardlab.audit.about import ABOUT, About
 from rewardlab.audit.asked import AskedMeasure
 from rewardlab.audit.chains import ORIGINALS, PUBLISHED, REWRITES, audited_text, write_chains, write_originals
 from rewardlab.audit.chains import write_published as write_published_form
-from rewardlab.audit.chat import ChatRewriter
+from rewardlab.audit.chat import ChatRewriter, Outlook
 from rewardlab.audit.human import SUBSTITUTIONS, human_pairs, write_substitutions
 from rewardlab.audit.intake import Intake, tools_for, units
 from rewardlab.audit.judge import JUDGED, write_judged
+from rewardlab.audit.local import LocalClient, LocalModel
 from rewardlab.audit.measures import Measure, measure_named
 from rewardlab.audit.mined import Mined, mined
 from rewardlab.audit.rules import RULE_OF, RuleRewriter, rule_named
@@ -50,6 +51,8 @@ from rewardlab.llm.batch import BatchClient
 from rewardlab.llm.budget import estimate
 from rewardlab.llm.client import LiveClient
 from rewardlab.llm.endpoint import Endpoint
+from rewardlab.llm.ledger import Ledger
+from rewardlab.llm.requests import ChatClient
 from rewardlab.llm.shared import shared_ledger
 from rewardlab.records import Message, content_id
 from rewardlab.store.files import write_json
@@ -57,6 +60,7 @@ from rewardlab.store.runs import Run
 
 _REPEATED = 100
 """Responses that are rewritten several times, by default: enough to tell the rewriter's own spread."""
+_FIRST_POLL = 5.0
 WORLD = "world_"
 _NORMAL_95 = 1.96
 
@@ -83,12 +87,18 @@ class Rewriting(Config):
     batch: bool = False
     """Send requests to the endpoint by its Batch API: cheaper, within a day."""
 
+    poll: float = Field(60.0, gt=0)
+    """Seconds between looks at batches under way, at most; the first come sooner."""
+
+    rewriter: LocalModel | None = None
+    """Instead of an endpoint, a causal language model that rewrites in this process; its path alone will do."""
+
     judge: JudgeEndpoint | None = None
     """A chat model, better not the one that rewrites, that is asked the template's question about every text: to decide
     W, and whether rewrites have the attribute; its URL alone will do."""
 
     rule: str | None = None
-    """Instead of a model, a rule that rewrites; default where no endpoint is given: the attribute's own."""
+    """Instead of a model, a rule that rewrites; default where no model is given: the attribute's own."""
 
     world: WorldFaults | None = None
     """Instead of a model, the synthetic world's rewriter, with its declared faults, for texts of the world."""
@@ -121,11 +131,15 @@ class Rewriting(Config):
             raise ValueError("expected either a template or an attribute")
         if self.attribute is not None and self.data is None:
             raise ValueError("expected data with an attribute")
-        ways = [name for name in ("endpoint", "rule", "world", "mined") if getattr(self, name) is not None]
+        ways = [name for name in ("endpoint", "rewriter", "rule", "world", "mined") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(f"expected one rewriter, not {' and '.join(ways)}")
         if self.batch and self.endpoint is None:
             raise ValueError("expected an endpoint with batch")
+        if self.rewrites_per_response > 1 and self.rewriter is not None and self.rewriter.temperature == 0.0:
+            raise ValueError(
+                "expected a rewriter.temperature above 0 with several rewrites of a response: at 0 they are all the same"
+            )
         return self
 
     def pinned(self) -> Self:
@@ -217,6 +231,14 @@ def _rewriter(
 ) -> Rewriter:
     if config.endpoint is not None:
         return _chat_rewriter(config, config.endpoint, template, tasks, stack, judge, agreement)
+    if config.rewriter is not None:
+        ledger = stack.enter_context(shared_ledger())
+        client = LocalClient(config.rewriter, ledger, config.seed)
+        local = ChatRewriter(template, client, client)
+        if judge is not None:
+            # What is sent when all is rewritten is asked about now, not hours later.
+            agreement.to([_to_judge(judge, local.outlook(tasks, config.steps, ledger), ledger)])
+        return local
     if config.world is not None:
         attribute = template.treated.measure or ""
         if not attribute.startswith(WORLD):
@@ -227,7 +249,7 @@ def _rewriter(
         return RuleRewriter(Mined(mined(human_pairs(config.mined))), config.seed)
     rule = config.rule or RULE_OF.get(template.treated.measure or "")
     if rule is None:
-        remedy = "Name one with --endpoint URL, or a rule with --rule."
+        remedy = "Name one with --endpoint URL or --rewriter MODEL, or a rule with --rule."
         raise ConfigError(
             "no rewriter",
             [Problem("endpoint", "nothing", f"a model that rewrites: no rule sets {template.name}", remedy)],
@@ -246,7 +268,9 @@ def _chat_rewriter(
     agreement: Agreement,
 ) -> ChatRewriter:
     ledger = stack.enter_context(shared_ledger())
-    client = BatchClient(endpoint, ledger) if config.batch else LiveClient(endpoint, ledger, config.seed)
+    client: ChatClient = LiveClient(endpoint, ledger, config.seed)
+    if config.batch:
+        client = BatchClient(endpoint, ledger, first_poll=min(_FIRST_POLL, config.poll), longest_poll=config.poll)
     rewriter = ChatRewriter(template, endpoint, client)
     outlook = rewriter.outlook(tasks, config.steps, ledger)
     to_send = [
@@ -254,12 +278,17 @@ def _chat_rewriter(
     ]
     plans = [Plan(endpoint, sum(to_send, estimate([], endpoint)))]
     if judge is not None:
-        to_judge = [judge.expected([one.text]).times(one.rewrites) for one in outlook.waiting]
-        plans.append(Plan(judge.endpoint, sum(to_judge, judge.expected(outlook.texts, ledger))))
+        plans.append(_to_judge(judge, outlook, ledger))
     texts = [audited_text(Chain(task, ()), config.steps) for task in tasks]
     clusters = cluster_labels(texts, template.clusters)
     agreement.to(plans, _precision(len(set(clusters.tolist()))))
     return rewriter
+
+
+def _to_judge(judge: AskedMeasure, outlook: Outlook, ledger: Ledger) -> Plan:
+    """What it takes to ask about all texts of the chains; those to come are about as long as what they rewrite."""
+    to_come = [judge.expected([one.text]).times(one.rewrites) for one in outlook.waiting]
+    return Plan(judge.endpoint, sum(to_come, judge.expected(outlook.texts, ledger)))
 
 
 def _judge(config: Rewriting, template: Template, agreement: Agreement) -> AskedMeasure | None:

@@ -1,6 +1,7 @@
 """Rewriters that need no model: rules for attributes that code sets exactly. Controls, and audits offline.
 
     length     drops sentences, or repeats some, until the measure lies beyond the threshold by a margin
+    mild_length  as length, and the tone becomes milder on the way, whichever way it goes (`audit.mild`)
     lists      every sentence a bullet; every bullet plain text
     typos      two adjacent letters swapped in a share of the words; typos put right
     casing     upper case; lower case
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 from rewardlab.audit.intake import Intake
 from rewardlab.audit.judged import judged
 from rewardlab.audit.measures import Measure
+from rewardlab.audit.mild import Mild
 from rewardlab.audit.texts import LIST_MARK, sentences
 from rewardlab.audit.typos import KNOWN, Speller, swapped, typo_map
 from rewardlab.audit.units import SCORABLE, Chain, Rewrite, Task
@@ -30,7 +32,7 @@ from rewardlab.data.world.draws import Draws
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.records import content_id
 
-RULES = ("length", "lists", "typos", "casing", "vowels", "identity")
+RULES = ("length", "mild_length", "lists", "typos", "casing", "vowels", "identity")
 """Every rule by its name."""
 
 RULE_OF = {"characters": "length", "words": "length", "tokens": "length", "list_lines": "lists", "vowel": "vowels"}
@@ -245,12 +247,13 @@ def rule_named(name: str, intake: Intake, typos: float = 0.1) -> Rule:
         ConfigError: there is none, or it cannot set what W is decided by.
     """
     _check_sets(name, intake)
-    if name == "length":
+    if name in ("length", "mild_length"):
         if intake.measure is None or intake.threshold is None or intake.measure.name not in LENGTHS:
             found = "no measure" if intake.measure is None else f"the measure {intake.measure.name}"
             expected = f"W decided by one of {', '.join(sorted(LENGTHS))}"
-            raise ConfigError("the rule length cannot set W", [Problem("rewriter", found, expected)])
-        return Length(intake.measure, intake.threshold)
+            raise ConfigError(f"the rule {name} cannot set W", [Problem("rewriter", found, expected)])
+        length = Length(intake.measure, intake.threshold)
+        return length if name == "length" else Mild(length)
     if name in ("typos", "vowels"):
         speller = Speller.of(unit.response for unit in intake.units)
         return Vowels(speller) if name == "vowels" else Typos(typos, speller)

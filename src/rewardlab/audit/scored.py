@@ -60,6 +60,12 @@ class ScoredChains:
             self.cluster[kept],
         )
 
+    def only(self, kept: np.ndarray) -> ScoredChains:
+        """The chains `kept`, (n,), in their order."""
+        chains = tuple(chain for chain, there in zip(self.chains, kept, strict=True) if there)
+        arrays = (self.rewards[kept], self.truncated[kept], self.cluster[kept], self.again[kept])
+        return ScoredChains(chains, self.scorer, *arrays, None if self.tokens is None else self.tokens[kept])
+
 
 def join_scores(
     chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True, roots: bool = False

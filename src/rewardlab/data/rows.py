@@ -130,12 +130,13 @@ class Row:
         return tuple(value for value in values if value is not None)
 
     def truth(self, name: str) -> bool:
-        """A binary label: true/false, 1/0 or those words."""
+        """A binary label: true/false, positive/negative, 1/0 or those words."""
         value = self.raw(name)
-        known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+        known = dict.fromkeys(("true", "positive", "1", "1.0"), True)
+        known |= dict.fromkeys(("false", "negative", "0", "0.0"), False)
         answer = known.get(str(value).strip().lower())
         if answer is None:
-            self.complain(name, "true or false (or 1 or 0)")
+            self.complain(name, "true or false (or positive or negative, or 1 or 0)")
             return False
         return answer
 

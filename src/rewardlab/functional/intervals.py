@@ -342,7 +342,7 @@ def _acceleration(
     spread = np.maximum(second - first**2, 0.0)
     skew = third - 3.0 * first * second + 2.0 * first**3
     scale = 6.0 * np.sqrt(count) * spread**1.5
-    return np.divide(skew, scale, out=np.zeros(len(values)), where=scale > 0.0)
+    return np.asarray(np.divide(skew, scale, out=np.zeros(len(values)), where=scale > 0.0))
 
 
 def percentile_ends(found: Resampled, level: float = 0.95) -> Float[np.ndarray, "2 m"]:
@@ -467,13 +467,13 @@ def _weighted_sums(
 
 def _random_numbers(generator: Generator, count: int) -> UInt32[np.ndarray, " n"]:
     """Uniform numbers of 32 bits. Two to a draw of 64: twice as fast as one by one."""
-    return generator.integers(0, 2**64, size=-(-count // 2), dtype=np.uint64).view(np.uint32)[:count]
+    return np.asarray(generator.integers(0, 2**64, size=-(-count // 2), dtype=np.uint64).view(np.uint32)[:count])
 
 
 def _poisson_bounds(mean: float) -> UInt32[np.ndarray, " k"]:
     """Numbers of 32 bits from which on a count is above 0, above 1, ...: 2^32 P(X <= k), as far as they fit."""
     bounds = np.rint(pdtr(np.arange(64), mean) * 2.0**32)
-    return bounds[bounds < 2.0**32].astype(np.uint32)
+    return np.asarray(bounds[bounds < 2.0**32], dtype=np.uint32)
 
 
 def _poisson_counts(bounds: UInt32[np.ndarray, " k"], numbers: UInt32[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:

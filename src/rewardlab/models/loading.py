@@ -17,7 +17,14 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from huggingface_hub import try_to_load_from_cache
 from pydantic import Field, model_validator
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+)
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -295,6 +302,55 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
     except Exception as error:  # transformers raises many kinds for an unreadable folder
         problem = Problem(path, _first_line(error), "a tokenizer that transformers can load", _TOKENIZER_REMEDY)
         raise ModelError("The tokenizer cannot be loaded", [problem]) from error
+
+
+class LanguageModel(NamedTuple):
+    """A causal language model that answers.
+
+    Attributes:
+        network: in evaluation mode, without the checkpoint's own settings of sampling.
+        tokenizer: its tokenizer.
+        ends: tokens that end an answer.
+        source: what stands for its content: the commit of a hub id, or the folder.
+    """
+
+    network: Any
+    tokenizer: Any
+    ends: frozenset[int]
+    source: str
+
+
+def load_language_model(source: ModelSource, *, device: str = "cpu", precision: Precision = "auto") -> LanguageModel:
+    """A causal language model.
+
+    Args:
+        source: a folder or a hub id.
+        device: torch device name.
+        precision: dtype of the weights; `auto` keeps the checkpoint's.
+
+    Raises:
+        ModelError: unreadable, or weights that are missing.
+    """
+    path = str(source.path)
+    place = _located(path, source.revision)
+    options = {"trust_remote_code": source.trust_remote_code, **place.options()}
+    expected = "a causal language model that transformers can load, its weights as safetensors"
+    with quiet_transformers():
+        try:
+            network, info = AutoModelForCausalLM.from_pretrained(
+                place.path, dtype=torch_dtype(precision), use_safetensors=True, output_loading_info=True, **options
+            )
+        except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
+            raise ModelError("The model cannot be loaded", [Problem(path, _first_line(error), expected)]) from error
+    if info["missing_keys"]:
+        found = f"no weights for {_listed(sorted(info['missing_keys']))}"
+        raise ModelError("The model cannot be loaded", [Problem(path, found, expected, "Is it a reward model?")])
+    tokenizer = load_tokenizer(source.tokenizer or path, source)
+    own = network.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    # What a checkpoint would sample with (a top-k, a repetition penalty) is no part of what is asked for.
+    network.generation_config = GenerationConfig()
+    return LanguageModel(network.to(device).eval(), tokenizer, frozenset(ends), place.identity)
 
 
 def prepare_padding(tokenizer: Any, network: Any) -> None:

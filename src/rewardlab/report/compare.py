@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rewardlab.audit.effects import PARTS
 from rewardlab.audit.estimates import EffectEstimate, adjusted
 from rewardlab.audit.summary import number
 from rewardlab.config import Config, Paths
 from rewardlab.report import audit_figures, stages
+from rewardlab.report.audit_along import Along, along_figures, with_along
 from rewardlab.report.audit_inputs import Audit
 from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, element
 from rewardlab.report.inputs import Stage, read_inputs
 from rewardlab.report.page import page
+from rewardlab.report.rewriters import RESULT, compared_rewriters, rewriters_section
 from rewardlab.report.tables import ResultTable, effects_table, with_adjusted, write_tables
-from rewardlab.store.files import write_text
+from rewardlab.store.files import write_json, write_text
 from rewardlab.store.runs import Run
 
 
@@ -33,6 +35,15 @@ class AuditComparison(Config):
 
     title: str = "What reward models reward"
     """Heading of the page."""
+
+    along: Along | None = None
+    """Draw effects as curves along a dial of an experiment, whose values the audits differ in."""
+
+    @model_validator(mode="after")
+    def _a_value_each(self) -> Self:
+        if self.along is not None and len(self.along.values) != len(self.effects):
+            raise ValueError(f"as many values of `along` as audits: {len(self.effects)}, not {len(self.along.values)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,8 @@ class ComparedAudits:
 
 
 def compare_audits(config: AuditComparison, run: Run) -> ComparedAudits:
-    """Write `report.html`, its figure as SVG and PNG, and `tables/effects.*`.
+    """Write `report.html`, its figures as SVG and PNG, and `tables/effects.*`; and `rewriters.json` where audits of the
+    same responses differ in who rewrote.
 
     Raises:
         DataError: folders, files or values that cannot be used, all of them.
@@ -63,8 +75,16 @@ def compare_audits(config: AuditComparison, run: Run) -> ComparedAudits:
     """
     inputs = read_inputs(audit=config.effects)
     results = adjusted_over_all(inputs.audit)
-    found = compared_findings(results, inputs.audit)
-    sections = [_findings(results, found), _table(results), stages.runs_section(inputs)]
+    by_rewriter = compared_rewriters(inputs.audit)
+    found = [*compared_findings(results, inputs.audit), *(one.line() for one in by_rewriter)]
+    curves: list[Figure] = []
+    if config.along is not None:
+        results = with_along(results, config.along, [stage.label for stage in inputs.audit])
+        curves = along_figures(results, config.along)
+    sections = [_findings(results, found, curves), _table(results), stages.runs_section(inputs)]
+    if by_rewriter:
+        sections.insert(2, rewriters_section(by_rewriter))
+        write_json(run.path(RESULT), [one.as_dict() for one in by_rewriter])
     images = {figure.name: figure.spec for section in sections for figure in section.figures}
     if images:
         write_images(run.path("figures"), images)
@@ -98,9 +118,9 @@ def compared_findings(results: ResultTable, audits: Sequence[Stage[Audit]]) -> l
     lines = [f"{len(sure)} of {len(tested)} effects by RATE differ from 0 after adjustment for as many tests."]
     if sure:
         case, row = max(sure.items(), key=lambda item: abs(item[1]["value_sd"]))
-        value, ends = number(row["value_sd"], signed=True), f"{number(row['low_sd'])} to {number(row['high_sd'])}"
+        value, span = number(row["value_sd"], signed=True), f"{number(row['low_sd'])} to {number(row['high_sd'])}"
         lines[0] += f" At most {100 * (1 - level):.3g} % of such findings are expected to be false."
-        lines.append(f"The largest of these is that of {case[0]} on {case[1]}: {value} ({ends}) standard deviations.")
+        lines.append(f"The largest of these is that of {case[0]} on {case[1]}: {value} ({span}) standard deviations.")
     both = [(naive[case], row) for case, row in known.items() if naive[case]["value_sd"] is not None]
     ends = [(one, row) for one, row in both if row["low_sd"] is not None]
     if ends:
@@ -120,9 +140,12 @@ def _case(row: Any) -> tuple[str, str, str]:
     return row["attribute"], row["scorer"], row["audit"]
 
 
-def _findings(results: ResultTable, found: Sequence[str]) -> Section:
-    blocks: list[Figure | Html] = [element("ol", [element("li", line) for line in found])]
-    if any(row["value_sd"] is not None for row in results.rows if row["estimator"] in ("naive", "double")):
+def _findings(results: ResultTable, found: Sequence[str], curves: Sequence[Figure]) -> Section:
+    blocks: list[Figure | Html] = [element("ol", [element("li", line) for line in found]), *curves]
+    # Beside curves, a lane for each of their points would say the same once more.
+    if not curves and any(
+        row["value_sd"] is not None for row in results.rows if row["estimator"] in ("naive", "double")
+    ):
         reading = (
             "Right of the dashed line the attribute raises the reward, left of it it lowers it. The naive comparison "
             "(orange) mixes in what comes along with the attribute in the data; RATE (blue) is the effect. Effects are "

@@ -17,6 +17,7 @@ from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.records import Estimate
 from rewardlab.report.audit_inputs import Audit, read_audit
 from rewardlab.report.reading import Shape, read_object, readable, rows_at, shaped
+from rewardlab.report.simulation_inputs import SimulationFile, read_simulation
 from rewardlab.store import files
 
 PAIR_COLUMNS = [
@@ -210,11 +211,12 @@ class Inputs:
     score: list[Stage[dict[str, Any]]] = field(default_factory=list)
     evaluate: list[Stage[Evaluation]] = field(default_factory=list)
     audit: list[Stage[Audit]] = field(default_factory=list)
+    simulate: list[Stage[SimulationFile]] = field(default_factory=list)
 
     @property
     def stages(self) -> list[Stage[Any]]:
         """Every stage, in the order in which they ran."""
-        return [*self.doctor, *self.train, *self.score, *self.evaluate, *self.audit]
+        return [*self.doctor, *self.train, *self.score, *self.evaluate, *self.audit, *self.simulate]
 
 
 def read_inputs(
@@ -224,13 +226,14 @@ def read_inputs(
     score: Sequence[Path] = (),
     evaluate: Sequence[Path] = (),
     audit: Sequence[Path] = (),
+    simulate: Sequence[Path] = (),
 ) -> Inputs:
     """Read the folders of stages.
 
     Raises:
         DataError: with every folder, file and value that cannot be used.
     """
-    labels = _labels([*doctor, *train, *score, *evaluate, *audit])
+    labels = _labels([*doctor, *train, *score, *evaluate, *audit, *simulate])
     problems: list[Problem] = []
 
     def read(verb: str, folders: Sequence[Path], content: Callable[[Path], Content]) -> list[Stage[Content]]:
@@ -249,6 +252,7 @@ def read_inputs(
         read("evaluate accuracy", evaluate, _evaluation),
         # `audit run` leaves the files of all its phases in one folder.
         read("audit", audit, read_audit),
+        read("audit simulate", simulate, read_simulation),
     )
     if problems:
         raise DataError("cannot report on these folders", problems)

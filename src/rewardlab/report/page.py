@@ -31,6 +31,7 @@ from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, Limits
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
 from rewardlab.report.inputs import Inputs, read_inputs
+from rewardlab.report.simulation import simulation_section
 from rewardlab.report.tables import effects_table, write_tables
 from rewardlab.store.files import write_text
 from rewardlab.store.runs import Run
@@ -51,6 +52,8 @@ class Report(Config):
     """Folders of `evaluate accuracy`."""
     audit: Paths = ()
     """Folders of `audit effects`."""
+    simulate: Paths = ()
+    """Folders of `audit simulate`."""
     max_examples: int = Field(default=600, ge=0, le=5000)
     """Most pairs and triples that the browsers of examples carry along, for all evaluations and audits together; see
     the page for how they are chosen."""
@@ -96,11 +99,17 @@ def write_report(config: Report, run: Run) -> WrittenReport:
         DataError: folders, files or values that cannot be used, all of them.
         RunError: the run directory cannot be written to, or the disk is full.
     """
-    if not (config.doctor or config.train or config.score or config.evaluate or config.audit):
-        remedy = "Give at least one folder with --doctor, --train, --score, --evaluate or --audit."
+    given = (config.doctor, config.train, config.score, config.evaluate, config.audit, config.simulate)
+    if not any(given):
+        remedy = "Give at least one folder with --doctor, --train, --score, --evaluate, --audit or --simulate."
         raise ConfigError("nothing to report on", [Problem("report", "no folders", "folders of stages", remedy)])
     inputs = read_inputs(
-        doctor=config.doctor, train=config.train, score=config.score, evaluate=config.evaluate, audit=config.audit
+        doctor=config.doctor,
+        train=config.train,
+        score=config.score,
+        evaluate=config.evaluate,
+        audit=config.audit,
+        simulate=config.simulate,
     )
     sections = page_sections(inputs, max_examples=config.max_examples, seed=config.seed)
     images = write_images(
@@ -126,9 +135,11 @@ def write_audit_report(config: AuditReport, run: Run) -> WrittenReport:
 
 
 def named_findings(inputs: Inputs) -> tuple[str, ...]:
-    """The findings of every evaluation and audit; of several, each sentence behind the name of its stage."""
+    """The findings of every evaluation, audit and simulation; of several, each sentence behind its stage's name."""
     evaluated = [(stage.label, findings(stage.content.raw)) for stage in inputs.evaluate]
-    found = [*evaluated, *((stage.label, audit_findings(stage.content.raw)) for stage in inputs.audit)]
+    audited = [(stage.label, audit_findings(stage.content.raw)) for stage in inputs.audit]
+    simulated = [(stage.label, stage.content.findings) for stage in inputs.simulate]
+    found = [*evaluated, *audited, *simulated]
     several = len(found) > 1
     return tuple(f"{label}: {line}" if several else line for label, lines in found for line in lines)
 
@@ -157,6 +168,10 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
     for index, audit in enumerate(inputs.audit, start=1):
         suffix = f"-audit-{index}" if several else "-audit"
         sections += audit_sections(audit, suffix=suffix, several=several, limits=limits, seed=seed)
+    several = len(inputs.simulate) > 1
+    for index, simulated in enumerate(inputs.simulate, start=1):
+        suffix = f"-known-{index}" if several else "-known"
+        sections.append(simulation_section(simulated, suffix=suffix, several=several))
     return sections
 
 
@@ -212,16 +227,18 @@ _SUBTITLE = (
 
 
 def _findings_section(inputs: Inputs) -> Section:
-    several = len(inputs.evaluate) + len(inputs.audit) > 1
+    several = len(inputs.evaluate) + len(inputs.audit) + len(inputs.simulate) > 1
     blocks: list[Figure | Html] = [
         _sentences(stage.label if several else "", [("", findings(stage.content.raw))]) for stage in inputs.evaluate
     ]
     blocks += [_sentences(stage.label if several else "", _by_model(stage.content.raw)) for stage in inputs.audit]
+    blocks += [_sentences(stage.label if several else "", [("", stage.content.findings)]) for stage in inputs.simulate]
     compared = evaluation.comparison(inputs.evaluate) if len(inputs.evaluate) > 1 else None
     if compared is not None:
         blocks.append(compared)
     nothing = "No evaluation was given, so this page says what was done, not how well it works."
-    return Section("findings", "Findings", "" if inputs.evaluate or inputs.audit else nothing, blocks)
+    found = inputs.evaluate or inputs.audit or inputs.simulate
+    return Section("findings", "Findings", "" if found else nothing, blocks)
 
 
 def _by_model(raw: dict[str, Any]) -> list[tuple[str, list[str]]]:

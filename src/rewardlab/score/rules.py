@@ -13,7 +13,6 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -24,6 +23,7 @@ import numpy as np
 from rewardlab.config import nearest
 from rewardlab.errors import MissingExtraError, ModelError, Problem
 from rewardlab.records import Prompt
+from rewardlab.score import wording
 from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
 from rewardlab.store.files import sha256_file
 from rewardlab.store.keys import CODE
@@ -44,26 +44,37 @@ def length_words(completions: Iterable[Any], **_: Any) -> list[float]:
 
 def sentiment_vader(completions: Iterable[Any], **_: Any) -> list[float]:
     """Compound sentiment of each completion by the VADER lexicon, -1 to 1 (Hutto and Gilbert 2014)."""
-    analyzer = vader()
+    analyzer = wording.vader()
     return [float(analyzer.polarity_scores(_text(completion))["compound"]) for completion in completions]
 
 
-@cache
-def vader() -> Any:
-    """The analyzer of the package vaderSentiment.
+def common_words(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Share of common words in each completion."""
+    return wording.common_words(map(_text, completions))
 
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError as error:
-        raise MissingExtraError("vaderSentiment", "sentiment", "sentiment by the VADER lexicon") from error
-    return SentimentIntensityAnalyzer()
+
+def sentiment_per_word(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Mean valence of the words of each completion."""
+    return wording.sentiment_per_word(map(_text, completions))
+
+
+def world_sentiment(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Level of sentiment of each completion, a text of the synthetic world."""
+    return wording.world_sentiment(map(_text, completions))
 
 
 BUILT_IN: Mapping[str, Rule] = MappingProxyType(
-    {"length_characters": length_characters, "length_words": length_words, "sentiment_vader": sentiment_vader}
+    {
+        rule.__name__: rule
+        for rule in (
+            length_characters,
+            length_words,
+            sentiment_vader,
+            common_words,
+            sentiment_per_word,
+            world_sentiment,
+        )
+    }
 )
 
 

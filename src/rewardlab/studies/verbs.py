@@ -94,6 +94,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "estimate_effects",
             "what an attribute causes in the reward, with checks",
         ),
+        "audit simulate": Verb(
+            "rewardlab.audit.simulate",
+            "Simulation",
+            "simulate",
+            "how far off the estimators are where the truth is known",
+        ),
         "evaluate accuracy": Verb(
             "rewardlab.evaluate.accuracy", "AccuracyEvaluation", "evaluate_accuracy", "accuracy, calibration and length"
         ),
