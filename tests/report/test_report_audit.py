@@ -95,7 +95,7 @@ def test_what_is_drawn_are_the_numbers_of_the_file(written: WrittenReport, audit
             one = found[f"{name}.ATE.sd"]
             assert drawn[model, label] == (one["value"], one["low"], one["high"])
     targets = data["spec-targets-audit-2"]["data"]["values"]
-    assert Counter(row["group"] for row in targets) == dict.fromkeys({row["group"] for row in targets}, 4)
+    assert Counter(row["group"] for row in targets) == dict.fromkeys({row["group"] for row in targets}, 5)
     assert {row["value"] for row in targets} >= {
         estimates(audit, 1)[f"double.{target}.sd"]["value"] for target in ("ATE", "ATT", "ATU", "balanced")
     }

@@ -138,7 +138,7 @@ class Rewriting(Config):
             raise ValueError("expected an endpoint with batch")
         if self.rewrites_per_response > 1 and self.rewriter is not None and self.rewriter.temperature == 0.0:
             raise ValueError(
-                "expected a rewriter.temperature above 0 with several rewrites of a response: at 0 they are all the same"
+                "expected a rewriter.temperature above 0 with several rewrites of a response: at 0 they are alike"
             )
         return self
 
