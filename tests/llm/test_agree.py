@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rewardlab.audit.rewrite import _precision
+from rewardlab.audit.choice import precision
 from rewardlab.errors import RunError
 from rewardlab.llm.agree import Agreement, Plan
 from rewardlab.llm.budget import Expected
@@ -73,4 +73,4 @@ def test_nobody_to_ask_and_nothing_to_ask_about(
 
 @pytest.mark.parametrize(("clusters", "half"), [(1, "1.96"), (100, "0.20"), (384, "0.10"), (0, "1.96")])
 def test_the_precision_is_that_of_a_mean_of_independent_texts(clusters: int, half: str) -> None:
-    assert _precision(clusters).endswith(f"to within {half} standard deviations.")
+    assert precision(clusters).endswith(f"to within {half} standard deviations.")

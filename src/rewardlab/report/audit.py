@@ -282,7 +282,8 @@ def _family(one: EffectEstimate) -> str:
     if column is not None:
         return short(column[0], LONGEST_NAME)
     family = one.name.split(".")[1]
-    return {"length": "Length of the original", "reward": "Reward of the original", "prompt": "Prompt"}[family]
+    titles = {"length": "Length of the original", "reward": "Reward of the original", "prompt": "Prompt"}
+    return titles.get(family, short(family, LONGEST_NAME))
 
 
 def _group(one: EffectEstimate) -> str:
