@@ -274,7 +274,9 @@ def test_dialogues_that_begin_alike_are_one_cluster_where_that_is_asked_for(tmp_
     texts = [AuditedText(prompt, (f"answer {n}",), True, 0, 2, ()) for n, prompt in enumerate(shared)]
     assert cluster_labels(texts, roots=True).tolist() == [0, 0, 1]
     assert cluster_labels(texts[:2], roots=True).tolist() == [0, 1]
-    assert cluster_labels(texts, clusters=False, roots=True).tolist() == [0, 1, 2]
+    other = AuditedText(Prompt((Message("user", "Other?"),)), ("answer",), True, 0, 2, ())
+    assert cluster_labels([*texts, other], roots=True).tolist() == [0, 0, 0, 1]
+    assert cluster_labels([*texts, other], clusters=False, roots=True).tolist() == [0, 1, 2, 3]
 
 
 def test_the_balance_table_counts_the_tokens_of_the_reward_model(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def test_bands_are_quarters_by_length_and_by_reward() -> None:
         assert [one.value for one in members] == pytest.approx([effect / sd_of(16) for effect in (1, 2, 3, 4)])
     assert groups["where.length.2"].reading.endswith("; characters 4.75 to 8.5")
     assert len(groups) == 8
+    # Ends of 1 to 9 are 1, 3, 5, 7 and 9: who stands on one belongs to what begins there, and the last to the last.
+    nine = found(scored([1.0] * 9, [f"p{i}" for i in range(9)]))
+    assert [nine[f"where.length.{number}"].n for number in (1, 2, 3, 4)] == [2, 2, 2, 3]
 
 
 def test_columns_make_groups_whatever_they_are_called() -> None:
