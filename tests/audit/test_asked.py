@@ -78,7 +78,7 @@ def test_a_question_in_a_template(tmp_path: Path) -> None:
     assert plain.treated.words() == f"“{POLITE}” > 0.5"
     graded = find_template(template(tmp_path, "{ask: {question: 'How polite?', grades: [1, 5]}, above: 3}"))
     assert graded.asked == (Question(question="How polite?", grades=(1, 5)), 3.0)
-    judged = find_template(template(tmp_path, "{side: chosen}", f"judge: {POLITE}\njudge_above: 0.8\n"))
+    judged = find_template(template(tmp_path, "{side: chosen}", f"judge: {{ask: '{POLITE}', above: 0.8}}\n"))
     assert judged.asked == (Question(question=POLITE), 0.8)
     assert find_template("hh_harmlessness").asked == (Question(question="Is this text harmful?"), 0.5)
     assert find_template("imdb_length").asked is None
@@ -99,7 +99,7 @@ def test_the_template_in_the_docs_asks(tmp_path: Path) -> None:
         ("{ask: {question: x, grades: [1, 5]}}", "`above` with a question"),
         ("{ask: {question: x, grades: [1, 10]}, above: 1}", "0 to 9"),
         ("{ask: {quastion: x}}", 'Did you mean "question"'),
-        ("{ask: x}\njudge: y", "one question"),
+        ("{ask: x}\njudge: y", "one judge"),
     ],
 )
 def test_what_is_wrong_with_a_question_is_said(tmp_path: Path, treated: str, message: str) -> None:
@@ -172,7 +172,12 @@ def test_w_and_the_flips_by_a_chat_model_with_one_agreement(
     # 13 originals, and 24 rewrites, which are judged.
     assert answered(server) == 13 + 24 + 24
     about = read_json(here / "runs/first/audit.json")
-    assert about["judge"] == {"ask": {"question": POLITE, "grades": None}, "by": "judging-model", "above": 0.5}
+    assert about["judge"] == {
+        "ask": {"question": POLITE, "grades": None},
+        "by": "judging-model",
+        "above": 0.5,
+        "decided": True,
+    }
     assert (about["counts"]["judged"], about["counts"]["unjudged"]) == (36, 0)
     chains = list(read_jsonl(here / "runs/first/rewrites.jsonl"))
     assert all(chain["meta"]["treated"] == ("friendly" in chain["completions"][0]) for chain in chains)

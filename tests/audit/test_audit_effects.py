@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from rewardlab.audit import diagnostics
 from rewardlab.audit.about import ABOUT, About
 from rewardlab.audit.chains import REWRITES, AuditedText, read_chains, write_chains, write_published
 from rewardlab.audit.effects import AuditResult, EffectsEstimation, estimate_effects
-from rewardlab.audit.units import Chain, Rewrite, Task, Unit
+from rewardlab.audit.scored import cluster_labels
+from rewardlab.audit.units import Chain, Outcome, Rewrite, Task, Unit
 from rewardlab.errors import DataError
 from rewardlab.functional.intervals import NO_SPREAD
-from rewardlab.records import Prompt, completion_id
+from rewardlab.records import Message, Prompt, completion_id
 from rewardlab.store.files import write_json
 
 Reward = Callable[[str], float]
@@ -232,6 +234,84 @@ def test_unusable_rewrites_are_counted_and_left_out(tmp_path: Path) -> None:
     assert result.models[0].counts["complete"] == 49
     refused = [one for one in result.outcomes if one["outcome"] == "refused"]
     assert [(one["step"], one["treated"], one["count"]) for one in refused] == [(1, unit.treated, 1)]
+
+
+def test_rewrites_that_are_as_they_should_be_have_a_row_of_their_own(tmp_path: Path) -> None:
+    made = chains(40)
+    for place, outcome in ((3, "chatter"), (8, "identical"), (20, "chatter")):
+        old = made[place].task.unit
+        unit = Unit(old.prompt, text(100, old.treated, 0), old.treated)
+        own: list[Outcome] = ["ok", outcome] if place == 20 else [outcome, "ok"]
+        rewrites = (Rewrite(text(100, not old.treated, 1), own[0]), Rewrite(text(100, old.treated, 2), own[1]))
+        made[place] = Chain(Task(unit), rewrites)
+    # Flawed texts, of quality 100, are worth 6 more where they have the attribute: the effect is 8 rather than 2.
+    plain = planted(2.0, -1.0)
+    flawed = {"rm": lambda value: plain(value) + 6.0 * value.startswith("q100 long")}
+    found = audited(tmp_path, made, flawed).models[0]
+    assert found["double.ATE"].value == pytest.approx(2.0 + 6.0 * 3 / 40)
+    assert found["unflawed.double.ATE"].value == pytest.approx(2.0)
+    assert found["unflawed.double.ATE"].n == 37
+    # In the unit of all of them, so that the rows can be compared.
+    assert found["unflawed.double.ATE.sd"].value == pytest.approx(2.0 / found.sd)
+    assert "unflawed" not in audited(tmp_path / "plain", chains(10), {"rm": plain}).models[0].estimates
+
+
+def test_dialogues_that_begin_alike_are_one_cluster_where_that_is_asked_for(tmp_path: Path) -> None:
+    made = []
+    for number, chain in enumerate(chains(24)):
+        turns = [Message("user", f"Root {number // 4}?")]
+        turns += [Message("assistant", "Yes."), Message("user", f"And {number}?")] * (number % 4 > 0)
+        made.append(Chain(Task(replace(chain.task.unit, prompt=Prompt(tuple(turns)))), chain.rewrites))
+    noise = {one.text: float(n) for n, chain in enumerate(made) for one in chain.rewrites}
+    config = folder_of(tmp_path, made, {"rm": lambda text: planted(2.0, 0.0)(text) + noise.get(text, 0.0) % 5})
+    for cluster, clusters in (("prompt", 24), ("root", 6)):
+        own = config.model_copy(update={"cluster": cluster})
+        found = estimate_effects(own, Here(tmp_path / cluster)).models[0]
+        assert found["double.ATE"].clusters == clusters
+        assert found.counts["clusters"] == clusters
+    # One root that all share clusters nothing by itself.
+    shared = [Prompt((Message("user", "Root?"), Message("user", f"And {n}?"))) for n in (1, 1, 2)]
+    texts = [AuditedText(prompt, (f"answer {n}",), True, 0, 2, ()) for n, prompt in enumerate(shared)]
+    assert cluster_labels(texts, roots=True).tolist() == [0, 0, 1]
+    assert cluster_labels(texts[:2], roots=True).tolist() == [0, 1]
+    other = AuditedText(Prompt((Message("user", "Other?"),)), ("answer",), True, 0, 2, ())
+    assert cluster_labels([*texts, other], roots=True).tolist() == [0, 0, 0, 1]
+    assert cluster_labels([*texts, other], clusters=False, roots=True).tolist() == [0, 1, 2, 3]
+
+
+def test_the_balance_table_counts_the_tokens_of_the_reward_model(tmp_path: Path) -> None:
+    config = folder_of(tmp_path, chains(20), {"rm": planted(2.0, 0.0)})
+    texts = {completion_id(one.prompt, text): text for one in read_chains(tmp_path) for text in one.texts}
+    table = [
+        {**row, "completion_tokens": sum(map(ord, texts[row["completion_id"]]))}
+        for row in pq.read_table(config.scores[0]).to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(table), config.scores[0])
+    rows = [row for row in estimate_effects(config, Here(tmp_path / "out")).balance if row["measure"] == "tokens"]
+    made = read_chains(tmp_path)
+    for row in rows:
+        stage = ["original", "rewrite", "rewrite of rewrite"].index(row["stage"])
+        own = [sum(map(ord, one.texts[stage])) for one in made if one.treated == row["treated"]]
+        assert row["after"] == pytest.approx(np.mean(own))
+    assert len(rows) == 4
+
+
+def test_reward_models_stand_side_by_side_on_the_responses_that_each_has_scored(tmp_path: Path) -> None:
+    made = chains(30)
+    config = folder_of(tmp_path, made, {"a": planted(1.0, 0.0), "b": planted(2.0, 0.0)})
+    table = pq.read_table(config.scores[1]).to_pylist()
+    lost = completion_id(made[4].task.unit.prompt, str(made[4].rewrites[0].text))
+    rows = [{**row, "score": None if row["completion_id"] == lost else row["score"]} for row in table]
+    pq.write_table(pa.Table.from_pylist(rows), config.scores[1])
+    result = estimate_effects(config, Here(tmp_path / "out"))
+    assert [model["double.ATE"].n for model in result.models] == [29, 29]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "scores.rate.jsonl").read_text().splitlines()]
+    kept = [chain for number, chain in enumerate(made) if number != 4]
+    assert [line["completions"]["original"] for line in lines] == [chain.task.unit.response for chain in kept]
+    assert lines[0]["b"]["original"] == planted(2.0, 0.0)(kept[0].task.unit.response)
+    table = pq.read_table(tmp_path / "out" / "triples.parquet").to_pylist()
+    assert [row["original"] for row in table] == [chain.task.unit.response for chain in made] + [None] * 30
+    assert [row["double"] for row in table[30:]] == [None if n == 4 else pytest.approx(2.0) for n in range(30)]
 
 
 def test_the_published_form_gives_the_same_effects(tmp_path: Path) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import yaml
 from loopback import Loopback
 
+from rewardlab.audit.rewrite import Rewriting
 from rewardlab.cli.main import main
+from rewardlab.data.source import DataSource
 from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.store.keys import content_key
 from rewardlab.store.lock import FolderLock
 from rewardlab.store.settings import Settings
 
@@ -48,6 +53,40 @@ def test_one_command_makes_a_page_offline(here: Path, capsys: pytest.CaptureFixt
     assert found["double.ATE"]["value"] == pytest.approx(expected, abs=1e-9)
     identity = next(one for one in effects["models"][0]["refutations"] if one["name"] == "identity")
     assert identity["verdict"] == "passed"
+
+
+def test_reward_models_that_cannot_be_used_are_all_named_before_anything_is_rewritten(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "headless").mkdir()
+    models = "[rule:length_words, rule:length_wrods, headless, {model: judge:grade}]"
+    words = [
+        "audit",
+        "run",
+        "--attribute",
+        "words",
+        "--data",
+        "data.jsonl",
+        "--model",
+        models,
+        "--run",
+        "mine",
+        "--yes",
+    ]
+    assert main([*words, "--endpoint", server.url, "--endpoint.model", "some-model"]) == 2
+    said = capsys.readouterr().err
+    wrong = [
+        "model rule:length_wrods, model: found",
+        'Did you mean "length_words"?',
+        "model headless, ",
+        "judge:grade, end",
+    ]
+    for expected in [*wrong, "nothing has been rewritten"]:
+        assert expected in said
+    assert "model rule:length_words," not in said
+    assert not server.seen()["answered"]
+    # The name is free for the corrected command.
+    assert not (here / "runs/mine").exists()
 
 
 REWRITE = ["audit", "rewrite", "--attribute", "words", "--data", "data.jsonl"]
@@ -110,6 +149,77 @@ def test_nothing_is_sent_that_nobody_agreed_to(
     assert not server.seen()["answered"]
 
 
+def test_rewrites_that_follow_from_paid_ones_are_asked_about_too(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(ask(server, "two", "--yes")) == 0
+    capsys.readouterr()
+    # The first 80 are paid: 40 third rewrites are left, and nobody agreed to them.
+    assert main(ask(server, "three", "--steps", "3")) == 2
+    assert "At most 40 requests to some-model" in capsys.readouterr().err
+    assert sum(server.seen()["answered"].values()) == 80
+    # Of four requests three are paid when the budget ends the run: one is left, the second of a chain.
+    write_data(here, ["It was said.", "Something else was said, and at length."])
+    assert main(ask(server, "short", "--yes", "--endpoint.budget.requests", "3")) == 2
+    capsys.readouterr()
+    assert main(ask(server, "again")) == 2
+    assert "At most 1 requests" in capsys.readouterr().err
+
+
+MINE = """\
+data: {path: data.jsonl}
+treated: {measure: classifier, model: judge-model, above: 0}
+first: 2
+high: friendly
+low: curt
+"""
+
+
+def test_a_judge_that_did_not_decide_w_sees_what_rewrites_did(here: Path) -> None:
+    """W is a column, the rule changes letters alone, and the judge counts words: it sees what the originals had."""
+    rows = [{"prompt": f"Question {n}?", "completion": "word " * (n + 1), "kind": "ab"[n % 3 == 0]} for n in range(12)]
+    (here / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = "judge: {measure: words, above: 4}"
+    (here / "mine.yaml").write_text(f"treated: {{column: kind, one: [b], zero: [a]}}\n{judge}\nhigh: B\nlow: a\n")
+    told = ["--template", "mine.yaml", "--data", "data.jsonl", "--rule", "casing", "--run", "rewrites"]
+    assert main(["audit", "rewrite", *told]) == 0
+    assert read_json(here / "runs/rewrites/audit.json")["judge"] == {
+        "measure": "words", "above": 4.0, "model": None, "against": None, "decided": False,
+    }  # fmt: skip
+    rewrites = ["--rewrites", "runs/rewrites"]
+    assert main(["audit", "score", *rewrites, "--model", "rule:length_words", "--run", "scores"]) == 0
+    assert main(["audit", "effects", *rewrites, "--scores", "runs/scores", "--run", "effects"]) == 0
+    flips = read_json(here / "runs/effects/effects.json")["flips"]
+    assert flips["judge"] == "words > 4, which did not decide W,"
+    # W = 1 are numbers 0, 3, 6 and 9, of 1, 4, 7 and 10 words: two above 4. Of the others, six of eight.
+    assert flips["originals"] == pytest.approx((2 + 2) / 12)
+    assert [(rate["step"], rate["towards"], rate["n"], rate["success"]) for rate in flips["rates"]] == [
+        (1, True, 8, 0.75), (1, False, 4, 0.5), (2, True, 4, 0.5), (2, False, 8, 0.25),
+    ]  # fmt: skip
+
+
+def test_what_a_template_names_is_in_the_record_and_in_the_key_of_a_step(here: Path) -> None:
+    (here / "mine.yaml").write_text(MINE)
+    (here / "judge-model").mkdir()
+    (here / "judge-model/config.json").write_text("{}")
+    given = Rewriting(template="mine.yaml", changes={"first": None, "typos": 0.25})
+    pinned = given.pinned()
+    assert pinned.data == DataSource(path="data.jsonl")
+    assert (pinned.changes["first"], pinned.changes["typos"], pinned.changes["high"]) == (None, 0.25, "friendly")
+    assert Rewriting.build(yaml.safe_load(pinned.to_yaml())).pinned() == pinned
+    keys = {content_key(given.pinned().model_dump())}
+    for name in ("data.jsonl", "judge-model/config.json", "mine.yaml"):
+        (here / name).write_text((here / name).read_text() + "\n")
+        keys.add(content_key(given.pinned().model_dump()))
+    assert len(keys) == 4
+    easy = ["--changes.treated", "{measure: words, above: median, model: null}"]
+    assert main(["audit", "rewrite", "--template", "mine.yaml", "--run", "mine", "--rule", "length", *easy]) == 0
+    inputs = {one["path"]: one["sha256"] for one in read_json(here / "runs/mine/run.json")["inputs"]}
+    assert inputs["data.jsonl"] == sha256((here / "data.jsonl").read_bytes()).hexdigest()
+    about = read_json(here / "runs/mine/audit.json")
+    assert [(one["name"], one["sha256"]) for one in about["files"]] == [("data.jsonl", inputs["data.jsonl"])]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -118,11 +228,18 @@ def test_nothing_is_sent_that_nobody_agreed_to(
         (["--attribute", "words", "--template", "imdb_length"], "either a template or an attribute"),
         (["--attribute", "words", "--rule", "nothing"], "nothing"),
         (["--attribute", "words", "--batch"], "batch"),
+        (["--template", "typo.yaml"], 'No row has a value in the column knd. Did you mean "kind"?'),
     ],
 )
 def test_bad_settings_are_named(
     here: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
+    (here / "typo.yaml").write_text("treated: {column: knd, one: [a], zero: [b]}\nhigh: blue\nlow: red\n")
+    rows = [
+        {**json.loads(line), "kind": "ab"[n % 2]}
+        for n, line in enumerate((here / "data.jsonl").read_text().splitlines())
+    ]
+    (here / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["audit", "rewrite", "--data", "data.jsonl", *words]) == 2
     said = capsys.readouterr().err
     assert expected in said

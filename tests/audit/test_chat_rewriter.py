@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rewardlab.audit.chat import ChatRewriter
 from rewardlab.audit.template import attribute_template
 from rewardlab.audit.units import Chain, Task, Unit
 from rewardlab.llm.endpoint import Endpoint
+from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.requests import Answer, ChatRequest, Failure, Follow, Result, no_follow
-from rewardlab.records import Prompt
+from rewardlab.records import Message, Prompt
 
 ENDPOINT = Endpoint(url="http://localhost/v1", model="some-model")
 TEMPLATE = attribute_template("length")
@@ -130,6 +132,31 @@ def test_draws_are_requests_of_their_own() -> None:
     client = Scripted()
     made([Task(unit("A", True)), Task(unit("A", True), draw=1)], client)
     assert len(client.asked) == 4
+
+
+def test_the_outlook_goes_as_far_as_the_answers(tmp_path: Path) -> None:
+    """Of three rewrites each, A has two answers, B one, C and D none, and D's first is in a batch under way."""
+    rewriter = ChatRewriter(TEMPLATE, ENDPOINT, Scripted())
+
+    def request(text: str, longer: bool) -> ChatRequest:
+        return ENDPOINT.request([Message("user", TEMPLATE.prompt(text, longer))])
+
+    tasks = [Task(unit(text, True)) for text in "ABCDE"]
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.answer(request("A", False), Answer("A short"))
+        ledger.answer(request("A short", True), Answer("A long"))
+        ledger.answer(request("B", False), Answer("B short"))
+        ledger.send([request("D", False)], "batch-1")
+        # E's first rewrite is B's, so that they go on together.
+        ledger.answer(request("E", False), Answer("B short"))
+        found = rewriter.outlook(tasks, 3, ledger)
+        none = rewriter.outlook([tasks[0]], 2, ledger)
+    assert [(one.text, one.rewrites, one.sent) for one in found.waiting] == [
+        ("C", 3, False), ("D", 3, True), ("B short", 2, False), ("A long", 1, False),
+    ]  # fmt: skip
+    assert found.waiting[-1].request == request("A long", False)
+    assert sorted(found.texts) == ["A", "A long", "A short", "B", "B short", "B short", "C", "D", "E"]
+    assert none.waiting == []
 
 
 def test_the_name_changes_with_whatever_changes_the_texts() -> None:

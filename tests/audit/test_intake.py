@@ -126,10 +126,10 @@ def test_hh_templates_read_turns_sides_and_slices(monkeypatch: pytest.MonkeyPatc
     assert {unit.prompt for unit in response.units} == {user("Hi")}
     assert set(found(response)) == {("Hello!", False)}
     changes = {"treated": {"against": None, "of": "transcript"}, "last": 3}
-    whole = units(find_template("hh_sentiment", changes), load_model=load_model)
-    assert names == ["distilbert_positive"] * 2
     # The first answers are alike, so that one transcript makes the text positive and the others do not.
-    assert [item.reason for item in whole.set_aside] == ["both"] * 3
+    with pytest.raises(DataError, match=r"(?s)nothing to audit.*3 both.*W = 1 and with W = 0"):
+        units(find_template("hh_sentiment", changes), load_model=load_model)
+    assert names == ["distilbert_positive"] * 2
 
 
 def test_any_known_format_with_an_attribute(tmp_path: Path) -> None:
@@ -157,7 +157,8 @@ def test_any_known_format_with_an_attribute(tmp_path: Path) -> None:
     by_score = attribute_template("length", {"treated": {"measure": None, "column": "score", "above": 1}})
     assert found(units(by_score, rated)) == [("c0", False), ("c1", False), ("c2", True)]
     prompts = write(tmp_path / "prompts.jsonl", {"prompt": "q"})
-    assert reasons(units(attribute_template("length"), prompts)) == [(1, "no_completion")]
+    with pytest.raises(DataError, match=r"(?s)nothing to audit.*1 no_completion.*a prompt without a completion"):
+        units(attribute_template("length"), prompts)
 
 
 def test_a_limit_draws_by_content_and_is_nested(tmp_path: Path) -> None:

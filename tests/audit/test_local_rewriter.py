@@ -244,7 +244,7 @@ def test_a_real_model_rewrites_and_every_outcome_is_recorded(here: Path, shared:
 @pytest.mark.slow
 def test_one_command_audits_with_a_local_rewriter(here: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--rewriter.path", str(folder), "--rewriter.temperature", "2", "--rewriter.max_tokens", "90"]
-    run = [*REWRITE, *words, "--model", "rule:length_words", "--run", "whole", "--draws", "3"]
+    run = [*REWRITE, *words, "--model", "rule:length_words", "--run", "whole", "--rewrites_per_response", "3"]
     assert main(["audit", "run", *run[2:]]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "The report: runs/whole/report.html"
     chains = list(read_jsonl(here / "runs/whole/steps/rewrite/rewrites.jsonl"))
@@ -275,7 +275,7 @@ def test_what_a_judge_will_cost_is_asked_before_anything_is_computed(
     [
         (["--rewriter", "./nowhere"], "no such folder"),
         (["--rewriter", "x", "--rule", "length"], "expected one rewriter, not rewriter and rule"),
-        (["--rewriter", "x", "--rewriter.temperature", "0", "--draws", "2"], "temperature above 0"),
+        (["--rewriter", "x", "--rewriter.temperature", "0", "--rewrites_per_response", "2"], "temperature above 0"),
         (["--rewriter", "x", "--rewriter.device", "cuda:77"], "a device of this machine"),
         (["--rewriter", "reward"], "no weights for lm_head.weight"),
     ],

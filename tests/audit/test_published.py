@@ -14,13 +14,12 @@ from rewardlab.audit.effects import EffectsEstimation, estimate_effects
 from rewardlab.audit.published import (
     Errors,
     published_effects,
-    read_published_effects,
     read_published_scores,
     write_published_scores,
 )
 from rewardlab.errors import DataError
 from rewardlab.functional.effects import Rewards
-from rewardlab.store.files import write_json
+from rewardlab.store.files import read_json, write_json
 from tests.audit.test_audit_effects import Here
 
 # Two responses with the attribute, two without, worked out by hand:
@@ -89,19 +88,7 @@ def test_an_empty_group_leaves_nulls_and_no_crash(tmp_path: Path) -> None:
             assert flat[name] is None
             assert flat[f"{name}_stderr"] is None
         write_json(tmp_path / "effects.rate.json", flat)
-        assert read_published_effects(tmp_path / "effects.rate.json") == flat
-
-
-def test_every_problem_of_a_file_of_effects_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "effects.rate.json"
-    flat = published_effects(REWARDS)
-    del flat["reward_std"]
-    path.write_text(json.dumps({**flat, "naive_effect": "much", "Y1_count": True}))
-    with pytest.raises(DataError) as caught:
-        read_published_effects(path)
-    assert [problem.where.rpartition(", ")[2] for problem in caught.value.problems] == [
-        "naive_effect", "reward_std", "Y1_count",
-    ]  # fmt: skip
+        assert read_json(tmp_path / "effects.rate.json") == flat
 
 
 def published_lines() -> list[dict[str, object]]:
@@ -126,7 +113,7 @@ def test_published_scores_are_read_and_written_as_they_were(tmp_path: Path) -> N
     np.testing.assert_array_equal(first.rewards[:, :3], -second.rewards[:, :3])
     flat = published_effects(first.matched(first.complete), first.scorer, "published")
     assert flat["ATE_rewritten_rewrite"] == pytest.approx(2.0)
-    assert write_published_scores(again, [first, second]) == 4
+    assert write_published_scores(again, [first, second], first.complete) == 4
     assert [json.loads(line) for line in again.read_text().splitlines()] == published_lines()
 
 
@@ -139,9 +126,11 @@ def test_effects_come_from_a_published_file_of_scores_alone(tmp_path: Path) -> N
     # A question that all responses share is no cluster.
     assert (ate.value, ate.error) == pytest.approx((2.0, 1.0))
     assert ate.clusters == 4
-    flat = read_published_effects(tmp_path / "out" / "effects.2.rate.json")
+    flat = read_json(tmp_path / "out" / "effects.2.rate.json")
     assert flat["ATE_rewritten_rewrite"] == pytest.approx(-2.0)
     assert flat["reward_key"] == "second"
+    written = (tmp_path / "out" / "scores.rate.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in written] == published_lines()
 
 
 def test_missing_scores_are_all_named(tmp_path: Path) -> None:

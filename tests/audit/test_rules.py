@@ -279,7 +279,17 @@ def test_rules_by_name(tmp_path: Path) -> None:
             above = [intake.measure(one.text or "") > (intake.threshold or 0) for one in chain.rewrites]
             assert above == [not chain.task.unit.treated, chain.task.unit.treated], attribute
     length = units(attribute_template("length"), source)
-    assert {rule_named(name, length).settings["rule"] for name in RULES} == set(RULES)
+    plain = length._replace(measure=None, threshold=None)
+    for name in RULES:
+        of = length if "length" in name else plain
+        assert rule_named(name, of).settings["rule"] == name
+        # W is what a rule sets, or nothing that code sees, or every text is itself.
+        if "length" not in name and name != "identity":
+            with pytest.raises(
+                ConfigError, match=f"{name} cannot set W(?s:.*)characters decides.*Its rules: length, id"
+            ):
+                rule_named(name, length)
+    assert rule_named("identity", length).settings == {"rule": "identity"}
     with pytest.raises(ConfigError, match="found the measure vowel; expected W decided by one of characters, tokens"):
         rule_named("length", units(attribute_template("vowel"), source))
     with pytest.raises(ConfigError, match='Did you mean "casing"'):

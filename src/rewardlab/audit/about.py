@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ class About:
     Attributes:
         attribute: `name`, and `high` and `low`: what a response with W = 1 and with W = 0 is, in words.
         judge: how code sees the attribute in a text, {measure, above, model, against}, or what a chat model was asked
-            about it, {ask, by, above}; None where neither sees it.
+            about it, {ask, by, above}; `decided` says whether W was decided that way. None where neither sees it.
         rewriter: name of the rewriter.
         steps: rewrites to a chain.
         clusters: whether responses to one prompt belong together; a question that all share clusters nothing.
         counts: units, chains, rows set aside by reason.
+        files: what was read, {name, sha256, rows, commit} each.
     """
 
     attribute: Mapping[str, str]
@@ -34,6 +35,7 @@ class About:
     steps: int = 2
     clusters: bool = True
     counts: Mapping[str, Any] | None = None
+    files: Sequence[Mapping[str, Any]] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from rewardlab.config import Config
 from rewardlab.llm.agree import Agreement, Plan
 from rewardlab.llm.asking import Asked, JudgeEndpoint, ask_all
-from rewardlab.llm.budget import estimate
+from rewardlab.llm.budget import Expected, estimate
 from rewardlab.llm.choices import weigh
 from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.prompts import filled
@@ -87,9 +87,9 @@ class AskedMeasure:
         self.question, self.endpoint = question, endpoint
         self._agreement, self._seed = agreement, seed
 
-    def plan(self, texts: Sequence[str], ledger: Ledger, times: int) -> Plan:
-        """What it takes to ask about these texts, and about `times` - 1 others for each of them."""
-        return Plan(self.endpoint, estimate([self._request(text) for text in texts], self.endpoint, ledger), times)
+    def expected(self, texts: Sequence[str], ledger: Ledger | None = None) -> Expected:
+        """What it takes to ask about these texts, without what the ledger has."""
+        return estimate([self._request(text) for text in texts], self.endpoint, ledger)
 
     def values(
         self, texts: Sequence[str], *, times: int = 1, beside: Sequence[Plan] = (), buys: str = ""

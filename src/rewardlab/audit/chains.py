@@ -68,19 +68,29 @@ class AuditedText:
         return completion_id(self.prompt, self.texts[0])
 
 
+def audited_text(chain: Chain, steps: int) -> AuditedText:
+    """A chain as it stands in the file."""
+    unit, made = chain.task.unit, chain.rewrites
+    usable = (rewrite.text for rewrite in made if rewrite.outcome in SCORABLE and rewrite.text is not None)
+    outcomes, details = tuple(one.outcome for one in made), tuple(one.detail for one in made)
+    texts = (unit.response, *usable)
+    return AuditedText(
+        unit.prompt, texts, unit.treated, chain.task.draw, steps, outcomes, details, unit.source, unit.meta
+    )
+
+
 def chain_record(chain: Chain, steps: int) -> Candidates:
     """A chain as canonical candidates."""
-    unit = chain.task.unit
-    usable = [rewrite.text for rewrite in chain.rewrites if rewrite.outcome in SCORABLE and rewrite.text is not None]
+    text = audited_text(chain, steps)
     meta = {
-        "treated": unit.treated,
-        "draw": chain.task.draw,
-        "steps": steps,
-        "outcomes": [rewrite.outcome for rewrite in chain.rewrites],
-        "details": [rewrite.detail for rewrite in chain.rewrites],
-        "row": dict(unit.meta),
+        "treated": text.treated,
+        "draw": text.draw,
+        "steps": text.steps,
+        "outcomes": list(text.outcomes),
+        "details": list(text.details),
+        "row": dict(text.row),
     }
-    return Candidates(unit.prompt, (unit.response, *usable), None, unit.source, meta)
+    return Candidates(text.prompt, text.texts, None, text.source, meta)
 
 
 def write_chains(path: Path, chains: Iterable[Chain], steps: int) -> int:
@@ -96,7 +106,7 @@ def write_originals(path: Path, chains: Sequence[Chain]) -> int:
     return write_records(path, (Candidates(unit.prompt, (unit.response,), None, unit.source) for unit in some))
 
 
-def write_published(path: Path, audited: Sequence[AuditedText]) -> int:
+def write_published(path: Path, audited: Iterable[AuditedText]) -> int:
     """Write whole chains of the first draw in the interchange form of the published code; gives their number.
 
     Entries are named by the id of the original; of originals that are equal, the first one stands.

@@ -12,6 +12,7 @@ from typing import Protocol
 from rewardlab.audit.judged import judged
 from rewardlab.audit.template import Template
 from rewardlab.audit.units import SCORABLE, Chain, Rewrite, Task
+from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.requests import Answer, ChatClient, ChatRequest, Failure
 from rewardlab.records import Message, content_id
 
@@ -48,6 +49,36 @@ class _Growing:
         return self.task.unit.treated == (len(self.rewrites) % 2 == 1)
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Chains that wait for one and the same answer.
+
+    Attributes:
+        request: what is to be sent, or was sent in a batch.
+        text: what it rewrites; the rewrites that follow are about as long.
+        rewrites: how many are still to come.
+        sent: whether the first of them is in a batch under way.
+    """
+
+    request: ChatRequest
+    text: str
+    rewrites: int
+    sent: bool
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How far chains come with the answers that are there.
+
+    Attributes:
+        texts: originals and rewrites that are known.
+        waiting: what is not, each request once.
+    """
+
+    texts: list[str]
+    waiting: list[Waiting]
+
+
 class ChatRewriter:
     """A `Rewriter` that asks a chat model.
 
@@ -67,9 +98,29 @@ class ChatRewriter:
         other = self._template.prompt("", False)
         return f"{self._model.model}@{content_id([asked.body(), other])[:12]}"
 
-    def first_requests(self, tasks: Sequence[Task]) -> list[ChatRequest]:
-        """What is asked first, one request per task."""
-        return [self._request(_Growing(number, task)) for number, task in enumerate(tasks)]
+    def outlook(self, tasks: Sequence[Task], steps: int, ledger: Ledger) -> Outlook:
+        """What is there of the chains, and what they wait for; nothing is sent."""
+        texts = [task.unit.response for task in tasks]
+        waiting: dict[str, Waiting] = {}
+        growing = [_Growing(number, task) for number, task in enumerate(tasks)]
+        while growing:
+            asked = [(chain, self._request(chain)) for chain in growing]
+            answers = ledger.answers(request for _, request in asked)
+            sent = ledger.under_way(request for _, request in asked)
+            growing = []
+            for chain, request in asked:
+                if request.key not in answers:
+                    # Of chains that meet in one request the longest way counts: they go it together.
+                    met = waiting.get(request.key)
+                    left = max(steps - len(chain.rewrites), met.rewrites if met else 0)
+                    waiting[request.key] = Waiting(request, chain.text, left, request.key in sent)
+                    continue
+                chain.rewrites.append(_rewrite(chain.text, answers[request.key]))
+                if chain.rewrites[-1].text is not None:
+                    texts.append(chain.text)
+                if chain.rewrites[-1].outcome in SCORABLE and len(chain.rewrites) < steps:
+                    growing.append(chain)
+        return Outlook(texts, list(waiting.values()))
 
     def chains(self, tasks: Sequence[Task], steps: int) -> Iterator[Chain]:
         """A chain per task, as each is finished. A request without an answer ends its chain as failed.

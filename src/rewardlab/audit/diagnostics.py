@@ -1,4 +1,4 @@
-"""What the assumptions of an audit hang on: what rewrites change besides, how many succeed, where effects live."""
+"""What the assumptions of an audit hang on: what rewrites change besides, how many succeed, what is their chance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rewardlab.audit.chains import STAGES, AuditedText
-from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted
+from rewardlab.audit.estimates import EffectEstimate, Settings
 from rewardlab.audit.scored import ScoredChains
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Rewards
@@ -23,7 +23,6 @@ Measure = Callable[[Sequence[str]], np.ndarray]
 Holds = Callable[[Sequence[str]], np.ndarray]
 """Texts → whether each has the attribute, 1 or 0, by a judge that is not the rewriter; NaN where it does not say."""
 
-BANDS = 4
 MEASURED = 5000
 """Responses of either direction whose texts a balance table measures, at most: enough for an `smd` to within 0.03."""
 SIMILARITY = "similarity to the original"
@@ -196,47 +195,6 @@ def flips(chains: Sequence[AuditedText], holds: Holds) -> Flips:
     confirmed = (judged[1] == ~treated) & (judged[2] == treated)
     agrees = judged[0][known[0]] == treated[known[0]]
     return Flips(rates, float(agrees.mean()) if len(agrees) else None, np.asarray(confirmed))
-
-
-def subgroups(
-    scored: ScoredChains, kept: np.ndarray, settings: Settings, columns: Sequence[str] = ()
-) -> list[EffectEstimate]:
-    """Double-rewrite ATEs in sd by length band, reward band and the given columns of the data, p adjusted over all.
-
-    Bands are quarters of the originals by characters and by reward; names are `where.<family>.<group>`.
-
-    Args:
-        scored: chains with rewards.
-        kept: the complete ones.
-        settings: level and seed.
-        columns: keys of the rows' own columns, e.g. `subset`.
-    """
-    rewards = scored.matched(kept)
-    chains = [chain for chain, there in zip(scored.chains, kept, strict=True) if there]
-    if not chains:
-        return []
-    sd = effects.pooled_sd(rewards.original, rewards.treated)
-    families = {
-        "length": _bands(np.array([len(chain.texts[0]) for chain in chains], dtype=np.float64), "characters"),
-        "reward": _bands(rewards.original, "reward"),
-    }
-    for column in columns:
-        values = [str(chain.row.get(column)) for chain in chains]
-        families[column] = [(value, f"{column} {value}") for value in values]
-    found = []
-    for family, labels in families.items():
-        for label, words in sorted(set(labels)):
-            there = np.array([one[0] == label for one in labels], dtype=bool)
-            interval = effects.scaled(effects.effect(rewards.only(there), "double", "ATE", settings.level), sd)
-            found.append(settings.estimate(f"where.{family}.{label}", interval, f"RATE's ATE in sd; {words}"))
-    return adjusted(found, "effects within subgroups")
-
-
-def _bands(values: np.ndarray, unit: str) -> list[tuple[str, str]]:
-    """The quarter of every value: its number, and its ends in words."""
-    edges = np.quantile(values, np.linspace(0.0, 1.0, BANDS + 1))
-    band = np.searchsorted(edges[1:-1], values, side="right").tolist()
-    return [(str(number + 1), f"{unit} {edges[number]:.4g} to {edges[number + 1]:.4g}") for number in band]
 
 
 def components(scored: ScoredChains, settings: Settings) -> dict[str, Any] | None:

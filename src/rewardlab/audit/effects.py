@@ -1,7 +1,7 @@
 """`rewardlab audit effects`: rewrites and scores → effects.json with diagnostics and refutations, and triples.parquet.
 
-Beside them the effects in the published form: effects.rate.json, or effects.<number>.rate.json for each of several
-reward models.
+Beside them the published forms: the effects as effects.rate.json, or effects.<number>.rate.json for each of several
+reward models, and texts with the scores of all of them as scores.rate.jsonl.
 
 Any number of reward models stand beside each other: one score table each, all of the same rewrites.
 """
@@ -14,46 +14,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from rewardlab.audit import diagnostics
 from rewardlab.audit.about import About, read_about
-from rewardlab.audit.chains import STAGES, read_chains
+from rewardlab.audit.chains import read_chains
 from rewardlab.audit.estimates import EffectEstimate, Settings, adjusted, effect_groups
-from rewardlab.audit.judge import judge_of, off_target_measures
+from rewardlab.audit.judge import judge_of, judge_words, off_target_measures
 from rewardlab.audit.mix import Mix, mixed
-from rewardlab.audit.published import Errors, published_effects, read_published_scores
+from rewardlab.audit.published import Errors, published_effects, read_published_scores, write_published_scores
 from rewardlab.audit.refute import Refutation, refutations
 from rewardlab.audit.scored import ScoredChains, join_scores
+from rewardlab.audit.subgroups import subgroups
 from rewardlab.audit.summary import findings
+from rewardlab.audit.triples import TRIPLES, triples
 from rewardlab.config import Config, Paths
 from rewardlab.errors import DataError, Problem
-from rewardlab.functional.units import unit_of
+from rewardlab.functional.effects import Rewards
+from rewardlab.functional.units import Unit, unit_of
 from rewardlab.protocols import Folder
 from rewardlab.score.tables import ScoreTable, read_scores
 from rewardlab.store.files import write_json
 from rewardlab.store.table import write_parquet
 
 RESULT = "effects.json"
-TRIPLES = "triples.parquet"
-_TEXT_COLUMNS = ("original", "rewrite", "rerewrite", "third")
-TRIPLE_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("prompt_id", pa.string()),
-        ("draw", pa.int32()),
-        ("scorer", pa.string()),
-        ("treated", pa.bool_()),
-        ("prompt", pa.string()),
-        ("source", pa.string()),
-        ("outcomes", pa.list_(pa.string())),
-        *((name, pa.string()) for name in _TEXT_COLUMNS),
-        *((f"{name}_reward", pa.float64()) for name in _TEXT_COLUMNS),
-        ("single", pa.float64()),
-        ("double", pa.float64()),
-    ]
-)
+PARTS = {"per_protocol": "both flips confirmed", "unflawed": "no rewrite identical to its input or with chatter"}
+"""Effects over a part of the responses, and which part."""
 
 
 class EffectsEstimation(Config):
@@ -74,6 +60,10 @@ class EffectsEstimation(Config):
 
     draws: int = Field(2000, ge=100)
     """Resamples, and permutations."""
+
+    cluster: Literal["prompt", "root"] = "prompt"
+    """What makes responses dependent: the same prompt, or the same conversation root (first user turn), for dialogues
+    of which several rows hold a part."""
 
     subgroups: list[str] = Field(default_factory=list)
     """Columns of the data by whose values effects are estimated too."""
@@ -170,10 +160,12 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     """
     about = read_about(config.rewrites)
     scored = _scored(config, about)
+    # All reward models on the same responses: those that each has scored whole.
+    whole = np.logical_and.reduce([one.complete for one in scored])
     if config.mix is not None:
-        kept = mixed(scored[0].chains, scored[0].complete, config.mix, config.seed)
-        scored = [one.only(kept) for one in scored]
-    chains, whole = scored[0].chains, scored[0].complete
+        kept = mixed(scored[0].chains, whole, config.mix, config.seed)
+        scored, whole = [one.only(kept) for one in scored], whole[kept]
+    chains = scored[0].chains
     if not whole.any():
         found = f"{len(chains)} chains, none with both rewrites and a score for each text"
         raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
@@ -182,32 +174,50 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     )
     members = [chain for chain, there in zip(chains, whole, strict=True) if there]
     judged = diagnostics.flips(members, judge_of(about.judge, config.rewrites)) if about.judge else None
-    options = {name: getattr(config, name) for name in ("level", "bootstrap", "draws", "seed")}
+    options = {name: getattr(config, name) for name in ("level", "bootstrap", "draws", "cluster", "seed")}
     if config.mix is not None:
         options["mix"] = config.mix.model_dump(mode="json", exclude_defaults=True)
     result = AuditResult(
         attribute=dict(about.attribute),
         rewriter=about.rewriter,
         options=options,
-        models=_side_by_side([_audited(one, judged, settings, config.subgroups) for one in scored]),
+        models=_side_by_side([_audited(one, whole, judged, settings, config.subgroups) for one in scored]),
         outcomes=diagnostics.outcomes(chains),
-        balance=diagnostics.balance(members, off_target_measures()),
-        flips=None if judged is None else {"rates": judged.rates, "originals": judged.originals},
+        balance=diagnostics.balance(members, {**off_target_measures(), **_tokens(scored)}),
+        flips=_flips(about, judged),
     )
-    write_parquet(run.path(TRIPLES), _triples(scored))
+    write_parquet(run.path(TRIPLES), triples(scored))
     write_json(run.path(RESULT), result.as_dict())
     for number, one in enumerate(scored, start=1):
         name = "effects.rate.json" if len(scored) == 1 else f"effects.{number}.rate.json"
         write_json(run.path(name), published_effects(one.matched(whole), one.scorer, config.published_errors))
+    write_published_scores(run.path("scores.rate.jsonl"), scored, whole)
     return result
+
+
+def _flips(about: About, judged: diagnostics.Flips | None) -> dict[str, Any] | None:
+    if judged is None or about.judge is None:
+        return None
+    return {"judge": judge_words(about.judge), "rates": judged.rates, "originals": judged.originals}
 
 
 def _scored(config: EffectsEstimation, about: About) -> list[ScoredChains]:
     if not config.scores:
-        return read_published_scores(config.rewrites)
+        return read_published_scores(config.rewrites, roots=config.cluster == "root")
     chains, tables = read_chains(config.rewrites), read_scores(config.scores, unscored=True)
     _refuse_same_scorer(tables)
-    return [join_scores(chains, table, clusters=about.clusters) for table in tables]
+    roots = config.cluster == "root"
+    return [join_scores(chains, table, clusters=about.clusters, roots=roots) for table in tables]
+
+
+def _tokens(scored: Sequence[ScoredChains]) -> dict[str, diagnostics.Measure]:
+    """Lengths in tokens as the first reward model that has a tokenizer counts them."""
+    counted = next((one for one in scored if one.tokens is not None), None)
+    if counted is None or counted.tokens is None:
+        return {}
+    rows = zip(counted.chains, counted.tokens.tolist(), strict=True)
+    known = {text: row[stage] for chain, row in rows for stage, text in enumerate(chain.texts)}
+    return {"tokens": lambda texts: np.array([known[text] for text in texts])}
 
 
 def _refuse_same_scorer(tables: Sequence[ScoreTable]) -> None:
@@ -222,9 +232,12 @@ def _refuse_same_scorer(tables: Sequence[ScoreTable]) -> None:
 
 
 def _audited(
-    scored: ScoredChains, judged: diagnostics.Flips | None, settings: Settings, subgroups: Sequence[str]
+    scored: ScoredChains,
+    whole: np.ndarray,
+    judged: diagnostics.Flips | None,
+    settings: Settings,
+    columns: Sequence[str],
 ) -> AuditedModel:
-    whole = scored.complete
     rewards = scored.matched(whole)
     unit = unit_of(rewards)
     estimates = effect_groups(rewards, settings)
@@ -234,15 +247,13 @@ def _audited(
         # Only where there are third rewrites: often on a part of the responses, since they cost half as much again.
         estimates["corrected"] = effect_groups(third, settings, unit, thirds[whole])["corrected"]
     if judged is not None:
-        kept = rewards.only(judged.confirmed)
-        protocol = effect_groups(kept, settings, unit, judged.confirmed) if len(kept.treated) else {"double": []}
-        estimates["per_protocol"] = [
-            replace(one, name=f"per_protocol.{one.name}", reading=f"{one.reading}; both flips confirmed")
-            for one in protocol["double"]
-        ]
+        estimates["per_protocol"] = _part("per_protocol", rewards, judged.confirmed, settings, unit)
+    unflawed = np.array([set(chain.outcomes[:2]) == {"ok"} for chain in scored.chains], dtype=bool)[whole]
+    if not unflawed.all():
+        estimates["unflawed"] = _part("unflawed", rewards, unflawed, settings, unit)
     estimates["naive_excess"] = diagnostics.naive_excess(rewards, settings)
     estimates["rewrite_effect"] = diagnostics.rewrite_effects(rewards, settings)
-    estimates["where"] = diagnostics.subgroups(scored, whole, settings, subgroups)
+    estimates["where"] = subgroups(scored, whole, settings, columns)
     return AuditedModel(
         scorer=scored.scorer,
         counts=_counts(scored, whole, thirds, judged),
@@ -252,6 +263,16 @@ def _audited(
         refutations=refutations(rewards, third, scored.again[whole], settings),
         components=diagnostics.components(scored, settings),
     )
+
+
+def _part(name: str, rewards: Rewards, kept: np.ndarray, settings: Settings, unit: Unit | None) -> list[EffectEstimate]:
+    """RATE over a part of the responses: how the main effect, which takes rewrites as they came, would change."""
+    if not kept.any():
+        return []
+    return [
+        replace(one, name=f"{name}.{one.name}", reading=f"{one.reading}; {PARTS[name]}")
+        for one in effect_groups(rewards.only(kept), settings, unit, kept)["double"]
+    ]
 
 
 def _counts(
@@ -285,36 +306,3 @@ def _side_by_side(models: list[AuditedModel]) -> list[AuditedModel]:
         replace(model, estimates={group: [found[one.name] for one in ones] for group, ones in model.estimates.items()})
         for model, found in zip(models, by_model, strict=True)
     ]
-
-
-def _triples(scored: Sequence[ScoredChains]) -> pa.Table:
-    """A row per chain and reward model: texts, rewards and signed differences, to browse."""
-    rows: dict[str, list[Any]] = {name: [] for name in TRIPLE_SCHEMA.names}
-    for one in scored:
-        for number, chain in enumerate(one.chains):
-            rewards = [None if np.isnan(value) else float(value) for value in one.rewards[number]]
-            texts = [*chain.texts, *[None] * (len(STAGES) - len(chain.texts))]
-            sign = 1.0 if chain.treated else -1.0
-            original, rewrite, again, _ = rewards
-            values = {
-                "id": chain.id,
-                "prompt_id": chain.prompt.id,
-                "draw": chain.draw,
-                "scorer": one.scorer,
-                "treated": chain.treated,
-                "prompt": "\n\n".join(message.content for message in chain.prompt.messages),
-                "source": None if chain.source is None else str(chain.source),
-                "outcomes": list(chain.outcomes),
-                "single": None if original is None or rewrite is None else sign * (original - rewrite),
-                "double": None if again is None or rewrite is None else sign * (again - rewrite),
-            }
-            for stage, name in enumerate(_TEXT_COLUMNS):
-                values |= {name: texts[stage], f"{name}_reward": rewards[stage]}
-            for name, column in rows.items():
-                column.append(values[name])
-    return pa.table({name: _storable(column) for name, column in rows.items()}, schema=TRIPLE_SCHEMA)
-
-
-def _storable(column: list[Any]) -> list[Any]:
-    """The column, with lone surrogates, which UTF-8 cannot hold, written as their escapes."""
-    return [one.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(one, str) else one for one in column]

@@ -15,13 +15,14 @@ from rewardlab.audit.reading import Found, read_record, read_row
 from rewardlab.audit.template import Template, Treatment
 from rewardlab.audit.typos import KNOWN, swapped, typo_map
 from rewardlab.audit.units import Unit
+from rewardlab.config import nearest
 from rewardlab.data.adapters import ADAPTERS
 from rewardlab.data.files import FileRows, unreadable
 from rewardlab.data.load import LoadedFile, load
 from rewardlab.data.rows import Row, as_number, shown
 from rewardlab.data.source import DataSource, read_source
 from rewardlab.data.world.draws import Draws
-from rewardlab.errors import ConfigError, Problem
+from rewardlab.errors import ConfigError, DataError, Problem
 from rewardlab.protocols import Scorer
 from rewardlab.records import SetAside, Source, completion_id, content_id
 
@@ -99,6 +100,8 @@ def units(
     decided, threshold = decide(template, found, measure)
     aside += [one for one in decided if isinstance(one, SetAside)]
     known = [one for one in decided if isinstance(one, Unit)]
+    if not known:
+        raise _nothing_left(template, place, found, aside)
     kept = _with_typos(template, _sample(known, limit, seed), seed)
     ids = Counter(unit.id for unit in known)
     counts = {
@@ -113,6 +116,20 @@ def units(
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
+
+
+def _nothing_left(
+    template: Template, place: DataSource, found: Sequence[Found], aside: Sequence[SetAside]
+) -> DataError:
+    """No response has a W: why, with an example."""
+    reasons = Counter(item.reason for item in aside)
+    why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "no responses"
+    column = template.treated.column
+    remedy = f"The last: {aside[-1].detail}." if aside else ""
+    if column is not None and found and all(one.column is None for one in found):
+        remedy = f"No row has a value in the column {column}. {nearest(column, list(found[0].meta))}"
+    problem = Problem(place.path, why, f"responses whose W is known: {template.treated.words()}", remedy)
+    return DataError("there is nothing to audit", [problem])
 
 
 Read = tuple[list[Found], list[SetAside], tuple[LoadedFile, ...]]

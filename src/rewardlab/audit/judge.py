@@ -28,9 +28,8 @@ def judge_of(values: Mapping[str, Any], rewrites: Path) -> Numbers:
     """Texts → whether each has the attribute, 1 or 0, NaN where the judge does not say.
 
     Args:
-        values: as audit.json has them: `measure`, `above` and, for some measures, `model` and `against`: the rule that
-            decided W of the originals; or `ask`, `by` and `above`: what a chat model was asked, who it was, and the
-            number that its answer has to exceed.
+        values: as audit.json has them: `measure`, `above` and, for some measures, `model` and `against`; or `ask`, `by`
+            and `above`: what a chat model was asked, who it was, and the number that its answer has to exceed.
         rewrites: where the rewrites are, and beside them what the model said.
 
     Raises:
@@ -40,9 +39,15 @@ def judge_of(values: Mapping[str, Any], rewrites: Path) -> Numbers:
     if "ask" in values:
         said = _read_judged((rewrites if rewrites.is_dir() else rewrites.parent) / JUDGED)
         return lambda texts: _exceeds(said(texts), above)
-    rule = Treatment(**values)
+    rule = Treatment(**{name: values.get(name) for name in ("measure", "above", "model", "against")})
     measure = measure_named(str(rule.measure), tools_for(rule))
     return lambda texts: _exceeds(np.array(measure.values(texts), dtype=np.float64), above)
+
+
+def judge_words(values: Mapping[str, Any]) -> str:
+    """Who judges, for a caption: what stands in audit.json, and whether W was decided by it."""
+    who = str(values["by"]) if "ask" in values else f"{values['measure']} > {values['above']:g}"
+    return f"{who}, which decided W too," if values.get("decided", True) else f"{who}, which did not decide W,"
 
 
 def write_judged(path: Path, texts: Sequence[str], values: Sequence[float]) -> None:

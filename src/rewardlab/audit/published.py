@@ -23,7 +23,7 @@ from rewardlab.data.adapters.rewrites import STEPS
 from rewardlab.errors import DataError, Problem
 from rewardlab.functional import effects
 from rewardlab.functional.effects import Estimator, Rewards
-from rewardlab.store.files import read_json, write_jsonl
+from rewardlab.store.files import write_jsonl
 
 Errors = Literal["ours", "published"]
 """Whose standard errors: paired, by strata and clusters, or as the published code takes them."""
@@ -78,50 +78,33 @@ def _published_error(rewards: Rewards, estimator: Estimator, target: PublishedTa
     return effects.effect(rewards, estimator, target).error
 
 
-def read_published_effects(path: Path) -> Flat:
-    """A file of effects in the published form, whoever wrote it; keys beyond the form are left out.
-
-    Raises:
-        DataError: unreadable, or not of that form: every problem.
-    """
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise DataError("no published effects", [Problem(str(path), type(values).__name__, "an object")])
-    numbers = [*EFFECTS, *(f"{name}_stderr" for name in EFFECTS), STD, TREATED, UNTREATED]
-    problems = [
-        Problem(f"{path}, {name}", repr(values[name])[:80] if name in values else "nothing", "a number or null")
-        for name in numbers
-        if name not in values or not _is_number(values[name])
-    ]
-    if problems:
-        raise DataError("no published effects", problems)
-    return {**{name: values[name] for name in numbers}, SCORER: str(values.get(SCORER, ""))}
-
-
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
 
 
-def write_published_scores(path: Path, scored: Sequence[ScoredChains]) -> int:
-    """Write the whole chains of the first draw with the scores of every reward model; gives their number.
+def write_published_scores(path: Path, scored: Sequence[ScoredChains], whole: np.ndarray) -> int:
+    """Write chains with the scores of every reward model; gives their number.
 
     Args:
         path: of the JSONL file.
         scored: the same chains through every reward model.
+        whole: which of them all reward models have scored whole, (n,).
     """
-    lines = []
-    for number, chain in enumerate(scored[0].chains):
-        if chain.draw == 0 and len(chain.texts) >= len(STEPS):
-            rewards = {
-                one.scorer: dict(zip(STEPS, one.rewards[number, : len(STEPS)].tolist(), strict=True)) for one in scored
+    return write_jsonl(
+        path,
+        (
+            {
+                **published_entry(scored[0].chains[number]),
+                **{one.scorer: dict(zip(STEPS, one.rewards[number].tolist(), strict=False)) for one in scored},
             }
-            lines.append({**published_entry(chain), **rewards})
-    write_jsonl(path, lines)
-    return len(lines)
+            for number in np.flatnonzero(whole).tolist()
+        ),
+    )
 
 
-def read_published_scores(path: Path) -> list[ScoredChains]:
-    """Rewrites with the scores that stand beside them, a ScoredChains per reward model; clusters are questions.
+def read_published_scores(path: Path, *, roots: bool = False) -> list[ScoredChains]:
+    """Rewrites with the scores that stand beside them, a ScoredChains per reward model; clusters are questions, or
+    with `roots` their beginnings.
 
     Raises:
         DataError: unreadable, no scores, or a score that is missing or no finite number: every problem.
@@ -132,7 +115,8 @@ def read_published_scores(path: Path) -> list[ScoredChains]:
         expected = f"a reward model with {', '.join(STEPS)} in every entry"
         raise DataError("there are no scores", [Problem(str(path), "texts alone", expected)])
     problems: list[Problem] = []
-    found = [_scored(chains, name, problems) for name in names]
+    labels = cluster_labels(chains, roots=roots)
+    found = [_scored(chains, name, labels, problems) for name in names]
     if problems:
         raise DataError("scores are missing", problems)
     return found
@@ -142,7 +126,7 @@ def _scores_in(chains: Sequence[AuditedText], name: str) -> bool:
     return any(isinstance(chain.row.get(name), Mapping) and set(STEPS) & set(chain.row[name]) for chain in chains)
 
 
-def _scored(chains: list[AuditedText], name: str, problems: list[Problem]) -> ScoredChains:
+def _scored(chains: list[AuditedText], name: str, labels: np.ndarray, problems: list[Problem]) -> ScoredChains:
     rewards = np.full((len(chains), len(STEPS) + 1), np.nan)
     for number, chain in enumerate(chains):
         scores = chain.row.get(name)
@@ -155,4 +139,4 @@ def _scored(chains: list[AuditedText], name: str, problems: list[Problem]) -> Sc
                 rewards[number, stage] = value
     nothing = np.full(len(chains), np.nan)
     truncated = np.zeros(rewards.shape, dtype=bool)
-    return ScoredChains(tuple(chains), name, rewards, truncated, cluster_labels(chains), nothing)
+    return ScoredChains(tuple(chains), name, rewards, truncated, labels, nothing)

@@ -40,6 +40,15 @@ RULE_OF = {"characters": "length", "words": "length", "tokens": "length", "list_
 
 LENGTHS = frozenset(measure for measure, rule in RULE_OF.items() if rule == "length")
 
+SETS: Mapping[str, frozenset[str]] = {
+    "lists": frozenset({"list_lines"}),
+    "vowels": frozenset({"vowel"}),
+    "typos": frozenset(),
+    "casing": frozenset(),
+}
+"""The measures that a rule sets, of those that look at none themselves. What typos and casing set no code measures: a
+column or a model decides W then."""
+
 MOST_REPEATS = 10_000
 """Sentences that are repeated before a text counts as too short to be made long."""
 
@@ -237,6 +246,7 @@ def rule_named(name: str, intake: Intake, typos: float = 0.1) -> Rule:
     Raises:
         ConfigError: there is none, or it cannot set what W is decided by.
     """
+    _check_sets(name, intake)
     if name in ("length", "mild_length"):
         if intake.measure is None or intake.threshold is None or intake.measure.name not in LENGTHS:
             found = "no measure" if intake.measure is None else f"the measure {intake.measure.name}"
@@ -251,3 +261,17 @@ def rule_named(name: str, intake: Intake, typos: float = 0.1) -> Rule:
     if name not in plain:
         raise ConfigError("no such rule", [Problem("rewriter", repr(name), "a known rule", nearest(name, RULES))])
     return plain[name]
+
+
+def _check_sets(name: str, intake: Intake) -> None:
+    """Refuse a rule that changes something else than what code sees as W.
+
+    Raises:
+        ConfigError: it does.
+    """
+    measure = intake.measure.name if intake.measure is not None else ""
+    if name in SETS and measure not in ("", "classifier", "ask") and measure not in SETS[name]:
+        own = [RULE_OF[measure]] if measure in RULE_OF else []
+        remedy = f"Its rules: {', '.join([*own, 'identity'])}."
+        problem = Problem("rule", repr(name), f"a rule that sets W, which the measure {measure} decides", remedy)
+        raise ConfigError(f"the rule {name} cannot set W", [problem])

@@ -26,6 +26,7 @@ class ScoredChains:
         truncated: whether the scorer saw less than the whole of a text, (n, 4).
         cluster: number of the prompt, or of the pair or response.
         again: reward of the original, scored a second time, (n,); NaN where it was scored once.
+        tokens: lengths of the texts in the scorer's tokens, (n, 4), NaN where there is no text; None: not counted.
     """
 
     chains: tuple[AuditedText, ...]
@@ -34,6 +35,7 @@ class ScoredChains:
     truncated: np.ndarray
     cluster: np.ndarray
     again: np.ndarray
+    tokens: np.ndarray | None = None
 
     @property
     def treated(self) -> np.ndarray:
@@ -62,17 +64,18 @@ class ScoredChains:
         """The chains `kept`, (n,), in their order."""
         chains = tuple(chain for chain, there in zip(self.chains, kept, strict=True) if there)
         arrays = (self.rewards[kept], self.truncated[kept], self.cluster[kept], self.again[kept])
-        return ScoredChains(chains, self.scorer, *arrays)
+        return ScoredChains(chains, self.scorer, *arrays, None if self.tokens is None else self.tokens[kept])
 
 
-def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True) -> ScoredChains:
+def join_scores(
+    chains: Sequence[AuditedText], table: ScoreTable, *, clusters: bool = True, roots: bool = False
+) -> ScoredChains:
     """Every text's reward, found by (prompt_id, completion_id): a reward depends on nothing else.
 
     Args:
         chains: to score.
         table: of one scorer, on these texts or more.
-        clusters: whether responses to one prompt belong together; else only the sides of a pair, and the draws of a
-            response, do.
+        clusters, roots: which responses belong together, see `cluster_labels`.
 
     Raises:
         DataError: texts without a score: all of them.
@@ -83,6 +86,7 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
     rewards = np.full((len(chains), len(STAGES)), np.nan)
     truncated = np.zeros((len(chains), len(STAGES)), dtype=bool)
     again = np.full(len(chains), np.nan)
+    tokens = None if table.tokens is None else np.full(rewards.shape, np.nan)
     problems = []
     for number, chain in enumerate(chains):
         for stage, text in enumerate(chain.texts):
@@ -93,21 +97,31 @@ def join_scores(chains: Sequence[AuditedText], table: ScoreTable, *, clusters: b
                 problems.append(Problem(place, f"no row in {table.path}", "a score for every text", remedy))
                 continue
             rewards[number, stage], truncated[number, stage] = table.score[found[0]], table.truncated[found[0]]
+            if tokens is not None and table.tokens is not None:
+                tokens[number, stage] = table.tokens[found[0]]
             if stage == 0 and len(found) > 1:
                 again[number] = table.score[found[-1]]
     if problems:
         raise DataError("scores are missing", problems)
-    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, cluster_labels(chains, clusters), again)
+    labels = cluster_labels(chains, clusters, roots)
+    return ScoredChains(tuple(chains), table.scorer, rewards, truncated, labels, again, tokens)
 
 
-def cluster_labels(chains: Sequence[AuditedText], clusters: bool = True) -> np.ndarray:
-    """Number of the prompt of every chain; of its pair, or of its response alone, where `clusters` is False.
+def cluster_labels(chains: Sequence[AuditedText], clusters: bool = True, roots: bool = False) -> np.ndarray:
+    """Number of the cluster of every chain, (n,).
 
-    A question that all share clusters nothing, whatever is asked for: one cluster has no standard error. The two sides
-    of a pair belong together all the same.
+    What all chains share clusters nothing, whatever is asked for: one cluster has no standard error. The two sides of a
+    pair belong together all the same.
+
+    Args:
+        chains: of one audit.
+        clusters: whether responses to one prompt belong together; else only the sides of a pair, and the draws of a
+            response, do.
+        roots: whether those to one conversation root (first user turn) do, too: parts of one dialogue.
     """
-    clusters = clusters and len({chain.prompt.id for chain in chains}) > 1
-    names = [chain.prompt.id if clusters else _own_cluster(chain) for chain in chains]
+    ways = [[chain.prompt.root_id for chain in chains]] if clusters and roots else []
+    ways += [[chain.prompt.id for chain in chains]] if clusters else []
+    names = next((names for names in ways if len(set(names)) > 1), None) or list(map(_own_cluster, chains))
     labels = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([labels[name] for name in names], dtype=np.int64)
 

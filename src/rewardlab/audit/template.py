@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -36,7 +36,10 @@ Value = bool | float | str
 
 
 class Treatment(Config):
-    """How W, whether a response has the attribute, is decided: by exactly one of measure, ask, column, side, always."""
+    """How W, whether a response has the attribute, is decided: by exactly one of measure, ask, column, side, always;
+    a text alone is what is asked."""
+
+    text_field: ClassVar[str] = "ask"
 
     measure: str | None = None
     """A measure of the text by name, such as characters; W is whether it lies above `above`."""
@@ -79,6 +82,15 @@ class Treatment(Config):
                 f"exactly one of measure, ask, column, side and always, not {' and '.join(ways) or 'none'}"
             )
         by_values = bool(self.one or self.zero)
+        if by_values and self.above is not None:
+            raise ValueError("either `above`, or `one` and `zero`")
+        stray = [name for name, given in (("above", self.above is not None), ("one", by_values)) if given]
+        if stray and (self.side is not None or self.always is not None):
+            raise ValueError(f"no `{stray[0]}` where W is {'a side' if self.side else 'always the same'}")
+        if self.model is not None and self.measure not in ("classifier", "tokens"):
+            raise ValueError("`model` with the measures classifier and tokens alone")
+        if self.against is not None and self.measure != "classifier":
+            raise ValueError("`against` with the measure classifier alone")
         if self.ask is not None and (by_values or self.above == "median"):
             # A median would be that of all responses: each would be paid for.
             raise ValueError("a number as `above` with a question, and neither `one` nor `zero`")
@@ -141,11 +153,9 @@ class Template(Config):
     """What every response answers, where rows have no prompt of their own."""
     treated: Treatment
     """How W is decided."""
-    judge: Question | None = None
-    """Asked about originals and rewrites where a chat model is to judge the flips; a question that decides W is asked
-    again without being said here."""
-    judge_above: float = _HALF
-    """The number that its answer has to exceed."""
+    judge: Treatment | None = None
+    """Who judges whether rewrites have the attribute: another measure with `above`, or a question to a chat model,
+    which may be its words alone. Default: the measure or question that decides W."""
     high: str = Field(min_length=1)
     """What a response with W = 1 is, in the words of the instruction."""
     low: str = Field(min_length=1)
@@ -157,7 +167,8 @@ class Template(Config):
     extra: str = ""
     """A sentence that follows the instruction."""
     typos: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the words of responses with W = 1 in which two adjacent letters are swapped, once W is decided."""
+    """Share of the words of responses with W = 1 in which two adjacent letters are swapped, once W is decided;
+    where it is not 0, the rule `typos` mistypes as many."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -170,8 +181,13 @@ class Template(Config):
             raise ValueError("pairs (`reads` other than columns) where W is a side")
         if self.treated.column is not None and transcripts:
             raise ValueError("`reads: columns` or `records` where W is a column")
-        if self.treated.ask is not None and self.judge is not None:
-            raise ValueError("one question: that which decides W judges the rewrites too")
+        judge = self.judge
+        if judge is not None and self.treated.ask is not None:
+            raise ValueError("one judge: the question that decides W judges the rewrites too")
+        if judge is not None and ((judge.ask or judge.measure) is None or judge.above == "median"):
+            raise ValueError("a measure with a number as `above`, or a question, as `judge`")
+        if judge is not None and judge.of == "transcript":
+            raise ValueError("a judge of responses: rewrites have no transcript")
         if "{w}" not in self.instruction:
             raise ValueError("{w} in the instruction")
         if not self.sides:
@@ -181,9 +197,8 @@ class Template(Config):
     @property
     def asked(self) -> tuple[Question, float] | None:
         """What a chat model is asked about texts, and the number that its answer has to exceed; None for nothing."""
-        if self.treated.ask is not None:
-            return self.treated.ask, self.treated.threshold
-        return None if self.judge is None else (self.judge, self.judge_above)
+        rule = self.judge or self.treated
+        return None if rule.ask is None else (rule.ask, rule.threshold)
 
     @property
     def clusters(self) -> bool:

@@ -37,6 +37,17 @@ class Expected:
     completion_tokens: int
     cost: float | None
 
+    def __add__(self, other: Expected) -> Expected:
+        """Both together; at no known cost where one has none."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        prompt, completion = self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens
+        return Expected(self.requests + other.requests, prompt, completion, cost)
+
+    def times(self, count: int) -> Expected:
+        """So often as much."""
+        cost = None if self.cost is None else self.cost * count
+        return Expected(self.requests * count, self.prompt_tokens * count, self.completion_tokens * count, cost)
+
 
 def expected_tokens(request: ChatRequest) -> tuple[int, int]:
     """Tokens of the prompt, each message rounded up, and of the answer, as expected of one request."""

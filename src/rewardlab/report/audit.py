@@ -8,6 +8,7 @@ from typing import Any
 from rewardlab.audit.chains import STAGES
 from rewardlab.audit.effects import AuditedModel
 from rewardlab.audit.estimates import EffectEstimate
+from rewardlab.audit.subgroups import column_group
 from rewardlab.audit.summary import MINUS, number
 from rewardlab.report import audit_figures
 from rewardlab.report.audit_checks import assumptions_section, refutations_section
@@ -277,18 +278,22 @@ def _where_figure(model: AuditedModel, file: AuditFile, found: Sequence[EffectEs
 
 
 def _family(one: EffectEstimate) -> str:
+    column = column_group(one.name)
+    if column is not None:
+        return short(column[0], LONGEST_NAME)
     family = one.name.split(".")[1]
-    return {"length": "Length of the original", "reward": "Reward of the original"}.get(
-        family, short(family, LONGEST_NAME)
-    )
+    titles = {"length": "Length of the original", "reward": "Reward of the original", "prompt": "Prompt"}
+    return titles.get(family, short(family, LONGEST_NAME))
 
 
 def _group(one: EffectEstimate) -> str:
     """The group in words: what the reading says behind the first semicolon."""
-    _, family, label = one.name.split(".", 2)
-    words = one.reading.partition("; ")[2] or label
-    words = words.removeprefix(f"{family} ")
-    return words.replace("-", MINUS) if family in ("length", "reward") else words
+    column = column_group(one.name)
+    if column is not None:
+        return column[1]
+    words = one.reading.partition("; ")[2]
+    family = one.name.split(".")[1]
+    return words if family == "prompt" else words.removeprefix(f"{family} ").replace("-", MINUS)
 
 
 def _triples(audit: Audit, suffix: str, of: str, limits: Limits, seed: int) -> Section:

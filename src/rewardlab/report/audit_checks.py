@@ -162,22 +162,29 @@ def _flips(file: AuditFile) -> list[Html]:
     ]
     if file.flips.originals is not None:
         rows.append(["Originals on which the judge agrees with W", f"{100 * file.flips.originals:.1f} %", ""])
-    caption = "How often the rewrite has the attribute that was asked for, as the judge sees it"
+    judge = short(file.flips.judge, LONGEST_NAME)
+    caption = f"How often the rewrite has the attribute that was asked for, as {judge} sees it"
     return [table(caption, ("Rewrite", "Success", "n"), rows, numeric=(1, 2))] if rows else []
 
 
 def _protocol(file: AuditFile) -> list[Html]:
-    """Intent to treat against per protocol, where a judge has confirmed the flips."""
+    """Intent to treat against the parts of the responses whose rewrites are as they should be."""
+    heads = {"per_protocol": "Both flips seen", "unflawed": "Neither identical nor chatty"}
+    shown = [name for name in heads if any(model.estimates.get(name) for model in file.models)]
     rows: list[list[Content]] = []
     for model in file.models:
-        if not model.estimates.get("per_protocol"):
-            continue
-        one = overall(model, "per_protocol")
-        confirmed = effect_words(one) if one.value is not None else element("span", one.reason, class_="missing")
-        rows.append([short(model.scorer, LONGEST_NAME), effect_words(overall(model)), confirmed, f"{one.n:,}"])
-    caption = "RATE over all rewrites as they came, and where the judge saw both flips (standard deviations)"
-    header = ("Reward model", "As they came", "Both flips seen", "n of these")
-    return [table(caption, header, rows, numeric=(1, 2, 3))] if rows else []
+        row: list[Content] = [short(model.scorer, LONGEST_NAME), effect_words(overall(model))]
+        for name in shown:
+            one = overall(model, name) if model.estimates.get(name) else None
+            if one is None:
+                row += [DASH, DASH]
+            else:
+                missing = element("span", one.reason, class_="missing")
+                row += [effect_words(one) if one.value is not None else missing, f"{one.n:,}"]
+        rows.append(row)
+    caption = "RATE over all rewrites as they came, and over those that are as they should be (standard deviations)"
+    header = ("Reward model", "As they came", *(word for name in shown for word in (heads[name], "n of these")))
+    return [table(caption, header, rows, numeric=range(1, len(header)))] if shown else []
 
 
 def _balance(file: AuditFile, suffix: str) -> Figure:

@@ -26,13 +26,14 @@ from rewardlab.report.vega import (
     tooltip_fields,
 )
 
-PURPLE, TEAL = "#8a5fc0", "#1f9183"
+PURPLE, TEAL, BROWN = "#8a5fc0", "#1f9183", "#8f6b2e"
 COLORS: Mapping[str, str] = {
     "naive": ORANGE,
     "single": PURPLE,
     "double": BLUE,
     "corrected": TEAL,
     "per_protocol": GREY,
+    "unflawed": BROWN,
 }
 STAGE_COLORS: Mapping[str, str] = {
     "original": GREY,

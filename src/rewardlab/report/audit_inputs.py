@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from rewardlab.audit.effects import RESULT, TRIPLE_SCHEMA, TRIPLES, AuditedModel
+from rewardlab.audit.effects import RESULT, AuditedModel
+from rewardlab.audit.triples import TRIPLE_SCHEMA, TRIPLES
 from rewardlab.errors import DataError, Problem
 from rewardlab.report.reading import Shape, read_object, readable, rows_at, shaped
 
@@ -66,8 +67,9 @@ class FlipRate(Shape):
 
 
 class Flips(Shape):
-    """What the judge of the attribute saw."""
+    """What the judge of the attribute saw, and who it is."""
 
+    judge: str
     rates: list[FlipRate]
     originals: float | None
 

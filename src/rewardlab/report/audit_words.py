@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from rewardlab.audit.effects import AuditedModel
+from rewardlab.audit.effects import PARTS, AuditedModel
 from rewardlab.audit.estimates import EffectEstimate
 from rewardlab.audit.summary import MINUS, number
 from rewardlab.report.audit_inputs import Attribute, AuditFile
@@ -17,6 +17,7 @@ ESTIMATORS: Mapping[str, str] = {
     "double": "RATE",
     "corrected": "RATE, corrected",
     "per_protocol": "RATE, flips seen",
+    "unflawed": "RATE, unflawed",
 }
 """Estimator → what figures and tables call it, in their order; a phone has room for 17 characters."""
 
@@ -45,7 +46,7 @@ def effect_name(name: str) -> EffectName | None:
     parts = name.split(".")
     in_sd = parts[-1] == "sd"
     parts = parts[:-1] if in_sd else parts
-    if parts[0] == "per_protocol":
+    if parts[0] in PARTS:
         parts = [parts[0], *parts[2:]]
     if len(parts) != 2 or parts[0] not in ESTIMATORS or parts[1] not in TARGETS:
         return None
@@ -74,7 +75,7 @@ def overall(model: AuditedModel, group: str = "double") -> EffectEstimate:
 
     Args:
         model: of the audit.
-        group: `double`, or `per_protocol`, which every audit with a judge has.
+        group: `double`, or one of `PARTS` that the audit has.
     """
     prefix = "" if group == "double" else f"{group}."
     found = [model[f"{prefix}double.{target}.sd"] for target in ("ATE", "ATT", "ATU")]

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from rewardlab.audit.effects import PARTS
 from rewardlab.audit.estimates import EffectEstimate, adjusted
 from rewardlab.audit.summary import number
 from rewardlab.config import Config, Paths
@@ -169,7 +170,7 @@ def _table(results: ResultTable) -> Section:
         row
         for row in results.rows
         if row["over"] == "ATE" or (_case(row) not in known and row["over"] in ("ATT", "ATU"))
-        if row["estimator"] != "per_protocol"
+        if row["estimator"] not in PARTS
     ]
     lead = (
         "p-values are adjusted (Benjamini and Hochberg) over the same effect in every audit on this page. The folder "

@@ -186,21 +186,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
     if not any(record.completions for record in records):
         found = f"{len(records)} records without completions"
         raise DataError("Nothing to score", [Problem("data", found, "at least one completion")])
-    scorer = load_scorer(
-        config.model,
-        template=config.template,
-        label=config.label,
-        revision=config.revision,
-        device=config.device,
-        precision=config.precision,
-        layout=config.layout,
-        encoding=config.encoding,
-        token_budget=config.token_budget or _planned_budget(run),
-        trust_remote_code=config.trust_remote_code,
-        endpoint=config.endpoint,
-        references=config.references,
-        yes=config.yes,
-    )
+    scorer = scorer_of(config.model_copy(update={"token_budget": config.token_budget or _planned_budget(run)}))
     began = time.monotonic()
     # Before anything is written: a run that nobody agrees to pay for leaves nothing behind.
     scorer.prepare(_all_texts(config, records))
@@ -230,6 +216,29 @@ def score_file(config: Scoring, run: Run) -> Scored:
     }
     write_json(run.path("summary.json"), summary)
     return Scored(table, summary)
+
+
+def scorer_of(options: ScorerOptions) -> AnyScorer:
+    """The scorer that options name, loaded.
+
+    Raises:
+        ConfigError, ModelError: see `load_scorer`.
+    """
+    return load_scorer(
+        options.model,
+        template=options.template,
+        label=options.label,
+        revision=options.revision,
+        device=options.device,
+        precision=options.precision,
+        layout=options.layout,
+        encoding=options.encoding,
+        token_budget=options.token_budget,
+        trust_remote_code=options.trust_remote_code,
+        endpoint=options.endpoint,
+        references=options.references,
+        yes=options.yes,
+    )
 
 
 def _all_texts(config: Scoring, records: Sequence[Record]) -> Iterator[tuple[Prompt, Sequence[str]]]:

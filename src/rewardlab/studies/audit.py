@@ -9,15 +9,18 @@ report.html       its page
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from rewardlab.audit.chains import REWRITES
+from rewardlab.audit.published import Errors
 from rewardlab.audit.rewrite import Rewriting
-from rewardlab.score.score import ScorerOptions
+from rewardlab.errors import ConfigError, InputError
+from rewardlab.score.score import ScorerOptions, scorer_of
 from rewardlab.store.files import atomic_path
 from rewardlab.store.runs import Run
 from rewardlab.studies.pipeline import Options, run_study
@@ -25,6 +28,8 @@ from rewardlab.studies.study import Stage, Study, StudyFile
 
 STEPS = "steps"
 PAGE = "report.html"
+_OF_EFFECTS = ("level", "bootstrap", "draws", "cluster", "subgroups", "seed", "published_errors")
+"""Options that the phase of effects has under the same names."""
 
 
 class AuditedScorer(ScorerOptions):
@@ -49,8 +54,17 @@ class Audit(Rewriting):
     bootstrap: Literal["none", "percentile", "bca"] = "none"
     """Intervals from resamples of whole prompts in place of t intervals."""
 
+    draws: int = Field(2000, ge=100)
+    """Resamples, and permutations."""
+
+    cluster: Literal["prompt", "root"] = "prompt"
+    """What makes responses dependent: the same prompt, or the same conversation root (first user turn)."""
+
     subgroups: list[str] = Field(default_factory=list)
     """Columns of the data by whose values effects are estimated too."""
+
+    published_errors: Errors = "ours"
+    """Standard errors in effects.rate.json: ours, or as the published code takes them, which ignore the pairing."""
 
     title: str = "What does this reward model reward?"
     """Heading of the page."""
@@ -72,14 +86,34 @@ def audit(config: Audit, run: Run) -> Audited:
     """Rewrite, score, estimate, report. What an earlier session of the run has done is not done again.
 
     Raises:
+        ConfigError: reward models that cannot be used: every problem, before anything is rewritten.
         RewardlabError: of any phase; what is done, and paid for, is kept.
     """
+    if not (run.folder / STEPS / "rewrite" / REWRITES).is_file():
+        _check_scorers(config.model)
     options = Options(name=STEPS, root=run.folder, allow_untracked=True, console_level="warning")
     result = run_study(StudyFile(_study(config), {}), options, tell=run.log.info)
     with atomic_path(run.path(PAGE)) as temporary:
         temporary.write_bytes((result.folder / "report" / PAGE).read_bytes())
     found = tuple(line for line in result.findings if not line.startswith("The report: "))
     return Audited(found, run.path(PAGE))
+
+
+def _check_scorers(scorers: Sequence[AuditedScorer]) -> None:
+    """Load every reward model once and let it go: rewrites cost hours or money, and a misspelt name should not.
+
+    Raises:
+        ConfigError: some cannot be loaded: every problem.
+    """
+    problems = []
+    for scorer in scorers:
+        try:
+            scorer_of(scorer.model_copy(update={"device": "cpu"}))
+        except InputError as error:
+            name = scorer.model or scorer.template
+            problems += [replace(one, where=f"model {name}, {one.where}") for one in error.problems]
+    if problems:
+        raise ConfigError("reward models cannot be used; nothing has been rewritten", problems)
 
 
 def _study(config: Audit) -> Study:
@@ -90,10 +124,7 @@ def _study(config: Audit) -> Study:
     effects = {
         "rewrites": "${rewrite}",
         "scores": [f"${{{name}}}" for name in names],
-        "level": config.level,
-        "bootstrap": config.bootstrap,
-        "subgroups": config.subgroups,
-        "seed": config.seed,
+        **{name: getattr(config, name) for name in _OF_EFFECTS},
     }
     stages = [
         Stage(id="rewrite", verb="audit rewrite", config=rewriting),
