@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from rewardlab.audit.chains import AuditedText
 from rewardlab.audit.estimates import EffectEstimate, Settings
@@ -97,7 +98,7 @@ def test_a_prompt_with_many_responses_has_an_effect_of_its_own() -> None:
     assert only.value == pytest.approx(1.5 / sd)
     # Its responses are the independent units: 10 with W = 1 and 10 without, half of each group 1 and half 2.
     error = np.sqrt(2 * 0.25 * np.var([1.0, 2.0] * (LEAST // 2), ddof=1) / LEAST)
-    assert only.error == pytest.approx(error / sd)
+    assert only.p == pytest.approx(2 * t.sf(1.5 / error, 2 * (LEAST - 1)))
     assert only.clusters == many
     # One question that all answer is no group.
     assert not [name for name in found(scored([1.0] * 30, ["p"] * 30)) if "prompt" in name]

@@ -23,8 +23,9 @@ from torch import Tensor
 from rewardlab.errors import InputError, ModelError, Problem
 from rewardlab.store.files import read_json
 
-HEADS = ("v_head.summary", "value_head", "score")
+HEADS = ("v_head.summary", "value_head")
 OPENRLHF_HEAD = "value_head.weight"
+SCORE = "score.weight"
 HEAD_FILE = "value_head.safetensors"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("value_head.bin", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -82,6 +83,20 @@ def read_value_head(file_of: FileOf, width: int) -> ValueHead | None:
     return None
 
 
+def stored_outputs(file_of: FileOf) -> int:
+    """Rows of the `score` of a checkpoint that does not say it is a classifier; 1 where it has none.
+
+    Raises:
+        ModelError: unreadable files.
+    """
+    file = _places(file_of).get(SCORE)
+    if file is None:
+        return 1
+    with safe_open(file, "pt") as stored:
+        shape = stored.get_slice(SCORE).get_shape()
+    return int(shape[0]) if len(shape) == 2 and shape[0] > 0 else 1
+
+
 def pickled_head(file_of: FileOf) -> str | None:
     """The name of a pickle that may hold the head; None where there is none."""
     return next((name for name in PICKLES if file_of(name) is not None), None)
@@ -118,7 +133,7 @@ def _places(file_of: FileOf) -> dict[str, Path]:
     if index is not None:
         try:
             named = read_json(index)["weight_map"]
-            wanted = {name: shard for name, shard in named.items() if name.startswith(HEADS)}
+            wanted = {name: shard for name, shard in named.items() if name.startswith((*HEADS, SCORE))}
         except (InputError, LookupError, TypeError, AttributeError) as error:
             raise _unreadable(index, "no weight_map") from error
         found = {name: file_of(str(shard)) for name, shard in wanted.items()}

@@ -50,6 +50,7 @@ from rewardlab.models.heads import (
     label_index,
     pickled_head,
     read_value_head,
+    stored_outputs,
 )
 from rewardlab.models.own_code import check_code_is_its_own
 from rewardlab.models.reward import LOGITS, Layout, PromptForm, RewardModel
@@ -415,13 +416,13 @@ def _from_pretrained(source: ModelSource, dtype: torch.dtype | str, *, fresh_hea
     place = _located(path, source.revision)
     base = _base_of(place)
     if base is None:
-        checkpoint = _read(path, place, source, dtype)
+        checkpoint = _read(path, place, source, dtype, fresh_head=fresh_head)
         if not fresh_head:
             checkpoint = _with_value_head(checkpoint, [place], dtype)
         _check_weights(path, checkpoint, fresh_head=fresh_head, places=[place])
         return checkpoint
     import_peft("Loading an adapter")
-    checkpoint = _read(base.path, base, source, dtype)
+    checkpoint = _read(base.path, base, source, dtype, fresh_head=fresh_head)
     adapter = _file_of(place, ADAPTER_WEIGHTS)
     if adapter is None:
         problem = Problem(path, f"an adapter without {ADAPTER_WEIGHTS}", "its weights as safetensors")
@@ -480,7 +481,9 @@ def _base_of(place: _Located) -> _Located | None:
         raise ModelError(f"The base of the adapter {place.path} cannot be loaded", error.problems) from error
 
 
-def _read(path: str, place: _Located, source: ModelSource, dtype: torch.dtype | str) -> _Checkpoint:
+def _read(
+    path: str, place: _Located, source: ModelSource, dtype: torch.dtype | str, *, fresh_head: bool
+) -> _Checkpoint:
     """What transformers reads at a place, adapters left aside."""
     if source.trust_remote_code:
         check_code_is_its_own(place.path, _file_of(place, CONFIG_NAME))
@@ -491,7 +494,7 @@ def _read(path: str, place: _Located, source: ModelSource, dtype: torch.dtype | 
         brings_code = CLASSIFIER in (getattr(config, "auto_map", None) or {})
         is_classifier = any("SequenceClassification" in name for name in config.architectures or [])
         if not is_classifier and not (brings_code and source.trust_remote_code):
-            config.num_labels = 1
+            config.num_labels = 1 if fresh_head else stored_outputs(lambda name: _file_of(place, name))
         network, info = AutoModelForSequenceClassification.from_pretrained(
             place.path,
             config=config,
