@@ -75,7 +75,8 @@ def compare_audits(config: AuditComparison, run: Run) -> ComparedAudits:
     """
     inputs = read_inputs(audit=config.effects)
     results = adjusted_over_all(inputs.audit)
-    by_rewriter = compared_rewriters(inputs.audit)
+    # Along a dial the data differ, and with them what the rewriter is told of them.
+    by_rewriter = compared_rewriters(inputs.audit) if config.along is None else []
     found = [*compared_findings(results, inputs.audit), *(one.line() for one in by_rewriter)]
     curves: list[Figure] = []
     if config.along is not None:
