@@ -152,7 +152,11 @@ def history(folder: Path) -> None:
 
 
 REPORTS = [
-    Fault("nothing", "report", ("report: found no folders", "--doctor, --train, --score, --evaluate or --audit")),
+    Fault(
+        "nothing",
+        "report",
+        ("report: found no folders", "--doctor, --train, --score, --evaluate, --audit or --simulate"),
+    ),
     Fault("no folder", "report --train nowhere", ("nowhere: found no folder", "that a finished stage wrote")),
     Fault(
         "a folder that is no stage", "report --evaluate notes", ("notes/accuracy.json: found",), text("notes/a", "x")

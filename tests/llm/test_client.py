@@ -597,13 +597,13 @@ def test_ctrl_c_stops_cleanly(server: Loopback, tmp_path: Path) -> None:
     program += "\ntry:\n    work(*sys.argv[1:])\nexcept KeyboardInterrupt:\n    print('stopped')\n"
     path = tmp_path / "ledger.db"
     with subprocess.Popen(
-        [sys.executable, "-c", program, server.url, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-X", "faulthandler", "-c", program, server.url, str(path)], stdout=subprocess.PIPE, text=True
     ) as run:
         while sum(server.seen()["answered"].values()) < 20:
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
         output, _ = run.communicate()
-    assert output == "stopped\n"
+    assert (run.returncode, output) == (0, "stopped\n")
     seen = server.seen()
     with Ledger(path) as ledger:
         assert ledger.totals().answered == sum(seen["answered"].values())
