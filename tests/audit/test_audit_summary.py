@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewardlab.audit.estimates import Settings
+from rewardlab.audit.estimates import Settings, effect_groups
 from rewardlab.audit.refute import refutations
 from rewardlab.audit.summary import findings
 from rewardlab.functional.effects import Rewards, effect, naive_effect, naive_excess
+from rewardlab.functional.intervals import NO_SPREAD
 
 
 def estimate(
@@ -24,7 +25,7 @@ def result(*estimates: Any, **model: Any) -> dict[str, Any]:
     known = {one["name"]: one for one in estimates}
     known = {"naive.ATE.sd": estimate("naive.ATE.sd", None, reason="no group"), **known}
     known = {"double.ATE.sd": estimate("double.ATE.sd", None, reason="every example has the attribute"), **known}
-    counts = {"responses": 10, "complete": 10, "draws": 10, "truncated": 0}
+    counts = {"responses": 10, "complete": 10, "draws": 10, "truncated": 0, "treated": 4, "untreated": 6}
     one = {
         "scorer": "rm",
         "counts": counts,
@@ -33,7 +34,7 @@ def result(*estimates: Any, **model: Any) -> dict[str, Any]:
         "estimates": {"all": list(known.values())},
     }
     return {"attribute": {"name": "length", "high": "longer", "low": "shorter"}, "models": [one | model],
-            "outcomes": [], "flips": None}  # fmt: skip
+            "outcomes": [], "flips": None, "rewriter": "length@0"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -47,17 +48,17 @@ def result(*estimates: Any, **model: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_the_effect_in_words(value: float, low: float | None, high: float | None, sentence: str) -> None:
     reason = "" if low is not None else "one is too few"
-    (line,) = findings(result(estimate("double.ATE.sd", value, low, high, reason)))
+    line, _ = findings(result(estimate("double.ATE.sd", value, low, high, reason)))
     assert line.startswith("rm: ")
     assert sentence in line
 
 
 def test_one_side_alone_and_no_unit() -> None:
-    (line,) = findings(result(estimate("double.ATT.sd", 0.3, 0.2, 0.4)))
+    line, _ = findings(result(estimate("double.ATT.sd", 0.3, 0.2, 0.4)))
     assert "over responses that were “longer” to begin with" in line
-    (line,) = findings(result(estimate("double.ATE", 3.0, 2.0, 4.0)))
+    line, _ = findings(result(estimate("double.ATE", 3.0, 2.0, 4.0)))
     assert "by 3.00 units of reward" in line
-    (line,) = findings(result())
+    line, _ = findings(result())
     assert line == "rm: The effect of “longer” against “shorter” cannot be estimated: every example has the attribute."
 
 
@@ -67,7 +68,7 @@ def test_one_side_alone_and_no_unit() -> None:
 def test_the_naive_comparison_is_called_different_only_where_the_difference_is_sure(
     low: float, high: float, words: str
 ) -> None:
-    _, line = findings(
+    _, line, _ = findings(
         result(
             estimate("double.ATE.sd", 0.3, 0.2, 0.4),
             estimate("naive.ATE.sd", 1.2, 0.0, 2.0),
@@ -81,29 +82,59 @@ def test_the_naive_comparison_is_called_different_only_where_the_difference_is_s
 def test_what_else_is_told() -> None:
     found = result(
         estimate("double.ATE.sd", 0.3, 0.2, 0.4),
-        estimate("rewrite_effect.treated.sd", -0.8, -0.9, -0.7),
-        estimate("rewrite_effect.untreated.sd", -0.6, -0.7, -0.5),
         tipping={"double.ATE.sd": 0.2},
-        counts={"responses": 12, "complete": 10, "draws": 12, "truncated": 5},
+        counts={"responses": 12, "complete": 10, "draws": 12, "truncated": 5, "treated": 80, "untreated": 20},
         refutations=[{"title": "Dummy", "verdict": "failed"}, {"title": "Placebo", "verdict": "unclear"}],
     )
     found["outcomes"] = [
         {"step": step, "treated": True, "outcome": outcome, "count": 2}
         for step in (1, 2)
-        for outcome in ("chatter", "ok")
+        for outcome in ("chatter", "ok", "truncated")
     ]
     found["flips"] = {"rates": [{"step": 1, "towards": True, "n": 9, "success": 0.6},
                                 {"step": 2, "towards": False, "n": 9, "success": 0.9}]}  # fmt: skip
     text = "\n".join(findings(found))
-    assert "moves rewards by −0.80 (originals “longer”) and −0.60 (originals “shorter”) standard deviations" in text
-    assert "one of 0.20 would bring the interval to 0" in text
+    assert "a difference of 0.20 standard deviations would bring the interval to 0" in text
     assert "5 texts are longer than what the reward model reads" in text
     assert "Doubt it: Dummy did not" in text
     assert "Placebo" not in text
-    assert "2 of 12 responses are left out" in text
+    assert "80 of the responses were “longer” to begin with, 20 were “shorter”.\n" in text
+    assert "2 of 12 responses are left out: a rewrite was cut off." in text
     assert "Of the rewrites, 4 have words of the rewriter's own around the text; they are counted as they are." in text
     assert "Only 60 % of the rewrites to “longer” have it afterwards" in text
     assert "to “shorter” have it" not in text
+
+
+def test_few_responses_on_a_side_are_told_of() -> None:
+    assert findings(result(estimate("double.ATE.sd", 0.3, 0.2, 0.4)))[-1] == (
+        "4 of the responses were “longer” to begin with, 6 were “shorter”. With so few on one side, effects over both "
+        "are less sure than their intervals say."
+    )
+
+
+def test_the_effect_in_units_of_the_reward_stands_beside() -> None:
+    both = (estimate("double.ATE.sd", -0.5, -0.9, -0.1), estimate("double.ATE", -19.04, -20.0, -18.0))
+    assert "; in units of the reward by 19 (18 to 20)." in findings(result(*both))[0]
+
+
+def test_a_reward_that_does_not_react() -> None:
+    line = findings(result(estimate("double.ATE", 0.0, reason=NO_SPREAD)))[0]
+    assert "changes its reward by nothing at all, for every response" in line
+
+
+def test_a_rewriter_that_changes_nothing_is_called_a_placebo() -> None:
+    found = result(estimate("double.ATE.sd", 0.0, -0.1, 0.1)) | {"rewriter": "identity@12ab"}
+    assert findings(found)[-1] == "The rule identity changes no text: this is a placebo, whose effects have to be 0."
+
+
+def test_no_p_stands_beside_an_effect_that_cannot_be_estimated() -> None:
+    """Everybody has the attribute: an ATT, whose signs can be flipped, and no ATE."""
+    values = np.random.default_rng(3).normal(1.0, 1.0, size=(3, 30))
+    groups = effect_groups(Rewards(np.ones(30, dtype=bool), *values), Settings())
+    found = {one.name: one for one in groups["double"]}
+    assert found["double.ATE"].value is None
+    assert found["double.ATE"].p_permutation is None
+    assert found["double.ATT"].p_permutation is not None
 
 
 def test_naive_minus_rate_is_that_difference_with_the_error_of_a_paired_one() -> None:

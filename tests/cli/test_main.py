@@ -161,7 +161,8 @@ def test_a_study_from_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "[2/2] last (join files): unchanged, not run again" in capsys.readouterr().err
     assert RunRecord.read(home / "other" / "first").command.startswith("rewardlab run small.yaml --stages.first")
     assert call("run", "small.yaml", "--stages.first.trouble", "stop") == 130
-    assert "In step first. What is done stays done: go on with the same command." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "In step first. What is done stays done.\nGo on with the same command, mended where it has to be." in said
     assert call("run") == 2
     assert call("run", "nothing") == 2
 

@@ -218,7 +218,7 @@ def test_a_stopped_step_goes_on_where_it_was(
     monkeypatch.setattr(fake_verbs, "append_line", append_until_the_fourth)
     with pytest.raises(KeyboardInterrupt) as caught:
         run(source, tmp_path)
-    assert caught.value.__notes__ == ["In step second. What is done stays done: go on with the same command."]
+    assert caught.value.__notes__ == ["In step second. What is done stays done."]
     plan = plan_study(source, Options(root=tmp_path / "runs"), VERBS)
     assert [action for _, action in plan] == ["unchanged", "resume", "run"]
     result = run(source, tmp_path)
@@ -232,7 +232,7 @@ def test_a_stopped_step_goes_on_where_it_was(
 def test_a_failed_step_says_how_to_go_on(source: StudyFile, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rubbish") as caught:
         run(source, tmp_path, ("stages.second.trouble", "input"))
-    assert caught.value.__notes__ == ["In step second. What is done stays done: go on with the same command."]
+    assert caught.value.__notes__ == ["In step second. What is done stays done."]
     assert actions(run(source, tmp_path)) == ["unchanged", "run", "run"]
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from statistics import mode
 from typing import Any
 
 import numpy as np
@@ -200,21 +201,22 @@ def flips(chains: Sequence[AuditedText], holds: Holds) -> Flips:
 def components(scored: ScoredChains, settings: Settings) -> dict[str, Any] | None:
     """Variance of the signed differences by source, from units with several draws; None where there are none.
 
-    Units are balanced to the smallest number of draws that at least two units have.
+    Units are balanced: those with fewer draws than most are left out, further draws of the others too.
     """
     by_unit: dict[str, dict[int, float]] = {}
+    cluster = {chain.id: label for chain, label in zip(scored.chains, scored.cluster.tolist(), strict=True)}
     d = np.where(scored.treated, 1.0, -1.0) * (scored.rewards[:, 2] - scored.rewards[:, 1])
     for chain, value in zip(scored.chains, d.tolist(), strict=True):
         if np.isfinite(value):
             by_unit.setdefault(chain.id, {})[chain.draw] = value
-    several = [list(draws.values()) for draws in by_unit.values() if len(draws) > 1]
+    size = mode([len(draws) for draws in by_unit.values() if len(draws) > 1] or [0])
+    several = {name: list(draws.values())[:size] for name, draws in by_unit.items() if len(draws) >= size > 1}
     if len(several) < 2:
         return None
-    size = min(map(len, several))
-    values = np.array([draws[:size] for draws in several])[:, None, :]
+    values = np.array(list(several.values()))[:, None, :]
     found = effects.variance_components(values)
     total = found.text + found.draw
-    overall = mean(values.mean(axis=(1, 2)), None, settings.level)
+    overall = mean(values.mean(axis=(1, 2)), np.array([cluster[name] for name in several]), settings.level)
     return {
         "texts": len(several),
         "draws": size,

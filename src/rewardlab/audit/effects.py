@@ -245,7 +245,7 @@ def _audited(
     third = scored.matched(thirds, third=True) if thirds.any() else None
     if third is not None:
         # Only where there are third rewrites: often on a part of the responses, since they cost half as much again.
-        estimates["corrected"] = effect_groups(third, settings, unit, thirds[whole])["corrected"]
+        estimates["corrected"] = effect_groups(third, settings, unit, thirds[whole], ["corrected"])["corrected"]
     if judged is not None:
         estimates["per_protocol"] = _part("per_protocol", rewards, judged.confirmed, settings, unit)
     unflawed = np.array([set(chain.outcomes[:2]) == {"ok"} for chain in scored.chains], dtype=bool)[whole]
@@ -271,7 +271,7 @@ def _part(name: str, rewards: Rewards, kept: np.ndarray, settings: Settings, uni
         return []
     return [
         replace(one, name=f"{name}.{one.name}", reading=f"{one.reading}; {PARTS[name]}")
-        for one in effect_groups(rewards.only(kept), settings, unit, kept)["double"]
+        for one in effect_groups(rewards.only(kept), settings, unit, kept, ["double"])["double"]
     ]
 
 

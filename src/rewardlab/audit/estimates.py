@@ -92,7 +92,11 @@ class Settings:
 
 
 def effect_groups(
-    rewards: Rewards, settings: Settings, unit: Unit | None = None, kept: np.ndarray | None = None
+    rewards: Rewards,
+    settings: Settings,
+    unit: Unit | None = None,
+    kept: np.ndarray | None = None,
+    estimators: Sequence[Estimator] | None = None,
 ) -> dict[str, list[EffectEstimate]]:
     """Naive, single, double and (with third rewrites) corrected effects: raw, and in sd of the original rewards.
 
@@ -100,8 +104,9 @@ def effect_groups(
         rewards: of the chains.
         settings: level, bootstrap, draws and seed.
         unit: of the whole audit that these chains are a part of, so that effects stand beside those of the whole; these
-            are t intervals always. None: the unit of these rewards, which the bootstrap resamples with them.
+            have t intervals always. None: the unit of these rewards, which the bootstrap resamples with them.
         kept: which chains of the whole these are.
+        estimators: only these, and no naive effect; all where None.
 
     Returns:
         estimator → estimates; names are `<estimator>.<target>` and `<estimator>.<target>.sd`.
@@ -109,12 +114,12 @@ def effect_groups(
     if rewards.clusters is not None:
         # Every effect asks which examples belong together; of numbers that is seen much faster than of names.
         rewards = rewards._replace(clusters=numbered(rewards.clusters)[0])
-    own, unit = unit is None, unit or unit_of(rewards)
     resampled = None
-    if settings.bootstrap is not None:
+    if settings.bootstrap is not None and unit is None:
         generator = settings.generator("bootstrap")
         resampled = effects.bootstrap(rewards, generator, settings.draws, settings.bootstrap, settings.level)
-    permuted = effects.permutation_p(rewards, rewards.estimators, settings.generator("permutation"), settings.draws)
+    unit, wanted = unit or unit_of(rewards), estimators or rewards.estimators
+    permuted = effects.permutation_p(rewards, wanted, settings.generator("permutation"), settings.draws)
 
     def both(
         key: tuple[str, str],
@@ -126,16 +131,19 @@ def effect_groups(
         if resampled is not None and key in resampled.raw:
             # The standard error and p stay those of the t interval: a resampled interval has none.
             raw = _with_ends(found, resampled.raw[key])
-            in_sd = _with_ends(in_sd, resampled.standardised[key]) if own else in_sd
-        name, p = ".".join(key), permuted.get(key)
+            in_sd = _with_ends(in_sd, resampled.standardised[key])
+        # Signs can be flipped in one group alone, too: without the other there is no effect over both.
+        name, p = ".".join(key), None if found.value is None else permuted.get(key)
         words = f"{reading}, in standard deviations of the original rewards"
         return [settings.estimate(name, raw, reading, p), settings.estimate(f"{name}.sd", in_sd, words, p)]
 
     treated, everybody = rewards.treated, np.ones(len(rewards.treated), dtype=bool)
-    naive = effects.naive_effect(rewards, settings.level)
-    reading = "naive: mean reward with the attribute minus mean reward without it; correlation, not cause"
-    groups = {"naive": both(("naive", "ATE"), naive, reading, (rewards.original, treated, (1.0, -1.0)))}
-    for estimator in rewards.estimators:
+    groups = {}
+    if estimators is None:
+        naive = effects.naive_effect(rewards, settings.level)
+        reading = "naive: mean reward with the attribute minus mean reward without it; correlation, not cause"
+        groups["naive"] = both(("naive", "ATE"), naive, reading, (rewards.original, treated, (1.0, -1.0)))
+    for estimator in wanted:
         found, d = [], effects.signed_differences(rewards, estimator)
         for target in effects.TARGETS:
             words = f"{_ESTIMATOR_WORDS[estimator]}; {_TARGET_WORDS[target]}"

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from rewardlab.functional.intervals import NO_SPREAD
 from rewardlab.records import Estimate
 
 MINUS = "\N{MINUS SIGN}"
 SD = "standard deviations"
 _LEAST_SUCCESS = 0.8
 """Share of rewrites that do what was asked below which the findings say so."""
+_FEW = 10
+"""Responses on one side below which its own spread is hardly known."""
 _MANY_CUT = 0.01
 """Share of texts longer than what a reward model reads from which on the findings say so."""
 
@@ -34,7 +37,7 @@ def findings(result: Mapping[str, Any]) -> list[str]:
 
 
 def findings_by_model(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """(Reward model, its sentences) in order; at the end what concerns all of them, without a name, if anything does.
+    """(Reward model, its sentences) in order; at the end what concerns all of them, without a name.
 
     Args:
         result: the object in effects.json.
@@ -42,11 +45,10 @@ def findings_by_model(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     groups = []
     for model in result["models"]:
         found = _estimates(model)
-        attribute = result["attribute"]
-        more = (_naive(found), _drift(model, attribute, found), _cut(model), _unscored(model), _failed(model))
-        groups.append((str(model["scorer"]), [_effect(attribute, found), *filter(None, more)]))
-    rewrites = [line for line in (_lost(result), _flawed(result), *_flips(result)) if line]
-    return [*groups, *([("", rewrites)] if rewrites else [])]
+        more = (_naive(found), _tipping(model), _cut(model), _unscored(model), _failed(model))
+        groups.append((str(model["scorer"]), [_effect(result["attribute"], found), *filter(None, more)]))
+    rewrites = [_mix(result), *filter(None, (_nothing(result), _lost(result), _flawed(result), *_flips(result)))]
+    return [*groups, ("", rewrites)]
 
 
 def _estimates(model: Mapping[str, Any]) -> dict[str, Estimate]:
@@ -66,6 +68,10 @@ def _effect(attribute: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
     among = {"ATT": f", over responses that were “{high}” to begin with",
              "ATU": f", over responses that were “{low}” to begin with"}.get(name.split(".")[1], "")  # fmt: skip
     unit = SD if name.endswith(".sd") else "units of reward"
+    if one.reason == NO_SPREAD and value == 0.0:
+        return (
+            f"Rewriting a response from “{low}” to “{high}” changes its reward by nothing at all, for every response."
+        )
     if one.low is None or one.high is None:
         return (
             f"Rewriting a response from “{low}” to “{high}” changes its reward by {number(value, signed=True)} "
@@ -80,8 +86,22 @@ def _effect(attribute: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
     verb = "raises" if value > 0.0 else "lowers"
     return (
         f"Rewriting a response from “{low}” to “{high}” {verb} its reward by {number(abs(value))} {unit} "
-        f"({ends if value > 0.0 else _turned(one)}){among}, the rewriter's own side effects taken out."
+        f"({ends if value > 0.0 else _turned(one)}){among}, the rewriter's own side effects taken out"
+        f"{_raw(name, found)}."
     )
+
+
+def _raw(name: str, found: Mapping[str, Estimate]) -> str:
+    """The same effect in the reward's own units, of which a model may be surer than of the standard deviation."""
+    one = found.get(name.removesuffix(".sd"))
+    if not name.endswith(".sd") or one is None or one.value is None or one.low is None or one.high is None:
+        return ""
+    low, high = (one.low, one.high) if one.value > 0.0 else (-one.high, -one.low)
+    return f"; in units of the reward by {abs(one.value):.3g} ({_short(low)} to {_short(high)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", MINUS)
 
 
 def _turned(one: Estimate) -> str:
@@ -100,18 +120,14 @@ def _naive(found: Mapping[str, Estimate]) -> str:
     return f"{words}: they differ in more than the attribute, or by more of it than the rewrites change."
 
 
-def _drift(model: Mapping[str, Any], attribute: Mapping[str, Any], found: Mapping[str, Estimate]) -> str:
+def _tipping(model: Mapping[str, Any]) -> str:
     tip = model["tipping"].get("double.ATE.sd")
-    sides = [(found.get(f"rewrite_effect.{side}.sd"), attribute[word])
-             for side, word in (("treated", "high"), ("untreated", "low"))]  # fmt: skip
-    known = [f"{number(one.value, signed=True)} (originals “{word}”)"
-             for one, word in sides if one is not None and one.value is not None]  # fmt: skip
-    if not tip or not known:
+    if not tip:
         return ""
     size = number(tip) if tip >= 0.005 else "less than 0.01"
     return (
-        f"Rewriting there and back, which should change nothing, moves rewards by {' and '.join(known)} {SD}. Only a "
-        f"difference between the two directions could mislead; one of {size} would bring the interval to 0."
+        "What could mislead is a rewriter whose side effects differ between the two directions: a difference of "
+        f"{size} {SD} would bring the interval to 0 (see the assumptions)."
     )
 
 
@@ -121,7 +137,7 @@ def _cut(model: Mapping[str, Any]) -> str:
     if not texts or cut / texts < _MANY_CUT:
         return ""
     return (
-        f"{cut:,} texts are longer than what the reward model reads, and were cut: it did not see all of the attribute."
+        f"{cut:,} texts are longer than what the reward model reads, and were cut: it did not see all of them."
     )
 
 
@@ -135,14 +151,31 @@ def _failed(model: Mapping[str, Any]) -> str:
     return f"Doubt it: {'; '.join(failed)} did not come out as expected." if failed else ""
 
 
+def _mix(result: Mapping[str, Any]) -> str:
+    counts, attribute = result["models"][0]["counts"], result["attribute"]
+    sides = (counts["treated"], counts["untreated"])
+    high, low = attribute["high"], attribute["low"]
+    words = f"{sides[0]:,} of the responses were “{high}” to begin with, {sides[1]:,} were “{low}”."
+    if 0 < min(sides) < _FEW:
+        words += " With so few on one side, effects over both are less sure than their intervals say."
+    return words
+
+
+def _nothing(result: Mapping[str, Any]) -> str:
+    if result["rewriter"].partition("@")[0] != "identity":
+        return ""
+    return "The rule identity changes no text: this is a placebo, whose effects have to be 0."
+
+
 def _lost(result: Mapping[str, Any]) -> str:
     counts = result["models"][0]["counts"]
     lost = counts["responses"] - counts["complete"]
     if not lost:
         return ""
-    return (
-        f"{lost:,} of {counts['responses']:,} responses are left out: a rewrite was refused, cut off, empty or failed."
-    )
+    words = {"refused": "was refused", "truncated": "was cut off", "empty": "was empty", "failed": "could not be made"}
+    there = {one["outcome"] for one in result["outcomes"]}
+    why = " or ".join(said for outcome, said in words.items() if outcome in there) or "has no score"
+    return f"{lost:,} of {counts['responses']:,} responses are left out: a rewrite {why}."
 
 
 def _flawed(result: Mapping[str, Any]) -> str:

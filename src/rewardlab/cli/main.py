@@ -3,7 +3,7 @@
 0    done
 1    something went wrong inside; the traceback is in the run's log
 2    the input cannot be used: every problem, no traceback
-130  stopped from the keyboard, with the line that goes on
+130  stopped from the keyboard or by SIGTERM, with the line that goes on
 141  whoever read our output has gone
 """
 
@@ -12,7 +12,9 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -33,6 +35,8 @@ READER_GONE = 141
 def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) -> int:
     """Run one command line (default: the process's) and return the exit code."""
     words = sys.argv[1:] if words is None else list(words)
+    # Schedulers, containers and `timeout` end a program so: what is under way is kept, as from the keyboard.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if _in_main_thread() else None
     try:
         load_env_file(Path(), os.environ)
         spin_briefly(os.environ)
@@ -49,7 +53,14 @@ def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) 
         return READER_GONE
     except Exception as error:  # noqa: BLE001 - the edge: whatever it is, a person gets a message, not a traceback
         return _fail_unexpectedly(error, words)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:

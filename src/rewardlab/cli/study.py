@@ -55,7 +55,11 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         for step, action in plan_study(source, options, verbs):
             print(f"{action:<9}  {step.name} ({step.verb_name})")
         return
-    result = run_study(source, options, tell=_tell, verbs=verbs)
+    try:
+        result = run_study(source, options, tell=_tell, verbs=verbs)
+    except BaseException as error:
+        error.add_note("Go on with the same command, mended where it has to be.")
+        raise
     print("\n".join(result.lines()))
 
 

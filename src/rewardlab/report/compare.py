@@ -123,13 +123,13 @@ def compared_findings(results: ResultTable, audits: Sequence[Stage[Audit]]) -> l
         lines[0] += f" At most {100 * (1 - level):.3g} % of such findings are expected to be false."
         lines.append(f"The largest of these is that of {case[0]} on {case[1]}: {value} ({span}) standard deviations.")
     both = [(naive[case], row) for case, row in known.items() if naive[case]["value_sd"] is not None]
-    ends = [(one, row) for one, row in both if row["low_sd"] is not None]
+    ends = [(one, row) for one, row in both if row["low_sd"] is not None and one["low_sd"] is not None]
     if ends:
-        outside = sum(not row["low_sd"] <= one["value_sd"] <= row["high_sd"] for one, row in ends)
+        apart = sum(one["low_sd"] > row["high_sd"] or one["high_sd"] < row["low_sd"] for one, row in ends)
         turned = sum(one["value_sd"] * row["value_sd"] < 0.0 for one, row in ends)
         lines.append(
-            f"In {outside} of {len(ends)} cases the naive comparison lies outside RATE\N{RIGHT SINGLE QUOTATION MARK}s "
-            f"interval{f', in {turned} of them with the other sign' if turned else ''}."
+            f"In {apart} of {len(ends)} cases the intervals of the naive comparison and of RATE lie apart"
+            f"{f'; in {turned} the two have different signs' if turned else ''}."
         )
     lost = len(rate) - len(known)
     if lost:

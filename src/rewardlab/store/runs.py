@@ -38,8 +38,8 @@ from rewardlab.store.record import CONFIG, DIFF, LOG, RunRecord
 from rewardlab.store.redact import Redactor
 from rewardlab.store.settings import Settings
 
-MAY_CHANGE_ON_RESUME = frozenset({"device"})
-"""Configuration keys that say where a run computes, not what."""
+MAY_CHANGE_ON_RESUME = frozenset({"device", "yes", "poll"})
+"""Configuration keys that say where a run computes, who was asked and how often it looks, not what it makes."""
 
 NO_RUN = "something that is no run"
 _WRITE_BITS = 0o222

@@ -106,7 +106,7 @@ def run_study(
             actions[step.name] = _run_step(step, folder, options, partial(_tell, tell, label))
     except BaseException as error:
         if len(actions) < len(steps):
-            error.add_note(f"In step {steps[len(actions)].name}. What is done stays done: go on with the same command.")
+            error.add_note(f"In step {steps[len(actions)].name}. What is done stays done.")
         raise
     finally:
         lock.release()
