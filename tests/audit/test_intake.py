@@ -157,7 +157,7 @@ def test_any_known_format_with_an_attribute(tmp_path: Path) -> None:
     by_score = attribute_template("length", {"treated": {"measure": None, "column": "score", "above": 1}})
     assert found(units(by_score, rated)) == [("c0", False), ("c1", False), ("c2", True)]
     prompts = write(tmp_path / "prompts.jsonl", {"prompt": "q"})
-    with pytest.raises(DataError, match=r"(?s)nothing to audit.*1 no_completion.*a prompt without a completion"):
+    with pytest.raises(DataError, match=r"(?s)nothing to audit.*1 no_completion.*Say which column is the answer"):
         units(attribute_template("length"), prompts)
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_a_verb_runs_and_prints_its_findings(home: Path, capsys: pytest.CaptureF
     record = RunRecord.read(home / "first")
     assert record.command == ("rewardlab make --config make.yaml --times 2 --shout --run first --columns.a b")
     assert record.config()["columns"] == {"a": "b"}
+
+
+def test_sigterm_stops_as_the_keyboard_does(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(fake_verbs, "append_line", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert call("make", "--word", "a", "--times", "2", "--run", "mine") == main.STOPPED
+    assert "Go on with: rewardlab make --run mine --resume" in capsys.readouterr().err
+    assert RunRecord.read(home / "mine").values["status"] == "stopped"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_records_the_commit_of_what_it_reads_from_the_hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

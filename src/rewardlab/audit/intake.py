@@ -126,6 +126,8 @@ def _nothing_left(
     why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "no responses"
     column = template.treated.column
     remedy = f"The last: {aside[-1].detail}." if aside else ""
+    if set(reasons) == {"no_completion"}:
+        remedy = "Say which column is the answer: --data.columns.completion NAME, or `columns` in the template's data."
     if column is not None and found and all(one.column is None for one in found):
         remedy = f"No row has a value in the column {column}. {nearest(column, list(found[0].meta))}"
     problem = Problem(place.path, why, f"responses whose W is known: {template.treated.words()}", remedy)

@@ -136,9 +136,7 @@ def _cut(model: Mapping[str, Any]) -> str:
     cut, texts = counts.get("truncated", 0), 3 * counts.get("draws", 0)
     if not texts or cut / texts < _MANY_CUT:
         return ""
-    return (
-        f"{cut:,} texts are longer than what the reward model reads, and were cut: it did not see all of them."
-    )
+    return f"{cut:,} texts are longer than what the reward model reads, and were cut: it did not see all of them."
 
 
 def _unscored(model: Mapping[str, Any]) -> str:
