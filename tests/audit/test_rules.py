@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import pytest
 
 from rewardlab.audit.intake import units
+from rewardlab.audit.judged import judged
 from rewardlab.audit.measures import Measure, list_share, measure_named, starts_with_vowel
 from rewardlab.audit.rules import (
     RULE_OF,
@@ -55,6 +56,18 @@ def texts(rule: Rule, one: Task, steps: int = 2) -> list[str | None]:
 
 def test_identity_is_a_placebo() -> None:
     assert chain_of(Identity(), task(TEXT, True), 3).rewrites == (Rewrite(TEXT, "identical"),) * 3
+
+
+def test_a_rule_never_chats() -> None:
+    """Without its bullets the text begins as an announcement does; the words are the response's own."""
+    listed = "- Yes.\n- Sure, here is the list:\n- one"
+
+    class DropsTheFirst(Identity):
+        def rewrite(self, text: str, target: bool, one: Task, draws: Draws) -> Rewrite:
+            return judged(text, text.partition("\n")[2].removeprefix("- "))
+
+    assert judged(listed, "Sure, here is the list:\n- one").outcome == "chatter"
+    assert chain_of(DropsTheFirst(), task(listed, True)).rewrites[0].outcome == "ok"
 
 
 def test_casing() -> None:

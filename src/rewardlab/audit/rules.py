@@ -97,7 +97,9 @@ class RuleRewriter:
 
     def _rewrite(self, task: Task, text: str, target: bool) -> Rewrite:
         draws = Draws(self.seed, content_id([text, target, task.draw]))
-        return self.rule.rewrite(text, target, task, draws)
+        made = self.rule.rewrite(text, target, task, draws)
+        # A rule says nothing of its own: where its text begins as chatter does, the response had that further on.
+        return Rewrite(made.text, "ok") if made.outcome == "chatter" else made
 
 
 def chain(task: Task, steps: int, rewrite: Callable[[str, bool], Rewrite]) -> Chain:
