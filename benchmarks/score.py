@@ -6,6 +6,7 @@ texts.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,6 +20,10 @@ GRID = ("pipeline 32", "pipeline 8 sorted", "pipeline 4 sorted", "pipeline 1", "
 """Peer settings: texts to a batch; `sorted` by characters first; `loop` calls the model without a pipeline."""
 
 WARM_UP = 4
+
+SLICES = 3
+"""Into how many parts our work of a round is cut, to measure the ceiling between them: a neighbour comes and goes
+within seconds."""
 
 
 def theirs(folder: Path, pairs: list[Row], setting: str) -> dict[str, Any]:
@@ -60,14 +65,21 @@ def exact(folder: Path, pairs: list[Row]) -> list[float]:
 
 
 def run(folder: Path, sizes: Sizes, repeats: int, peer: Worker, own: Worker) -> dict[str, Any]:
-    """All rounds: the peer's settings, ceiling, ours, ceiling; then how far the scores are from float32."""
+    """All rounds: the peer's settings, then ceiling and ours in turns; then how far the scores are from float32."""
     rounds, scores = [], {}
     for number in range(repeats):
         pairs = rows(folder, number * sizes.scored, sizes.scored)
         results = {setting: peer(theirs, folder, pairs, setting) for setting in GRID}
-        ceilings = [own(_ceiling, sizes)]
-        results["rewardlab"] = own(ours, folder, pairs)
-        ceilings.append(own(_ceiling, sizes))
+        ceilings, slices = [own(_ceiling, sizes)], []
+        size = math.ceil(len(pairs) / SLICES)
+        for start in range(0, len(pairs), size):
+            slices.append(own(ours, folder, pairs[start : start + size]))
+            ceilings.append(own(_ceiling, sizes))
+        results["rewardlab"] = {
+            "texts": sum(one["texts"] for one in slices),
+            "seconds": sum(one["seconds"] for one in slices),
+            "scores": [score for one in slices for score in one["scores"]],
+        }
         scores = {name: result.pop("scores") for name, result in results.items()}
         rounds.append({"tokens": own(_tokens, folder, pairs), "ceilings": ceilings, "results": results})
     reference = own(exact, folder, pairs)

@@ -117,6 +117,7 @@ def test_killed_in_training_the_same_command_ends_with_the_same_results(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_demo_meets_the_bar_of_the_world(tmp_path: Path) -> None:
     """After the warm start, the demo's reward training agrees with the gold's order on 90 % of noise-free held-out
     pairs whose rewards differ by more than 4, as much as correctness can bring; two in five do."""

@@ -90,14 +90,16 @@ def test_scores_far_out_stay_finite() -> None:
     assert all(torch.isfinite(tensor.grad).all() for tensor in (query, key, value))
 
 
-def test_grouped_queries_read_the_key_head_of_their_group() -> None:
+@pytest.mark.parametrize("scale", [0.7, None])
+def test_grouped_queries_read_the_key_head_of_their_group(scale: float | None) -> None:
+    """Without a scale it is the plain kernel's own, 1 / sqrt(head_dim)."""
     query, _, _ = random_inputs(heads=4)
     _, key, value = random_inputs(heads=2)
     output, weights = packed_attention(
-        nn.Identity(), query, key, value, None, scaling=0.7, packed=PackedAttention(SEGMENTS)
+        nn.Identity(), query, key, value, None, scaling=scale, packed=PackedAttention(SEGMENTS)
     )
     mask = dense_mask(SEGMENTS, TOKENS)
-    truth = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.7, enable_gqa=True)
+    truth = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
     assert weights is None
     torch.testing.assert_close(output, truth.transpose(1, 2), rtol=0, atol=1e-12)
 
