@@ -236,6 +236,13 @@ def test_unusable_rewrites_are_counted_and_left_out(tmp_path: Path) -> None:
     assert [(one["step"], one["treated"], one["count"]) for one in refused] == [(1, unit.treated, 1)]
 
 
+def test_where_no_rewrite_can_be_used_it_says_what_became_of_them(tmp_path: Path) -> None:
+    made = [Chain(chain.task, (Rewrite(None, "truncated" if place else "refused"),))
+            for place, chain in enumerate(chains(4))]  # fmt: skip
+    with pytest.raises(DataError, match=r"none with both rewrites.*Of the rewrites, 3 are truncated, 1 are refused\."):
+        audited(tmp_path, made, {"rm": planted(1.0, 0.0)})
+
+
 def test_rewrites_that_are_as_they_should_be_have_a_row_of_their_own(tmp_path: Path) -> None:
     made = chains(40)
     for place, outcome in ((3, "chatter"), (8, "identical"), (20, "chatter")):

@@ -8,6 +8,7 @@ Any number of reward models stand beside each other: one score table each, all o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,7 +169,9 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
     chains = scored[0].chains
     if not whole.any():
         found = f"{len(chains)} chains, none with both rewrites and a score for each text"
-        raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one")])
+        counts = Counter(outcome for chain in chains for outcome in chain.outcomes)
+        made = f"Of the rewrites, {', '.join(f'{count:,} are {outcome}' for outcome, count in counts.most_common())}."
+        raise DataError("there is nothing to estimate", [Problem(str(config.rewrites), found, "at least one", made)])
     settings = Settings(
         config.level, None if config.bootstrap == "none" else config.bootstrap, config.draws, config.seed
     )
