@@ -26,6 +26,9 @@ from rewardlab.report.blocks import Figure, Section, table
 from rewardlab.report.html import Content, Html, content, element
 from rewardlab.report.words import DASH
 
+_TIMES = ("Never", "Once", "Twice", "Thrice")
+"""How often a text was rewritten, by stage."""
+
 
 def assumptions_section(file: AuditFile, suffix: str, of: str) -> Section:
     """What RATE takes for granted, and what the data say on it."""
@@ -192,7 +195,7 @@ def _balance(file: AuditFile, suffix: str) -> Figure:
     rows = [
         {
             "measure": row.measure,
-            "label": f"{row.stage}, {_from_to(file, row.treated, row.stage)}",
+            "label": _which(row.treated, row.stage),
             "stage": row.stage,
             "value": row.smd,
             "text": number(row.smd or 0.0, signed=True),
@@ -223,8 +226,9 @@ def _balance(file: AuditFile, suffix: str) -> Figure:
     ]
     reading = (
         "A rewrite should move the attribute and nothing else; a rewrite of the rewrite (blue) should bring everything "
-        "back to 0. What matters to RATE is whether the blue dots of the two directions lie side by side. Changes are "
-        "in standard deviations of the originals."
+        "back to 0. What matters to RATE is whether the blue dots of the two directions lie side by side. “Twice, to "
+        f"W = 1” are the rewrites of rewrites that are to be “{short(file.attribute.high)}” again. Changes are in "
+        "standard deviations of the originals."
     )
     return Figure(
         f"balance{suffix}",
@@ -287,10 +291,10 @@ def _found(one: EffectEstimate) -> Content:
     return content([reward_words(one.value), element("br"), ends])
 
 
-def _from_to(file: AuditFile, treated: bool, stage: str) -> str:
-    """Where a rewrite of that stage leads."""
+def _which(treated: bool, stage: str) -> str:
+    """A rewrite of that stage and where it leads, in the 17 characters that a phone has room for."""
     step = STAGES.index(stage) if stage in STAGES else 1
-    return towards(file.attribute, treated == (step % 2 == 0))
+    return f"{_TIMES[step]}, to W = {int(treated == (step % 2 == 0))}"
 
 
 def _stage(step: int) -> str:
