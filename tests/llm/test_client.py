@@ -594,7 +594,7 @@ def test_kills_at_twenty_moments(server: Loopback, tmp_path: Path) -> None:
 def test_ctrl_c_stops_cleanly(server: Loopback, tmp_path: Path) -> None:
     server.plan(delay=["0.05"])
     program = CLIENT.format(here=HERE, concurrency=CONCURRENCY, count=1000).split("if __name__")[0]
-    # A job in the background of a shell, as tests may be, has the keyboard's signal ignored, and its children inherit it.
+    # A job in the background of a shell, as tests may be, has SIGINT ignored, and its children inherit that.
     program = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + program
     program += "\ntry:\n    work(*sys.argv[1:])\nexcept KeyboardInterrupt:\n    print('stopped')\n"
     path = tmp_path / "ledger.db"
