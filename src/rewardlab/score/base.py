@@ -96,6 +96,24 @@ class AnyScorer(abc.ABC):
         measured = self.measure(prompts, completions)
         return [[math.nan if one.score is None else one.score for one in candidates] for candidates in measured]
 
+    def compared_alone(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]], scores: Sequence[float], remedy: str
+    ) -> Verified:
+        """`scores` compared with those of one call per completion: `verified` of scorers that have no plainer way.
+
+        Raises:
+            ModelError: one differs by more than 1e-5 max(1, |score|).
+        """
+        alone = np.array(
+            [
+                self.score([prompt], [[text]])[0][0]
+                for prompt, candidates in zip(prompts, completions, strict=True)
+                for text in candidates
+            ]
+        )
+        found = Verified(largest_difference(scores, alone, np.maximum(1.0, np.abs(alone))), SAME_SCORE)
+        return check_verified(self.name, found, remedy)
+
     def __call__(self, prompts: Sequence[PromptLike], completions: Sequence[CompletionLike], **_: Any) -> list[float]:
         """One reward per (prompt, completion); equal prompts share their prefix.
 

@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from rewardlab.data.source import DataSource
 from rewardlab.errors import ConfigError, DataError, Problem
 from rewardlab.llm.agree import Agreement
@@ -25,7 +23,7 @@ from rewardlab.llm.asking import Asked, JudgeEndpoint, ask_all
 from rewardlab.llm.choices import Weighed, weigh
 from rewardlab.llm.wire import shown
 from rewardlab.records import Prompt, completion_id, content_id
-from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
+from rewardlab.score.base import AnyScorer, Measured, Verified
 from rewardlab.score.judging import JudgeTemplate, read_judge
 from rewardlab.score.references import asked, read_references
 from rewardlab.store.keys import JUDGE
@@ -131,15 +129,8 @@ class JudgeScorer(AnyScorer):
         Raises:
             ModelError: one differs by more than 1e-5 max(1, |score|).
         """
-        alone = np.array(
-            [
-                self.score([prompt], [[text]])[0][0]
-                for prompt, candidates in zip(prompts, completions, strict=True)
-                for text in candidates
-            ]
-        )
-        found = Verified(largest_difference(scores, alone, np.maximum(1.0, np.abs(alone))), SAME_SCORE)
-        return check_verified(self.name, found, "The ledger of paid answers has changed: score again.")
+        remedy = "The ledger of paid answers has changed: score again."
+        return self.compared_alone(prompts, completions, scores, remedy)
 
     def _questions(self, prompt: Prompt, completion: str) -> list[Asked]:
         reference = self._references.get(asked(prompt), "")

@@ -24,7 +24,7 @@ from rewardlab.config import nearest
 from rewardlab.errors import MissingExtraError, ModelError, Problem
 from rewardlab.records import Prompt
 from rewardlab.score import wording
-from rewardlab.score.base import SAME_SCORE, AnyScorer, Measured, Verified, check_verified, largest_difference
+from rewardlab.score.base import AnyScorer, Measured, Verified
 from rewardlab.store.files import sha256_file
 from rewardlab.store.keys import CODE
 
@@ -115,16 +115,8 @@ class RuleScorer(AnyScorer):
         Raises:
             ModelError: one differs by more than 1e-5 max(1, |score|).
         """
-        alone = np.array(
-            [
-                self.score([prompt], [[text]])[0][0]
-                for prompt, candidates in zip(prompts, completions, strict=True)
-                for text in candidates
-            ]
-        )
-        found = Verified(largest_difference(scores, alone, np.maximum(1.0, np.abs(alone))), SAME_SCORE)
         remedy = "The function may look at other completions of its call, or at chance."
-        return check_verified(self.name, found, remedy)
+        return self.compared_alone(prompts, completions, scores, remedy)
 
     def _rewards(self, prompts: list[Any], completions: list[Any]) -> list[float]:
         """The function's answer, checked.
