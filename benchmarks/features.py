@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import made, write
 from benchmarks.setting import MAX_TOKENS, PAIRS_PER_STEP, QUICK, Row, Sizes, Worker, prepare, rows, stopwatch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a toy model: tests the harness")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "hh-rlhf", help="HH-RLHF files")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="folder for model and pairs")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder for the results")
+    parser.add_argument("--note", default="", help="what a reader of the numbers has to know of the machine")
     options = parser.parse_args()
     sizes = QUICK if options.quick else Sizes()
     folder = options.work / ("quick" if options.quick else "full")
@@ -35,27 +38,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         worker = Worker(Path(temporary) / "worker.log")
         try:
-            _rounds(worker, options, sizes, folder)
+            rounds = _rounds(worker, options, sizes, folder)
         finally:
             worker.close()
+    part = {"pairs": options.pairs, "readout": options.readout, "rounds": rounds, "note": options.note}
+    write(options.output, "features", part | {"made": made("benchmarks.features", ("torch", "transformers"))})
 
 
-def _rounds(worker: Worker, options: argparse.Namespace, sizes: Sizes, folder: Path) -> None:
+def _rounds(worker: Worker, options: argparse.Namespace, sizes: Sizes, folder: Path) -> list[dict[str, float]]:
     worker(prepare, options.data.resolve(), folder, sizes)
-    ratios = []
+    rounds = []
     for number in range(options.repeats):
         pairs = rows(folder, number * options.pairs, options.pairs)
         how = (options.readout, options.precision)
         live, cached = (worker(epoch, folder, pairs, *how, choice) for choice in ("off", "auto"))
-        ratios.append(live["seconds"] / cached["seconds"])
+        difference = max(abs(a - b) for a, b in zip(live["losses"], cached["losses"], strict=True))
+        ratio = live["seconds"] / cached["seconds"]
+        rounds.append({"backbone": live["seconds"], "cache": cached["seconds"], "difference": difference})
         print(
             f"round {number + 1}: an epoch of {options.pairs} pairs takes {live['seconds']:.1f} s through the backbone "
-            f"and {cached['seconds']:.2f} s from the cache, {ratios[-1]:.0f} times less; losses differ by at most "
-            f"{max(abs(a - b) for a, b in zip(live['losses'], cached['losses'], strict=True)):.1e}; "
+            f"and {cached['seconds']:.2f} s from the cache, {ratio:.0f} times less; losses differ by at most "
+            f"{difference:.1e}; "
             f"all else took {live['rest']:.1f} and {cached['rest']:.1f} s, {cached['computed']} sequences cached",
             flush=True,
         )
+    ratios = [one["backbone"] / one["cache"] for one in rounds]
     print(f"median of {len(ratios)} rounds: {statistics.median(ratios):.0f} times less")
+    return rounds
 
 
 def epoch(folder: Path, pairs: list[Row], readout: str, precision: str, features: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 TITLE = """# Benchmarks
 
-Written by `make bench` from [results.json](results.json); do not edit. What is compared and why:
-[docs/benchmarks.md](../docs/benchmarks.md).
+Written by `make bench`, `benchmarks.readouts` and `benchmarks.features` from [results.json](results.json); do not edit.
+What is compared and why: [docs/benchmarks.md](../docs/benchmarks.md).
 """
 
 OURS = "rewardlab"
@@ -53,7 +53,17 @@ def summary(part: Mapping[str, Any], unit: str, operations: int) -> dict[str, An
 
 def page(results: Mapping[str, Any]) -> str:
     """The whole of RESULTS.md."""
-    writers = {"reward": _reward, "score": _score, "memory": _memory, "growth": _growth, "effects": _effects}
+    writers = {
+        "reward": _reward,
+        "score": _score,
+        "memory": _memory,
+        "growth": _growth,
+        "effects": _effects,
+        "readouts": _readouts,
+        "features": _features,
+        "alignment": _alignment,
+        "candidates": _candidates,
+    }
     parts = [writers[name](results["parts"][name]) for name in writers if name in results["parts"]]
     return "\n".join([TITLE, *parts])
 
@@ -172,6 +182,97 @@ def _rate(one: Mapping[str, Any], name: str, unit: str) -> float:
     result = one["results"][name]
     rate: float = result[unit] / result["seconds"]
     return rate
+
+
+def _readouts(part: Mapping[str, Any]) -> str:
+    rows = []
+    for backbone, found in part["backbones"].items():
+        rounds, linear = found["rounds"], found["linear"]
+        for name in rounds[0]:
+            ratios = [one[name] / one[linear] for one in rounds]
+            seconds = f"{statistics.median(one[name] for one in rounds):.2f}"
+            is_linear = name == linear
+            ratio = "1 (the linear head)" if is_linear else f"{statistics.median(ratios):.2f}"
+            rows.append([backbone, name, seconds, ratio, "" if is_linear else f"{min(ratios):.2f}-{max(ratios):.2f}"])
+    table = _table(["backbone", "readout", "s a step (median)", "times the linear head (median)", "range"], rows)
+    first = next(iter(part["backbones"].values()))
+    line = f"Forward and backward of {part['pairs']} pairs, bf16 over float32. Rounds: {len(first['rounds'])}."
+    return "\n".join(["## Readouts", "", _made(part), *_note(part), "", table, "", line, ""])
+
+
+def _features(part: Mapping[str, Any]) -> str:
+    rounds = part["rounds"]
+    table = _table(
+        ["round", "s an epoch through the backbone", "s from the cache", "times less", "largest difference of a loss"],
+        (
+            [
+                str(number),
+                f"{one['backbone']:.1f}",
+                f"{one['cache']:.2f}",
+                f"{one['backbone'] / one['cache']:.0f}",
+                f"{one['difference']:.1e}",
+            ]
+            for number, one in enumerate(rounds, 1)
+        ),
+    )
+    line = f"An epoch of {part['pairs']} pairs; the readout is `{part['readout']}`."
+    return "\n".join(["## Cached hidden states", "", _made(part), *_note(part), "", table, "", line, ""])
+
+
+def _alignment(part: Mapping[str, Any]) -> str:
+    rounds = part["rounds"]
+    names = list(rounds[0]["results"])
+    peers = [name for name in names if not name.startswith(OURS)]
+    medians = {name: statistics.median(_rate(one, name, "pairs") for one in rounds) for name in names}
+
+    def ratio(own: str, peer: str, kind: str) -> str:
+        return f"{statistics.median(one['results'][peer][kind] / one['results'][own][kind] for one in rounds):.1f}"
+
+    rows = []
+    for name in names:
+        own = f"{OURS}, cached" if name.endswith("precomputed") else OURS
+        ratios = [ratio(own, name, kind) + "x" if name in peers else "" for kind in ("seconds", "work")]
+        peak = f"{max(one['results'][name]['peak'] for one in rounds):,}"
+        work = statistics.median(one["results"][name]["work"] / one["results"][name]["pairs"] for one in rounds)
+        rows.append([name + " (default)" * (name == names[0]), f"{medians[name]:.3f}", f"{work:.2f}", *ratios, peak])
+    head = ["setting", "pairs/s (median)", "s of processors a pair", "rewardlab is faster by", "by processors", "MiB"]
+    cached = max((name for name in peers if name.endswith("precomputed")), key=medians.__getitem__)
+    claim = (
+        f"**{ratio(OURS, names[0], 'seconds')}x the peer's default from an empty cache, "
+        f"{ratio(f'{OURS}, cached', cached, 'seconds')}x its best setting with the reference computed before on both "
+        f"sides; in seconds of processors {ratio(OURS, names[0], 'work')}x and "
+        f"{ratio(f'{OURS}, cached', cached, 'work')}x.**"
+    )
+    theirs, ours = part["agreement"]["TRL"], part["agreement"]["rewardlab"]
+    losses = ", ".join(f"{a:.6f} and {b:.6f}" for a, b in zip(theirs, ours, strict=True))
+    apart = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
+    line = f"Losses of {len(ours)} steps in float32, TRL's and ours: {losses}; at most {apart:.1e} apart."
+    title = "## Alignment: training with EXO on pairs"
+    table = _table(head, rows)
+    made = [title, "", _made(part), *_note(part), "", claim, "", table, "", line, ""]
+    return "\n".join([*made, f"Rounds: {len(rounds)}, of {rounds[0]['results'][OURS]['pairs']} pairs each.", ""])
+
+
+def _candidates(part: Mapping[str, Any]) -> str:
+    rounds = part["rounds"]
+    table = _table(
+        ["candidates of a prompt", "s a candidate (median)", "s of processors a candidate"],
+        (
+            [count]
+            + [
+                f"{statistics.median(one[count][kind] / one[count]['candidates'] for one in rounds):.3f}"
+                for kind in ("seconds", "work")
+            ]
+            for count in rounds[0]
+        ),
+    )
+    line = "Training with exo-rw on K answers to each of the same prompts, the reference computed from an empty cache."
+    title = "## Alignment: training by candidates"
+    return "\n".join([title, "", _made(part), *_note(part), "", line, "", table, "", f"Rounds: {len(rounds)}.", ""])
+
+
+def _note(part: Mapping[str, Any]) -> list[str]:
+    return ["", f"Measured {part['note']}."] if part.get("note") else []
 
 
 def _table(head: list[str], body: Iterable[list[str]]) -> str:

@@ -144,16 +144,25 @@ def _enter(log: str) -> None:
 
 
 @contextlib.contextmanager
-def stopwatch() -> Iterator[list[float]]:
-    """Times at the ends of the optimiser steps of every transformers Trainer that is made inside."""
+def stopwatch(clock: Callable[[], float] = time.perf_counter, *, begin: bool = False) -> Iterator[list[float]]:
+    """Times at the ends of the optimiser steps of every transformers Trainer that is made inside.
+
+    Args:
+        clock: gives seconds.
+        begin: with the time at which training begins before them.
+    """
     from transformers import TrainerCallback
     from transformers.trainer import DEFAULT_CALLBACKS
 
     marks: list[float] = []
 
     class Stopwatch(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            if begin:
+                marks.append(clock())
+
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append(time.perf_counter())
+            marks.append(clock())
 
     DEFAULT_CALLBACKS.append(Stopwatch)
     try:

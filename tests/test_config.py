@@ -66,7 +66,7 @@ class Training(Config):
     @model_validator(mode="after")
     def _steps_and_kind(self) -> Training:
         if self.steps == 13:
-            raise ValueError("thirteen steps bring bad luck")
+            raise ValueError("thirteen brings bad luck")
         return self
 
 
@@ -188,8 +188,67 @@ def test_all_problems_come_at_once_with_their_places(tmp_path: Path) -> None:
 
 def test_a_rule_over_several_values_is_told_as_one() -> None:
     assert refusal(values={"data": "x", "steps": 13}) == [
-        "configuration: found these values together; expected thirteen steps bring bad luck"
+        "configuration: found these values together; expected thirteen brings bad luck"
     ]
+
+
+class Range(Config):
+    low: float = 0.0
+    high: float = 1.0
+    place: Place | None = None
+    name: str | None = None
+    either: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if self.low > self.high:
+            raise ValueError("expected low below high: place is of no concern here")
+        if self.place is not None and self.place.row_limit == 0 and self.name is None:
+            raise ValueError("expected a name beside place.row_limit")
+        if self.name is not None and self.name not in self.either:
+            raise ValueError(f"expected name to be one of {', '.join(self.either)}")
+        return self
+
+
+class Outer(Config):
+    ranges: list[Range] = Field(default_factory=list)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "message"),
+    [
+        ("", [("high", "-1"), ("low", "5")], "--low: found low 5, high -1; expected low below high: place is of no"),
+        ("low: 2", [], "file.yaml:1:1, low: found low 2, high 1.0; expected low below high"),
+        ("", [("high", "-1")], "--high: found low 0.0, high -1; expected low below high"),
+        (
+            "place: {path: a, row_limit: 0}",
+            [],
+            "file.yaml:1:18, place.row_limit: found no name, place.row_limit 0; expected a name beside place.row_limit",
+        ),
+        (
+            "either: {standard: a, other: b}\nname: standrd",
+            [],
+            "file.yaml:2:1, name: found 'standrd'; expected name to be one of standard, other. Did you mean",
+        ),
+    ],
+)
+def test_a_rule_over_several_values_has_their_place(
+    tmp_path: Path, text: str, flags: list[tuple[str, str]], message: str
+) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Range.build(files=[file], flags=flags)
+    (problem,) = map(str, caught.value.problems)
+    assert message in problem
+
+
+def test_a_rule_has_its_place_in_a_list_too(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("ranges:\n- {low: 0}\n- {high: 2, low: 3}\n")
+    with pytest.raises(ConfigError) as caught:
+        Outer.build(files=[file])
+    assert str(caught.value.problems[0]).startswith(f"{file}:3:13, ranges.1.low: found low 3, high 2; expected low")
 
 
 @pytest.mark.parametrize(

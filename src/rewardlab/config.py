@@ -25,7 +25,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUndefined
 
 from rewardlab.errors import ConfigError, Problem
 
@@ -42,6 +42,7 @@ Paths = Annotated[tuple[Path, ...], BeforeValidator(_in_tuple)]
 
 _LONGEST_SHOWN = 200
 _PYDANTIC_FRAME = re.compile(r"^(?:Value error, (?:expected )?|\w+ should (?:be|have) )| after validation, not \d+$")
+_FIELD_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _SHAPES = {
     "list_type": ("a list", "Write [a, b]."),
     "tuple_type": ("a list", "Write [a, b]."),
@@ -58,6 +59,15 @@ _DEEPEST = 30
 def mismatch(found: str, expected: str) -> PydanticCustomError:
     """For a validator to raise, where the values it looks at say little: what is wrong with them, in words."""
     return PydanticCustomError("mismatch", "{expected}", {"found": found, "expected": expected})
+
+
+def all_of(expected: Sequence[str], config: Config) -> ValidationError:
+    """For a validator of a whole configuration to raise: everything that it expected in vain, a problem each."""
+    details = [
+        InitErrorDetails(type="value_error", loc=(), input=config, ctx={"error": ValueError(words)})
+        for words in expected
+    ]
+    return ValidationError.from_exception_data(type(config).__name__, details)
 
 
 class Config(BaseModel):
@@ -207,10 +217,12 @@ def read_yaml(file: Path, problems: list[Problem], origins: dict[Key, str] | Non
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """`Did you mean "x"?` for the known name nearest to `name`, or the known names when none is near."""
+    return _meant(name, known) or (f"Known: {', '.join(sorted(known))}." if known else "")
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f'Did you mean "{close[0]}"?'
-    return f"Known: {', '.join(sorted(known))}." if known else ""
+    return f'Did you mean "{close[0]}"?' if close else ""
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -400,7 +412,7 @@ def _opened(value: Any, annotation: Any) -> Any:
 
 
 def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Problem:
-    location, known = _location(cls, detail["loc"])
+    location, known, annotation = _location(cls, detail["loc"])
     name = ".".join(location)
     where = place_of(location, origins)
     if detail["type"] == "extra_forbidden":
@@ -413,16 +425,65 @@ def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Prob
     if detail["type"] in _SHAPES:
         expected, remedy = _SHAPES[detail["type"]]
         return Problem(where, repr(detail["input"])[:_LONGEST_SHOWN], expected, remedy.format(name=name))
-    if detail["type"] == "mismatch":
-        return Problem(where, detail["ctx"]["found"], detail["ctx"]["expected"])
     message = _PYDANTIC_FRAME.sub("", str(detail["msg"]))
-    given = detail["input"]
-    found = (
-        "these values together"
-        if isinstance(given, Mapping | Config) and detail["type"] == "value_error"
-        else repr(given)
-    )
-    return Problem(where, found[:_LONGEST_SHOWN], message[:1].lower() + message[1:])
+    message, given, remedy = message[:1].lower() + message[1:], detail["input"], ""
+    found = repr(given)
+    if detail["type"] in ("value_error", "mismatch") and isinstance(given, Mapping | Config):
+        values = _named(annotation, message, dict(given))
+        keys = [(*location, *key) for key in values]
+        given_keys = [key for key in keys if any(origin[: len(key)] == key for origin in origins)]
+        where = place_of((given_keys or keys or [location])[0], origins)
+        found = _values_words(values)
+        only = next(iter(values.values())) if len(values) == 1 else None
+        remedy = _meant(only, message.partition("one of ")[2].split(", ")) if isinstance(only, str) else ""
+    if detail["type"] == "mismatch":
+        found = detail["ctx"]["found"]
+    return Problem(where, found[:_LONGEST_SHOWN], message, remedy)
+
+
+def _named(annotation: Any, message: str, given: Mapping[Any, Any]) -> dict[Key, Any]:
+    """The fields that a message about a whole configuration names, and their values, given or by default.
+
+    A word behind a colon is a reason, and stands for a field only where none is named before.
+    """
+    kinds = [kind for kind in _alternatives(annotation) if isinstance(kind, type) and issubclass(kind, Config)]
+    for words in (message.partition(": ")[0], message):
+        keys = [tuple(word.split(".")) for word in _FIELD_NAME.findall(words)]
+        found = {key: _value_at(kind, given, key) for kind in kinds for key in keys if _annotation(kind, key)}
+        if found:
+            return found
+    return {}
+
+
+def _value_at(kind: type[Config], given: Any, key: Key) -> Any:
+    for depth, part in enumerate(key):
+        annotation = _annotation(kind, key[:depth])
+        value = _opened(given, annotation)
+        value = dict(value) if isinstance(value, Mapping | Config) else {}
+        scope = config_within(annotation)
+        field = scope.model_fields.get(part) if scope else None
+        default = None if field is None or field.default is PydanticUndefined else field.default
+        given = value.get(part, default)
+    return _opened(given, _annotation(kind, key))
+
+
+def _values_words(values: Mapping[Key, Any]) -> str:
+    if not values:
+        return "these values together"
+    if len(values) == 1:
+        (value,) = values.values()
+        return "nothing" if value is None else _value_words(value)
+    words = [(".".join(key), value) for key, value in values.items()]
+    return ", ".join(f"no {name}" if value is None else f"{name} {_value_words(value)}" for name, value in words)
+
+
+def _value_words(value: Any) -> str:
+    """A value in a message; of a mapping the names alone, since what is deeper may be a secret."""
+    if isinstance(value, Mapping | Config):
+        return f"{{{', '.join(f'{name}: ...' for name in dict(value))}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_value_words(inner) for inner in value)}]"
+    return repr(str(value) if isinstance(value, Path) else value)
 
 
 def _causes(details: Sequence[Any]) -> list[Any]:
@@ -434,8 +495,8 @@ def _causes(details: Sequence[Any]) -> list[Any]:
     return [detail for detail in details if detail["type"] != "too_short" or not has_inner(detail["loc"])]
 
 
-def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[str]]:
-    """The key that pydantic's location means, without the names of alternatives, and the keys known beside it."""
+def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[str], Any]:
+    """The key that pydantic's location means, without the names of alternatives, the keys known beside it, its type."""
     key: list[str] = []
     known: list[str] = []
     annotation: Any = cls
@@ -450,11 +511,14 @@ def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[
         elif isinstance(part, str):
             scope = config_within(annotation)
             if scope is None:
+                annotation = None
                 break
             known = list(scope.model_fields)
             annotation = scope.model_fields[part].annotation if part in scope.model_fields else None
+        elif get_origin(annotation) is list:
+            annotation = get_args(annotation)[0]
         key.append(str(part))
-    return tuple(key), known
+    return tuple(key), known, annotation
 
 
 def _told_apart(annotation: Any) -> dict[str, type[Config]]:

@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rewardlab.report.blocks import Section, table
 from rewardlab.report.page import Report, write_report
+from rewardlab.report.page import page as whole_page
 from rewardlab.store.runs import Run
 from tests.report import finished
 from tests.report.test_report_html import PAYLOADS
@@ -271,3 +273,19 @@ def test_without_javascript_the_words_and_tables_are_there(
     assert page.locator("#figure-accuracy table").is_visible()
     assert "needs JavaScript" in page.locator(".browser").inner_text()
     context.close()
+
+
+def test_names_in_a_wide_table_are_not_broken_inside_a_word(chromium: playwright.Browser, tmp_path: Path) -> None:
+    """Eight columns, as of an ablation: each name of an arm stands on one line."""
+    header = ("Measure", "Arm", "Value", "Minus standard", "p", "Seeds", "n", "Clusters")
+    values = ("64.7 (56.9 to 72.4)", "\N{MINUS SIGN}2.7 (\N{MINUS SIGN}10.4 to 5.0)", "< 0.0001", "1", "150", "150")
+    rows = [("correlation of length and reward within a prompt", arm, *values) for arm in ("standard", "balanced")]
+    results = Section("results", "Results", "", [table("Arms", header, rows, numeric=(4, 5, 6, 7))])
+    path = tmp_path / "wide.html"
+    path.write_text(whole_page("Arms", [results]), encoding="utf-8")
+    shown, watch = opened(chromium, path)
+    lines = "(one) => one.getClientRects().length"
+    names = shown.locator("td[data-label=Arm] span").all()
+    assert [name.evaluate(lines) for name in names] == [1, 1]
+    assert shown.locator(".table").evaluate("(one) => one.scrollWidth <= one.clientWidth")
+    only_itself(shown, watch)

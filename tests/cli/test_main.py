@@ -341,7 +341,7 @@ def test_formats_and_shipped_studies_are_listed(capsys: pytest.CaptureFixture[st
     assert main.main(["data", "formats", "all"]) == 2
     assert main.main(["run"]) == 2
     said = capsys.readouterr().err
-    assert "Give a study file or a shipped study: demo, hh-llama, hh-minilm, human-counterfactuals, interv" in said
+    assert "Give a study file or a shipped study: demo, hh-interventions, hh-llama, hh-minilm, hh-pl" in said
     assert said.rstrip().endswith("vowels-typos, vowels-typos-world.")
     assert main.main(["--help"]) == 0
     commands = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
@@ -379,7 +379,19 @@ def test_listing_verbs_imports_nothing_heavy_and_a_closed_pipe_is_no_error(tmp_p
 
 
 def test_every_verb_leaves_the_options_to_the_command_line() -> None:
-    taken = {"config", "run", "description", "log_level", "resume", "allow_untracked", "help", "plan"}
+    taken = {
+        "config",
+        "run",
+        "description",
+        "log_level",
+        "resume",
+        "allow_untracked",
+        "help",
+        "plan",
+        "launcher",
+        "wait",
+        "slurm",
+    }
     for name, verb in REAL_VERBS.items():
         assert not taken & set(verb.config_class().model_fields), name
 

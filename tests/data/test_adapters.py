@@ -51,6 +51,15 @@ Q = chat("q")
 TEXT = Prompt.of_text("q")
 REVIEW = chat("Write a movie review: ")
 HH = "\n\nHuman: Hi \n\nAssistant: Hello!\n\nHuman: And?\n\nAssistant: "
+TRANSCRIPT = "\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: And?\n\nAssistant:"
+POST = {"subreddit": "dogs", "title": "A {post}", "post": "Line 1\n\nLine 2"}
+POSTED = Prompt.of_text("SUBREDDIT: r/dogs\nTITLE: A {post}\nPOST: Line 1\n\nLine 2\nTL;DR:")
+SUMMARIES = {
+    "summaries": [
+        {"text": "better once", "policy": "ref", "note": "n"},
+        {"text": " worse no more\n", "policy": "sup2", "note": ""},
+    ]
+}
 RATE = {"original": "o", "rewrite": "r", "rewritten rewrite": "rr"}
 
 CASES: list[tuple[str, dict[str, Any], Any]] = [
@@ -281,6 +290,30 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
         },
         Candidates(Q, ("a", "b"), (7.5, 4.0), HERE),
     ),
+    # --- EXO and the length project
+    ("exo", {"prompt": "q", "chosen": " a "}, Candidates(TEXT, (" a ",), None, HERE)),
+    ("exo", {"prompt": TRANSCRIPT, "chosen": " a "}, Candidates(chat("Hi", "Hello!", "And?"), ("a",), None, HERE)),
+    (
+        "exo",
+        {"prompt": "q", "scores_texts": [[0.5, "q a"], [-1, "q b"]]},
+        Candidates(TEXT, (" a", " b"), (0.5, -1.0), HERE),
+    ),
+    ("generated", {"question": "q", "response": "a"}, Candidates(Q, ("a",), None, HERE)),
+    ("generated", {"question": "q", "response": ["a", "b"]}, Candidates(Q, ("a", "b"), None, HERE)),
+    (
+        "generated",
+        {"question": TRANSCRIPT, "response": "a"},
+        Candidates(chat("Hi", "Hello!", "And?"), ("a",), None, HERE),
+    ),
+    # --- TL;DR
+    (
+        "tldr-comparison",
+        {"info": POST | {"id": "t3_x", "site": None, "article": None}, **SUMMARIES, "choice": 1, "worker": "w"},
+        Pair(POSTED, " worse no more", " better once", None, HERE),
+    ),
+    ("tldr-post", {"id": "t3_x", **POST, "summary": " s \n"}, Candidates(POSTED, (" s",), None, HERE)),
+    ("tldr-post", {"id": "t3_x", **POST}, Candidates(POSTED, (), None, HERE)),
+    ("text", {"text": " t "}, Candidates(Prompt(()), (" t ",), None, HERE)),
 ]
 
 
@@ -350,6 +383,17 @@ ASIDE: list[tuple[str, dict[str, Any], str]] = [
     ("canonical", record_to_dict(Pair(Q, "a", "a ")), "identical"),
     ("counterfactual", {"Sentiment": "Positive", "Text": "good", "batch_id": "4"}, "no_pair"),
     ("polarity", {"text": " ", "label": "pos", "fold": 0}, "empty"),
+    ("exo", {"prompt": TRANSCRIPT, "chosen": " a", "rejected": "a"}, "identical"),
+    ("exo", {"prompt": "q", "scores_texts": [[1, "q"]]}, "empty"),
+    ("generated", {"question": "q", "response": []}, "empty"),
+    ("generated", {"question": "q", "response": ["a", ""]}, "empty"),
+    (
+        "tldr-comparison",
+        {"info": {"id": "x", "article": "News", "site": "cnndm"}, **SUMMARIES, "choice": 0},
+        "no_post",
+    ),
+    ("tldr-post", {**POST, "summary": " "}, "empty"),
+    ("text", {"text": " "}, "empty"),
 ]
 
 
@@ -443,6 +487,30 @@ WRONG: list[tuple[str, dict[str, Any], list[str]]] = [
         ['column "domain": found 3', 'column "chosen": found a list of 2; expected 3 answers'],
     ),
     ("hh-rlhf", {"chosen": 1, "rejected": None}, ['column "chosen": found 1', 'column "rejected": found null']),
+    (
+        "exo",
+        {"prompt": "q", "scores_texts": [[0.5, "p"], ["high", "q"], [1]]},
+        [
+            "found 'p' at position 0; expected texts that begin with the prompt",
+            "found a list of 2 at position 1; expected pairs [score, text]",
+            "found a list of 1 at position 2; expected pairs [score, text]",
+        ],
+    ),
+    ("exo", {"prompt": 3, "chosen": None}, ['column "prompt": found 3', 'column "chosen": found null']),
+    ("generated", {"question": "q", "response": 3}, ['column "response": found 3; expected a list']),
+    ("generated", {"question": "q", "response": "a", "rewards": [1, 2]}, ["expected 1 numbers, one a response"]),
+    (
+        "tldr-comparison",
+        {"info": {"title": 3}, "summaries": [{"text": "a"}], "choice": 2},
+        [
+            "expected two objects {text, policy, ...}",
+            'column "choice": found 2',
+            "found 3; expected text as title",
+            "info",
+        ],
+    ),
+    ("tldr-post", POST | {"post": 3}, ['column "post": found 3']),
+    ("text", {"text": None}, ['column "text": found null']),
 ]
 
 
@@ -582,4 +650,4 @@ def test_a_hub_id_can_tell_the_format() -> None:
     assert found.name == "hh-rlhf"
     assert for_hub_id("owner/unknown") is None
     assert detect([]) is None
-    assert detect([Row(HERE, {"text": "x"})]) is None
+    assert detect([Row(HERE, {"words": "x"})]) is None

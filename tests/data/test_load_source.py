@@ -151,11 +151,11 @@ def test_a_column_that_some_rows_lack_is_told_by_row(tmp_path: Path) -> None:
 
 
 def test_unknown_columns_say_where_the_known_formats_are_listed(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.jsonl", {"text": "x"})
+    path = write(tmp_path / "p.jsonl", {"words": "x"})
     with pytest.raises(DataError) as error:
         load(DataSource(path=path))
     (problem,) = error.value.problems
-    assert problem.found == "columns 'text'"
+    assert problem.found == "columns 'words'"
     assert "`rewardlab data formats` lists them." in problem.remedy
 
 

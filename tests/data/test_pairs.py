@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rewardlab.data.pairs import as_pairs, pairs_of
-from rewardlab.records import Candidates, Pair, Prompt, Rated, Source
+from rewardlab.data.pairs import Flattened, as_pairs, flattened, pairs_of
+from rewardlab.records import Candidates, Pair, Prompt, Rated, Record, Source
 
 PROMPT = Prompt.of_text("q")
 
@@ -27,3 +27,15 @@ def test_only_candidates_with_rewards_are_replaced() -> None:
         Pair(PROMPT, "b", "a"),
         pair,
     ]
+
+
+def test_what_is_dropped_is_counted() -> None:
+    # Of a, b, c and d: b beats the others; a ties with c; c beats d, and a has the text of d.
+    four = Candidates(PROMPT, ("a", "b", "c", "a "), (1.0, 3.0, 1.0, 0.0))
+    tied = Candidates(PROMPT, ("a", "b", "c"), (2.0, 2.0, 2.0))
+    records: list[Record] = [four, tied, Candidates(PROMPT, ("a", "b"), None), Pair(PROMPT, "a", "b")]
+    assert flattened(records) == Flattened(groups=2, without_pairs=1, pairs=4, ties=1 + 3, same_text=1)
+    assert flattened(records).line() == (
+        "2 groups of candidates became 4 pairs; left out: 4 pairs with equal rewards, 1 with the same text, and so "
+        "1 groups without any pair"
+    )

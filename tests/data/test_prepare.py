@@ -117,3 +117,22 @@ def test_wrong_configurations(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         DataPreparation.build({"sources": {}, "folds": 1, "fractions": {"val": 1.5}})
     assert len(error.value.problems) == 3
+
+
+def test_candidates_that_become_no_pair_are_counted(run: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "completions": ["a", "b", "c"], "rewards": [1, 1, i % 4]} for i in range(60)]
+    path = tmp_path / "groups.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    prepared = prepare(DataPreparation.build({"sources": {"a": str(path)}, "candidates": "pairs"}), run)
+    # A quarter of the groups has three ties, the others have one each and two pairs.
+    counts = {"groups": 60, "without_pairs": 15, "pairs": 90, "ties": 15 * 3 + 45, "same_text": 0}
+    assert prepared.summary["candidates_to_pairs"] == counts
+    assert "15 groups without any pair" in prepared.lines()[2]
+
+
+def test_equal_rewards_everywhere_are_said(run: Any, tmp_path: Path) -> None:
+    row = {"prompt": "q", "completions": ["a", "b"], "rewards": [1, 1]}
+    path = tmp_path / "groups.jsonl"
+    path.write_text(f"{json.dumps(row)}\n" * 60, encoding="utf-8")
+    with pytest.raises(DataError, match="60 groups of candidates, and all have equal rewards"):
+        prepare(DataPreparation.build({"sources": {"a": str(path)}, "candidates": "pairs"}), run)

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from scipy import stats
 from scored_data import Score, Workshop, conversation
 
 from rewardlab.errors import DataError
@@ -74,6 +75,30 @@ def test_sections_of_ones_own(workshop: Workshop) -> None:
     assert result.raw["absent_subsets"] == ["c"]
 
 
+@pytest.mark.parametrize("wins", [1, 3])
+def test_intervals_end_where_the_scores_do(workshop: Workshop, wins: int) -> None:
+    """Of four prompts one is all right, or all but one: intervals by Student would go below the lowest value there is,
+    which by the formula is 0.01 x -1, or above the highest, 1.01; of the mean of two subsets a half of that."""
+    records: list[Record] = []
+    for n in range(4):
+        up, down = (1000, 0) if n < wins else (-1000, 0)
+        records.append(candidates(f"tied {n}", [up, up + 1], [down, -2000], subset="Ties", id=f"tied:{n}"))
+        records.append(candidates(f"ref {n}", [up], [down, -2000], subset="Ties", id=f"ref:{n}"))
+        records.append(candidates(f"math {n}", [up], [down, -1, -2], subset="Math"))
+    result = evaluated(workshop, records)
+    for name, low, high in (
+        ("ties.overall", -0.01, 1.01),
+        ("ties.tied", 0.0, 1.0),
+        ("ties.closeness", -1.0, 1.0),
+        ("best_of_k.average", -0.005, 1.005),
+    ):
+        found = result[name]
+        assert (found.low, found.high)[wins > 2] == pytest.approx((low, high)[wins > 2], abs=1e-12), name
+        assert found.low is not None
+        assert found.high is not None
+        assert low <= found.low < found.high <= high, name
+
+
 def test_best_of_four_and_ties_and_their_mean_by_hand(workshop: Workshop) -> None:
     records: list[Record] = [
         candidates("m1", [3], [1, 2, 0], subset="Math"),
@@ -100,6 +125,34 @@ def test_best_of_four_and_ties_and_their_mean_by_hand(workshop: Workshop) -> Non
     words = "\n".join(result.lines())
     assert "lots would in 25.0 %" in words
     assert f"the Ties score is {100 * score:.1f} %" in words
+
+
+def test_the_interval_of_the_mean_over_subsets(workshop: Workshop) -> None:
+    """Subsets and Ties have no prompt in common: the variance of their mean is the sum of their own, over 9.
+
+    Each is the mean square of influences, whose sum has the factor G / (G - 1) of all G clusters once: what the
+    intervals of Math (t with 19 degrees of freedom), Safety (9) and Ties (4) have of their own is taken out."""
+    sizes = {"best_of_k.Math": 20, "best_of_k.Safety": 10, "ties.overall": 5}
+    records: list[Record] = []
+    for name, count in (("Math", 20), ("Safety", 10)):
+        records += [candidates(f"{name} {n}", [2], [1, 3 * (n % 3 == 0), 0], subset=name) for n in range(count)]
+    for n in range(5):
+        records.append(candidates(f"tied {n}", [5, 5 - n], [4, 0], subset="Ties", id=f"tied:{n}"))
+        records.append(candidates(f"ref {n}", [n], [1.5, 0], subset="Ties", id=f"ref:{n}"))
+    result = evaluated(workshop, records)
+    variance = 0.0
+    for name, count in sizes.items():
+        one = result[name]
+        assert one.clusters == count
+        assert one.low is not None
+        assert one.high is not None
+        assert 0.0 < one.low < one.high < 1.0, "not cut"
+        error = (one.high - one.low) / 2 / stats.t.ppf(0.975, count - 1)
+        variance += error**2 * (count - 1) / count / 9
+    half = stats.t.ppf(0.975, 34) * math.sqrt(variance * 35 / 34)
+    mean = result["best_of_k.average"]
+    assert mean.clusters == 35
+    assert (mean.low, mean.high) == pytest.approx((mean.value - half, mean.value + half))
 
 
 def styled(name: str, right: list[float], wrong: list[float], subset: str) -> Candidates:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from scored_data import Workshop, conversation, score_rows
+from scored_data import Score, Workshop, conversation, score_rows
 
 from rewardlab.data.perturb import PERTURBATIONS, Perturbation, perturbed
 from rewardlab.errors import ConfigError, DataError
@@ -30,11 +30,17 @@ def score_words(prompt: Prompt, text: str) -> float:
     return float(len(text.split()))
 
 
-def evaluated(workshop: Workshop, records: list[Record], names: list[Perturbation], **options: object) -> PerturbResult:
-    """Scored with the number of words; the tables keep the ids of the unchanged texts."""
-    data, folder = workshop.records("data.jsonl", records), workshop.scores("scores", records, score_words)
+def evaluated(
+    workshop: Workshop,
+    records: list[Record],
+    names: list[Perturbation],
+    score: Score = score_words,
+    **options: object,
+) -> PerturbResult:
+    """Scored with the number of words, or as given; the tables keep the ids of the unchanged texts."""
+    data, folder = workshop.records("data.jsonl", records), workshop.scores("scores", records, score)
     for name in names:
-        rows = score_rows(records, lambda prompt, text, name=name: score_words(prompt, perturbed(name, text, SEED)))
+        rows = score_rows(records, lambda prompt, text, name=name: score(prompt, perturbed(name, text, SEED)))
         workshop.table("scores", rows, f"scores.{name}.parquet")
     (folder / "config.yaml").write_text(yaml.safe_dump({"seed": SEED}))
     return evaluate_perturb(PerturbEvaluation.model_validate({"data": [data], "scores": [folder], **options}), workshop)
@@ -129,6 +135,40 @@ def test_findings_name_what_is_rewarded_for_nothing(workshop: Workshop) -> None:
     assert result.lines()[0] in workshop.path("perturb.txt").read_text()
 
 
+def first_word(prompt: Prompt, text: str) -> float:
+    """The number that the text begins with; 0 for a loud text in lower case."""
+    return 0.0 if text == "8 loud" else float(text.split()[0])
+
+
+def two_sentences(count: int) -> list[Record]:
+    """Pairs that turn around when the two sentences of the chosen answer change places."""
+    return [Pair(conversation(f"two {n}"), "9 words here. 0 words there.", "5 words.") for n in range(count)]
+
+
+@pytest.mark.parametrize("turned", [4, 30])
+def test_the_headline_counts_the_pairs_that_a_change_alters(workshop: Workshop, turned: int) -> None:
+    """Of 100 pairs another sentence order alters 4 or 30, and turns all of those around; lower case alters 60 others,
+    of which it turns 15 around. Four are too few for the most of anything."""
+    records = [*two_sentences(turned)]
+    records += [Pair(conversation(f"loud {n}"), "8 LOUD" if n < 15 else "6 LOUD", "5 x") for n in range(60)]
+    records += [Pair(conversation(f"plain {n}"), "7 x", "5 x") for n in range(100 - len(records))]
+    (line, *_) = evaluated(workshop, records, ["sentence_order", "casing"], first_word).lines()
+    lower = "Under lower case in both answers the order of 25.0 % (95 % interval 13.7 to 36.3) of the 60 pairs that it "
+    order = "Under another sentence order in both answers the order of 100.0 % (95 % interval 88.4 to 100.0) of the 30 "
+    fewest = "the most of 2 changes that keep the meaning; the fewest under lower case, 25.0 % (13.7 to 36.3) of 60."
+    expected = {
+        4: f"{lower}changes turns around.",
+        30: f"{order}pairs that it changes turns around, {fewest}",
+    }
+    assert line == expected[turned]
+
+
+def test_a_change_of_few_pairs_is_not_the_worst(workshop: Workshop) -> None:
+    lines = evaluated(workshop, two_sentences(5), ["sentence_order"], first_word).lines()
+    assert lines[0] == "No change alters 30 pairs or more: too few to say which turns the most of them around."
+    assert not any("ccuracy" in line for line in lines)
+
+
 def test_turned_pairs_are_kept_to_read(workshop: Workshop) -> None:
     """Both get the same padding drawn apart: what turns around is shown with both texts, the furthest first."""
     result = evaluated(workshop, pairs([(n, n - 1) for n in range(4, 40)]), ["padding"], max_examples=2)
@@ -137,7 +177,26 @@ def test_turned_pairs_are_kept_to_read(workshop: Workshop) -> None:
     assert all(one["margin"] > 0 > one["margin_after"] for one in examples)
     moves = [one["margin"] - one["margin_after"] for one in examples]
     assert moves == sorted(moves, reverse=True)
-    assert examples[0]["chosen_after"] == perturbed("padding", examples[0]["chosen"], SEED)
+
+
+def test_texts_are_changed_as_they_were_for_their_scores(workshop: Workshop) -> None:
+    """Two score runs with seeds of their own, whose pairs all turn around; those of the second are longer."""
+    seeds, data, folders = (SEED, 8), [], []
+    for number, seed in enumerate(seeds):
+        records = pairs([(n, n - 1) for n in range(4 + 20 * number, 14 + 20 * number)])
+        folder = workshop.scores(f"of-{seed}", records, score_words)
+        turned = score_rows(records, lambda prompt, text: -score_words(prompt, text))
+        workshop.table(f"of-{seed}", turned, "scores.padding.parquet")
+        (folder / "config.yaml").write_text(yaml.safe_dump({"seed": seed}))
+        data.append(workshop.records(f"{seed}.jsonl", records))
+        folders.append(folder)
+    config = PerturbEvaluation(data=tuple(data), scores=tuple(folders), max_examples=20)
+    examples = evaluate_perturb(config, workshop).raw["examples"]["padding"]
+    assert len(examples) == 20
+    for one in examples:
+        seed = seeds[len(one["chosen"].split()) > 20]
+        for side in ("chosen", "rejected"):
+            assert one[f"{side}_after"] == perturbed("padding", one[side], seed)
 
 
 def test_without_the_battery_there_is_nothing_to_compare(workshop: Workshop) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from scipy import stats
 
 from rewardlab.config import Config
@@ -156,6 +157,44 @@ def test_several_trainings_are_averaged_pair_by_pair(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out" / "carto_outs").iterdir()) == ["1-run.jsonl", "2-run.jsonl"]
 
 
+def _configured(folder: Path, **changes: Any) -> Path:
+    values: dict[str, Any] = {
+        "train": [{"path": "fold-0.jsonl", "limit": None}],
+        "interventions": [{"name": "random-pairs", "ratio": 0.5, "seed": 0}],
+        "objective": {"centring": 0.0},
+        "epochs": 1,
+        "seed": 0,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"seed": 1, "device": "cuda"}, []),
+        ({"train": [{"path": "fold-1.jsonl", "limit": None}]}, []),
+        ({"interventions": [{"name": "random-pairs", "ratio": 0.5, "seed": 1}]}, []),
+        ({"interventions": [], "epochs": 2}, ["epochs", "interventions"]),
+        ({"objective": {"centring": 0.1}}, ["objective.centring"]),
+        ({"train": [{"path": "fold-0.jsonl", "limit": 60}]}, ["train.limit"]),
+    ],
+)
+def test_trainings_that_differ_in_more_than_the_seed_are_told(
+    tmp_path: Path, changes: dict[str, Any], fields: list[str]
+) -> None:
+    pairs = make_pairs()
+    rows = recorded(pairs, [[1.0]] * 4)
+    data = write_data(tmp_path / "train.jsonl", pairs)
+    first = _configured(write_training(tmp_path / "a", rows))
+    second = _configured(write_training(tmp_path / "b", rows), **changes)
+    output, _, result = evaluated(tmp_path / "out", runs=[str(first), str(second)], data=[str(data)])
+    assert result["differing"] == fields
+    said = [line for line in output.lines() if "differ in more than the seed" in line]
+    assert len(said) == bool(fields)
+    assert all(f"seed: {', '.join(fields)}." in line for line in said)
+
+
 def test_two_epochs_say_why_there_is_no_variability(tmp_path: Path) -> None:
     pairs = make_pairs()
     data = write_data(tmp_path / "train.jsonl", pairs)
@@ -191,6 +230,48 @@ def test_length_along_confidence_is_what_a_count_gives(tmp_path: Path) -> None:
     expected = stats.pearsonr(np.where(longer, 6, -6), table["confidence"]).statistic
     assert correlation["value"] == pytest.approx(expected)
     assert "of the tenth of lowest" in result["findings"][1]
+
+
+def copied(count: int, copies: int, kind: str) -> tuple[list[Pair], list[list[list[float]]]]:
+    """Pairs of the same prompt, or of prompts that begin alike, with equal lengths and margins in two trainings."""
+    rng = np.random.default_rng(4)
+    pairs, margins = [], []
+    for number in range(count):
+        lengths, both = rng.integers(1, 9, 2), rng.normal(size=(2, 3)) + rng.normal()
+        for copy in range(copies):
+            later = f"\n\nAssistant: And?\n\nHuman: {copy}\n\nAssistant:" if kind == "root" else ""
+            prompt = Prompt.of_text(f"\n\nHuman: Q{number}{later}")
+            pairs.append(Pair(prompt, *(side * length + str(copy) for side, length in zip("ab", lengths, strict=True))))
+            margins.append(both.tolist())
+    return pairs, margins
+
+
+@pytest.mark.parametrize("kind", ["prompt", "root"])
+def test_copies_make_no_interval_narrower(kind: str, tmp_path: Path) -> None:
+    found = {}
+    for copies, cluster in ((1, kind), (3, kind), (3, "prompt")):
+        folder = tmp_path / f"{copies}-{cluster}"
+        pairs, margins = copied(30, copies, kind)
+        data = write_data(folder / "train.jsonl", pairs)
+        runs = [
+            str(write_training(folder / f"run-{n}", recorded(pairs, [both[n] for both in margins]))) for n in range(2)
+        ]
+        _, _, found[copies, cluster] = evaluated(
+            folder / "out", runs=runs, data=[str(data)], cluster=cluster, share=0.4
+        )
+    once, again = ({one["name"]: one for one in found[copies, kind]["estimates"]} for copies in (1, 3))
+    assert len(once) == 6
+    for name, one in once.items():
+        assert one["low"] is not None
+        assert (again[name]["n"], again[name]["clusters"]) == (3 * one["n"], one["clusters"]), name
+        assert [again[name][end] for end in ("value", "low", "high")] == pytest.approx(
+            [one[end] for end in ("value", "low", "high")]
+        )
+    for row, other in zip(*(found[copies, kind]["curves"]["confidence"] for copies in (1, 3)), strict=True):
+        ends = ("longer_is_chosen", "longer_is_chosen_low", "longer_is_chosen_high")
+        assert [other[end] for end in ends] == pytest.approx([row[end] for end in ends])
+    apart = {one["name"]: one["clusters"] for one in found[3, "prompt"]["estimates"]}
+    assert apart == {name: one["clusters"] * (1 if kind == "prompt" else 3) for name, one in once.items()}
 
 
 def test_the_published_form_is_written_and_read_back(tmp_path: Path) -> None:

@@ -123,12 +123,12 @@ TRAINING = [
     Fault(
         "a folder and a shape",
         f'{TRAIN} --model.shape "{SHAPE}"',
-        ("model: found these values together; expected either path or shape, and not both",),
+        ("--model.shape: found path 'model', shape {model_type: ...", "; expected either path or shape, and not both"),
     ),
     Fault(
         "a shape without a tokenizer",
         f'train reward --train pairs.jsonl --model.shape "{SHAPE}"',
-        ("model: found these values together; expected a tokenizer beside shape",),
+        ("--model.shape: found no tokenizer, shape {model_type: ...", "; expected a tokenizer beside shape"),
     ),
     Fault(
         "a shape that cannot be built",
@@ -138,7 +138,9 @@ TRAINING = [
     Fault(
         "adapters for no module", f"{TRAIN} --lora.targets [nonesuch]", ("lora.targets: found ['nonesuch']", "q_proj")
     ),
-    Fault("a tracker that is not there", f"{TRAIN} --report_to abacus", ("report_to: found 'abacus'", "history.jsonl")),
+    Fault(
+        "a tracker that is not there", f"{TRAIN} --report_to abacus", ("--report_to: found 'abacus'", "Known: azure_ml")
+    ),
     Fault("a negative seed", f"{TRAIN} --seed -1", ("--seed: found -1; expected greater than or equal to 0",)),
     Fault("a seed beyond 32 bits", f"{TRAIN} --seed 5000000000", ("--seed: found 5000000000; expected less than",)),
     Fault(

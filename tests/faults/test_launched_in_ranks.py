@@ -137,6 +137,46 @@ def test_scored_in_two_processes_as_in_one(place: Path) -> None:
     assert one == two
 
 
+def rows_by_digest(folder: Path) -> dict[bytes, Any]:
+    """Every cached state under a home, by the digest of its sequence; each is there once."""
+    found = {}
+    for path in (folder / "runs" / "features").glob("*/*.safetensors"):
+        shard = load_file(path)
+        for digest, row in zip(shard["digests"], shard["rows"], strict=True):
+            key = digest.numpy().tobytes()
+            assert key not in found
+            found[key] = row
+    return found
+
+
+def test_hidden_states_killed_in_two_processes_and_gone_on_with_in_one(place: Path, tmp_path: Path) -> None:
+    generator = random.Random(1)
+    rows = []
+    for number in range(5000):
+        prompt, good, bad = (" ".join(generator.choices(WORDS, k=generator.randint(4, 12))) for _ in range(3))
+        rows.append({"prompt": f"{prompt} {number}: ", "chosen": f"{good} certainly", "rejected": f"{bad} perhaps"})
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = yaml.safe_load((place / "config.yaml").read_text())
+    config = {key: config[key] for key in ("model", "encoding", "precision", "device")}
+    config |= {"data": [str(tmp_path / "many.jsonl")]}
+    (tmp_path / "features.yaml").write_text(yaml.safe_dump(config))
+    words = ["data", "features", "--config", str(tmp_path / "features.yaml"), "--run", "states"]
+    with torchrun(words, 2, tmp_path) as launched:
+        launched.wait_for(lambda: len(list((tmp_path / "runs" / "features").glob("*/[0-9a-f]*.safetensors"))) >= 2)
+        os.kill(launched.pid(1), signal.SIGKILL)
+        assert launched.end() == 1
+    left = len(rows_by_digest(tmp_path))
+    assert 0 < left < 10_000
+    said = launch(tmp_path, ["data", "features", "--run", "states", "--resume"], count=1)
+    assert f"{10_000 - left} of them were computed now" in said
+    (tmp_path / "alone").mkdir()
+    launch(tmp_path / "alone", words, count=1)
+    found, expected = rows_by_digest(tmp_path), rows_by_digest(tmp_path / "alone")
+    assert found.keys() == expected.keys()
+    assert len(found) == 10_000
+    assert max((found[key] - expected[key]).abs().max().item() for key in found) <= 1e-5
+
+
 def test_what_cannot_be_shared_or_used_is_said_once(place: Path) -> None:
     said = launch(place, ["data", "doctor", "--sources.train.path", str(place / "train.jsonl")], count=2, code=1)
     assert said.count("rewardlab: too many processes") == 1
@@ -146,4 +186,8 @@ def test_what_cannot_be_shared_or_used_is_said_once(place: Path) -> None:
     config = str(place / "config.yaml")
     said = launch(place, ["train", "reward", "--config", config, "--run", "alone"], count=2, code=1)
     assert said.count("the run directory exists") == 1
+    assert "rewardlab, process 1" not in said
+    (place / "bad.jsonl").write_text('{"prompt": \n')
+    said = launch(place, ["train", "reward", "--config", config, "--train", str(place / "bad.jsonl")], count=2, code=1)
+    assert said.count("bad.jsonl:1") == 1
     assert "rewardlab, process 1" not in said

@@ -21,10 +21,11 @@ RANKS: list[set[str]] = [
     {"data"},
     {"llm"},
     {"models"},
-    {"train", "score"},
+    {"train", "sample", "score"},
     {"audit", "evaluate"},
     {"report"},
     {"studies"},
+    {"launch"},
     {"cli"},
     {"__main__"},
 ]

@@ -12,11 +12,20 @@ import pytest
 from hub_server import Hub, hub_server
 from huggingface_hub import HfApi
 from small_models import reward_model_of
+from transformers import (
+    BertTokenizer,
+    DebertaV2Tokenizer,
+    GPT2Tokenizer,
+    LlamaTokenizer,
+    T5Tokenizer,
+    XLMRobertaTokenizer,
+)
 
 from rewardlab.errors import ConfigError, InputError, ModelError
 from rewardlab.models import hub as hub_module
 from rewardlab.models.hub import Moved, Pulling, Pushing, pull, push
 from rewardlab.models.loading import save_reward_model
+from rewardlab.models.upload import is_shared
 from rewardlab.records import Prompt
 from rewardlab.score.load import load_scorer
 from rewardlab.store.files import read_json
@@ -93,6 +102,34 @@ def test_a_model_goes_up_and_comes_back_the_same(folder: Path, tmp_path: Path, h
     asked = [Prompt.of_text("w1 ")], [["w2 w3", "w4"]]
     again, before = load_scorer(run / "model", device="cpu"), load_scorer(folder, device="cpu")
     assert again.score(*asked) == before.score(*asked)
+
+
+CODE_AND_PICKLES = [
+    "vocab.pkl", "vocab.py", "vocab.env", "chat_template.py", "x.model", "model.pkl.model", "merges.txt.py",
+    "LICENSE.py", "tokenizer.json.bak", "pytorch_model.bin", "modeling_own.py", "training_args.bin",
+    "optimizer.safetensors",
+]  # fmt: skip
+
+
+def test_code_and_pickles_stay_whatever_they_are_called(folder: Path, tmp_path: Path, hub: Hub) -> None:
+    for name in CODE_AND_PICKLES:
+        (folder / name).write_text("raise SystemExit\n")
+    result, _ = pushed(tmp_path, folder)
+    there = hub.repositories["someone/reward"]["files"]
+    assert sorted(there) == OURS
+    assert sorted(result.left_out) == sorted(CODE_AND_PICKLES)
+    there |= dict.fromkeys(CODE_AND_PICKLES, b"raise SystemExit")
+    result, run = pulled(tmp_path)
+    assert sorted(file.name for file in (run / "model").iterdir()) == OURS
+    assert sorted(result.left_out) == sorted(CODE_AND_PICKLES)
+
+
+def test_tokenizers_of_transformers_go_whole() -> None:
+    """The files that its tokenizers say they are made of."""
+    kinds = [BertTokenizer, DebertaV2Tokenizer, GPT2Tokenizer, LlamaTokenizer, T5Tokenizer, XLMRobertaTokenizer]
+    names = {name for kind in kinds for name in kind.vocab_files_names.values()}
+    assert {"tokenizer.json", "merges.txt", "vocab.json"} <= names
+    assert [name for name in [*names, "chat_template.jinja"] if not is_shared(name)] == []
 
 
 def test_the_token_stays_in_the_environment(folder: Path, tmp_path: Path, hub: Hub) -> None:

@@ -135,6 +135,38 @@ def test_a_rule_has_no_weights_to_quantise() -> None:
         load_scorer("rule:length_words", quantisation="4bit")
 
 
+def test_adapters_are_added_to_weights_that_were_made_plain(tmp_path: Path) -> None:
+    """A stand-in for few bits: linear layers hold half of their weights until they are made plain. So the plain ones
+    are 2 W + alpha / r B A, element by element, and the head is the trained one."""
+    source = ModelSource(path=str(saved(tmp_path / "base", head=False)))
+    model: Any = new_reward_model(source, ENCODING, seed=0, lora=LoRA(r=2, alpha=6))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name or "score" in name:
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    base = model.network.get_base_model()
+    adapted = {name: layer for name, layer in base.named_modules() if hasattr(layer, "lora_A")}
+    expected = {}
+    for name, layer in adapted.items():
+        change = 3.0 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        expected[name] = 2.0 * layer.base_layer.weight + change
+    assert len(expected) == 2 * 7
+
+    def plainly(dtype: torch.dtype) -> Any:
+        for name in expected:
+            base.get_submodule(name).weight.mul_(2.0)
+        return base.to(dtype)
+
+    base.dequantize = plainly
+    head = model.plain_network.score.modules_to_save["default"].weight.clone()
+    plain = plain_network(model.network)
+    for name, weight in expected.items():
+        torch.testing.assert_close(plain.get_submodule(name).weight, weight, rtol=0, atol=1e-6)
+    torch.testing.assert_close(plain.score.weight, head, rtol=0, atol=0)
+    assert not any("lora" in name for name, _ in plain.named_parameters())
+    assert {(weight.dtype, weight.requires_grad) for weight in plain.parameters()} == {(torch.float32, True)}
+
+
 # --- with it ---------------------------------------------------------------------------------------------------------
 
 

@@ -191,3 +191,46 @@ def test_a_network_that_does_not_tell_its_head_cannot_be_frozen(
     source = ModelSource(shape=FLAT_SHAPES["bert"], tokenizer=str(tmp_path))
     with pytest.raises(ModelError, match="does not say where its backbone ends"):
         new_reward_model(source, ENCODING, seed=0, freeze_backbone=True)
+
+
+PROJECTED = {**SHAPES["opt"], "word_embed_proj_dim": 16}
+"""As OPT-350m: states of 32 numbers in the layers, of which the last are projected to the 16 of the embeddings."""
+
+
+def projected(tokenizer: Path) -> ModelSource:
+    word_tokenizer().save_pretrained(tokenizer)
+    return ModelSource(shape=PROJECTED, tokenizer=str(tokenizer))
+
+
+@pytest.mark.parametrize("layout", ["auto", "flat"])
+@pytest.mark.parametrize("name", ["mean", "pooled-encoder", "layerwise-attention", "full-attention"])
+def test_the_last_states_may_be_narrower_than_the_others(name: Any, layout: Any, tmp_path: Path) -> None:
+    """Rewards from what transformers gives as the last states of every sequence alone."""
+    readout = Readout(name=name, layers=1, width=8)
+    source = projected(tmp_path / "tokenizer")
+    model = new_reward_model(source, ENCODING, seed=0, layout=layout, readout=readout).eval()
+    assert model.layout == ("shared" if layout == "auto" else "flat")
+    groups = [random_group(torch.Generator().manual_seed(1), 3, 2, 4)]
+    expected = []
+    with torch.no_grad():
+        found = model(groups)
+        plain: Any = AutoModel.from_config(model.plain_network.config, attn_implementation="sdpa").eval()  # type: ignore[union-attr]
+        plain.load_state_dict(model.plain_network.state_dict())
+        for ids in groups[0].sequences():
+            states = plain(input_ids=torch.tensor([ids])).last_hidden_state
+            assert states.shape[-1] == 16
+            mask = torch.ones(states.shape[:2], dtype=torch.bool)
+            fixed = states.mean(dim=1) if name == "mean" else states[:, -1]
+            top: Any = model.readout
+            expected.append(top(fixed[:, None]) if model.has_fixed_states else top([states], mask))
+    torch.testing.assert_close(found, torch.cat(expected), rtol=0, atol=1e-5)
+    save_reward_model(model, tmp_path / "m", card="card")
+    with torch.no_grad():
+        torch.testing.assert_close(load_reward_model(tmp_path / "m")(groups), found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pooled-encoder", "layerwise-attention", "full-attention"])
+def test_layers_of_different_widths_are_not_pooled(name: Any, tmp_path: Path) -> None:
+    readout = Readout(name=name, layers=2)
+    with pytest.raises(ConfigError, match=rf"{name} on opt with states of 32 numbers, and 16 in the last layer"):
+        new_reward_model(projected(tmp_path), ENCODING, seed=0, readout=readout)

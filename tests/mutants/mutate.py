@@ -40,7 +40,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "mutants" / "results.txt"
 PACKAGE = "src/rewardlab"
-FUNCTIONAL = ("tests/functional", "tests/laws/test_losses.py", "tests/laws/test_metrics.py")
+FUNCTIONAL = (
+    "tests/functional",
+    "tests/laws/test_losses.py",
+    "tests/laws/test_metrics.py",
+    "tests/laws/test_policy_losses.py",
+)
 LAYOUT = (
     "tests/data/test_layout.py",
     "tests/models/test_attention.py",
@@ -49,8 +54,10 @@ LAYOUT = (
 )
 SUITES = {
     f"{PACKAGE}/data/layout.py": LAYOUT,
+    f"{PACKAGE}/data/predictions.py": ("tests/data/test_predictions.py",),
     f"{PACKAGE}/models/attention.py": LAYOUT,
     f"{PACKAGE}/models/selftest.py": LAYOUT,
+    f"{PACKAGE}/models/token_logprobs.py": ("tests/models/test_token_logprobs.py",),
     **{str(path.relative_to(ROOT)): FUNCTIONAL for path in sorted((ROOT / PACKAGE / "functional").glob("*.py"))},
 }
 """Mutated files and the tests that answer for each."""

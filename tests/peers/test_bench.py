@@ -31,6 +31,25 @@ def test_quick_run_writes_the_page_and_the_raw_numbers(shared, tmp_path):
     assert "pipeline 32 (default)" in page
 
 
+def test_policies_are_trained_alike_on_both_sides(shared, tmp_path):
+    parts = ["--part", "alignment", "--part", "candidates"]
+    folders = ["--data", shared / "data" / "hh-rlhf", "--work", tmp_path / "work", "--output", tmp_path]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--repeats", "1", *parts, *folders]
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
+    parts = json.loads((tmp_path / "results.json").read_text())["parts"]
+    theirs, ours = parts["alignment"]["agreement"]["TRL"], parts["alignment"]["agreement"]["rewardlab"]
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    # Policy and reference are the same before the first step, and no longer after it.
+    assert ours[0] == pytest.approx(2.7612, abs=1e-4)
+    assert abs(ours[-1] - ours[0]) > 1e-3
+    (one,) = parts["alignment"]["rounds"]
+    assert {result["pairs"] for result in one["results"].values()} == {16}
+    assert [one["candidates"] for one in parts["candidates"]["rounds"][0].values()] == [16, 32, 64]
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert page == report.page({"parts": parts})
+    assert "TRL 16x1 (default)" in page
+
+
 def test_effects_are_resampled_alike_on_both_sides(tmp_path):
     folders = ["--work", tmp_path / "work", "--output", tmp_path]
     command = [sys.executable, "-m", "benchmarks", "--quick", "--repeats", "1", "--part", "effects", *folders]

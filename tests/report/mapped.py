@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,13 @@ def made_up_margins(pairs: int, epochs: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def write_map(root: Path, *, pairs: int = 60, epochs: int = 4, hostile: str = "") -> Path:
-    """The folder; the last pair is not among the data given."""
-    margins = made_up_margins(pairs, epochs)
+def write_map(
+    root: Path, *, pairs: int = 60, epochs: int = 4, hostile: str = "", margins: Sequence[Sequence[float]] = ()
+) -> Path:
+    """The folder; the last pair is not among the data given.
+
+    With `margins`, a row of epochs per training, every pair has those; else one training has made-up ones.
+    """
     records = [
         Pair(
             Prompt.of_text(f"Human: What about number {number}? {hostile}\n\nAssistant:"),
@@ -52,16 +57,19 @@ def write_map(root: Path, *, pairs: int = 60, epochs: int = 4, hostile: str = ""
     names = ("prompt", "chosen", "rejected")
     texts = [(one.prompt.messages[0].content, one.chosen, one.rejected) for one in records[:-1]]
     write_jsonl(data, [dict(zip(names, row, strict=True)) for row in texts])
-    rows = [
-        {"pair_id": one.id, "occurrence": 0, "epoch": epoch + 1, "step": epoch + 1}
-        | {"chosen_reward": margin, "rejected_reward": 0.0, "margin": margin}
-        for epoch in range(epochs)
-        for one, margin in zip(records, margins[:, epoch].tolist(), strict=True)
-    ]
-    run = root / f"run{'<i>' if hostile else ''}"
-    run.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), run / MARGINS)
+    trainings = [np.tile(one, (pairs, 1)) for one in margins] or [made_up_margins(pairs, epochs)]
+    runs = []
+    for number, table in enumerate(trainings):
+        rows = [
+            {"pair_id": one.id, "occurrence": 0, "epoch": epoch + 1, "step": epoch + 1}
+            | {"chosen_reward": margin, "rejected_reward": 0.0, "margin": margin}
+            for epoch in range(table.shape[1])
+            for one, margin in zip(records, table[:, epoch].tolist(), strict=True)
+        ]
+        runs.append(root / f"run{'<i>' if hostile else ''}{number or ''}")
+        runs[-1].mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), runs[-1] / MARGINS)
     folder = root / "map"
     finished.write_record(folder, "evaluate cartography", hostile)
-    evaluate_cartography(Cartography.build({"runs": [str(run)], "data": [str(data)]}), Folder(folder))
+    evaluate_cartography(Cartography.build({"runs": [str(run) for run in runs], "data": [str(data)]}), Folder(folder))
     return folder

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ import pytest
 from scipy import stats
 
 from rewardlab.errors import ConfigError, DataError
+from rewardlab.report import ablation, ablation_measures
 from rewardlab.report.ablation import Ablation, ComparedArms, compare_arms
 from rewardlab.store.runs import Run
 from tests.report.test_report_page import Folder
@@ -20,8 +23,11 @@ from tests.report.test_report_page import Folder
 PAIRS, PROMPTS, RESPONSES = 80, 30, 60
 
 
-def write_pairs(folder: Path, margins: np.ndarray, *, gold: bool = True, rows: slice = slice(None)) -> str:
-    """Pairs 0 to 79, each a conversation of its own; even ones are longer by 5 tokens, odd ones shorter by 3."""
+def write_pairs(
+    folder: Path, margins: np.ndarray, *, gold: bool = True, rows: slice = slice(None), level: int = 0
+) -> str:
+    """Pairs 0 to 79, each a conversation of its own; even ones are longer by 5 tokens, odd ones shorter by 3, and the
+    first so many as `level` says are equally long."""
     count = np.arange(PAIRS)
     table = pa.table(
         {
@@ -31,7 +37,7 @@ def write_pairs(folder: Path, margins: np.ndarray, *, gold: bool = True, rows: s
             "margin": margins,
             "gold_margin": np.where(count % 5 == 0, -1.0, 1.0) if gold else pa.nulls(PAIRS, pa.float64()),
             "chosen_tokens": np.where(count % 2 == 0, 25, 20).astype(np.int32),
-            "rejected_tokens": np.where(count % 2 == 0, 20, 23).astype(np.int32),
+            "rejected_tokens": np.where(count < level, 25 - 5 * (count % 2), 20 + 3 * (count % 2)).astype(np.int32),
         }
     )
     folder.mkdir(parents=True)
@@ -140,6 +146,23 @@ def test_only_what_all_hold_is_compared(tmp_path: Path) -> None:
     assert "gold_accuracy" not in found
 
 
+def test_pairs_of_equal_length_say_nothing_of_length(tmp_path: Path) -> None:
+    """60 of 80 pairs differ in length: the interval is that of a mean over a part of the sample (Cochran 1977, section
+    2.12), sd of the part / sqrt(60), with the 80 clusters of the sample."""
+    generator = np.random.default_rng(5)
+    first, second = generator.normal(size=(2, PAIRS))
+    arms = {
+        "standard": {"evaluate": write_pairs(tmp_path / "a", first, level=20)},
+        "cut": {"evaluate": write_pairs(tmp_path / "b", second, level=20)},
+    }
+    found = run(tmp_path, arms)[1]["longer_scores_higher"]
+    sign = np.where(np.arange(PAIRS) % 2 == 0, 1, -1)
+    longer, reference = ((one * sign > 0)[20:] * 1.0 for one in (second, first))
+    for one, values in ((found["cut"], longer), (found["cut"]["difference"], longer - reference)):
+        assert one["value"] == pytest.approx(values.mean(), abs=1e-12)
+        assert one["error"] == pytest.approx(values.std() / np.sqrt(60) * np.sqrt(80 / 79), rel=1e-12)
+
+
 def test_the_effect_is_that_of_the_audit_in_sd(tmp_path: Path) -> None:
     """An effect of 2 for every response over originals with a known pooled sd; the baseline has 1 in other units."""
     generator = np.random.default_rng(2)
@@ -185,6 +208,97 @@ def test_within_prompt_correlation_is_the_mean_over_prompts(tmp_path: Path) -> N
     assert found["standard"]["value"] == pytest.approx(np.mean(means), abs=1e-12)
     assert found["standard"]["n"] == PROMPTS
     assert found["cut"]["difference"]["high"] < 0
+
+
+def test_a_finding_tells_the_value_of_an_arm_from_its_difference(tmp_path: Path) -> None:
+    """By hand: right in 20 of 80 pairs, and in 60 of them: 25 %, and 75 %, that is 50 points more."""
+    places = np.arange(PAIRS)
+    arms = {
+        "standard": {"evaluate": write_pairs(tmp_path / "a", np.where(places < 20, 1.0, -1.0), gold=False)},
+        "cut": {"evaluate": write_pairs(tmp_path / "b", np.where(places < 60, 1.0, -1.0), gold=False)},
+    }
+    output, _ = run(tmp_path, arms)
+    apart = stats.ttest_1samp(np.where((places >= 20) & (places < 60), 1.0, 0.0), 0.0).confidence_interval()
+    expected = f"standard 25.0 %; cut 75.0 %, that is +50.0 points ({100 * apart.low:.1f} to {100 * apart.high:.1f})"
+    assert f"Accuracy on the pairs: {expected} against standard." in output.findings
+
+
+@pytest.mark.parametrize("lacking", ["cut", "standard"])
+def test_an_arm_without_a_number_says_which_folder_lacks_it(tmp_path: Path, lacking: str) -> None:
+    """One of two seeds has pairs without a gold reward; of the other measures nothing is missing."""
+    generator = np.random.default_rng(6)
+    arms = {
+        name: {
+            "evaluate": [
+                write_pairs(
+                    tmp_path / f"{name}-{seed}", generator.normal(size=PAIRS) + 1, gold=(name, seed) != (lacking, 1)
+                )
+                for seed in range(2)
+            ]
+        }
+        for name in ("standard", "cut", "balanced")
+    }
+    output, found = run(tmp_path, arms)
+    gold = found["gold_accuracy"]
+    reason = f"pairs without a gold reward ({tmp_path / lacking}-1)"
+    assert {name: one["reason"] for name, one in gold.items()} == {
+        name: reason if name == lacking else "" for name in arms
+    }
+    assert {name for name, one in gold.items() if one["value"] is None} == {lacking}
+    assert len(gold[lacking]["seeds"]) == 1
+    assert (gold[lacking]["n"], gold[lacking]["clusters"]) == (PAIRS, PAIRS)
+    told = {name: one["difference"] for name, one in gold.items() if name != "standard"}
+    without = {"cut"} if lacking == "cut" else {"cut", "balanced"}
+    assert {name for name, one in told.items() if one["value"] is None and one["reason"] == reason} == without
+    assert all(one["value"] is not None for one in found["accuracy"].values())
+    sentence = next(line for line in output.findings if line.startswith("Agreement with the gold reward"))
+    assert f"{lacking} has none: {reason}" in sentence
+    assert f"none: {reason}" in output.page.read_text(encoding="utf-8")
+    rows = json.loads((tmp_path / "report" / "tables" / "effects.json").read_text())["rows"]
+    assert [row["arm"] for row in rows if row["reason"] == reason] == [lacking]
+    assert (tmp_path / "report" / "figures" / "arms-gold-accuracy.svg").is_file()
+
+
+def test_a_model_that_gives_all_the_same_has_no_effect_in_sd(tmp_path: Path) -> None:
+    original = np.random.default_rng(8).normal(size=RESPONSES)
+    arms = {
+        "standard": {"effects": [write_triples(tmp_path / "a", np.ones(RESPONSES), original)]},
+        "flat": {"effects": [write_triples(tmp_path / "flat", np.zeros(RESPONSES), np.zeros(RESPONSES))]},
+    }
+    flat = run(tmp_path, arms)[1]["effect"]["flat"]
+    assert (flat["value"], flat["difference"]["value"]) == (None, None)
+    assert "rewards that are all the same" in flat["reason"]
+    assert str(tmp_path / "flat") in flat["reason"]
+
+
+def test_every_file_is_read_and_every_statistic_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(9)
+    arms = {
+        name: {
+            "evaluate": [write_pairs(tmp_path / f"{name}-{seed}", generator.normal(size=PAIRS)) for seed in range(2)]
+        }
+        for name in ("standard", "cut")
+    }
+    read: list[Path] = []
+    computed: list[str] = []
+    table = ablation_measures.pq.read_table
+
+    def counted(path: Path, **options: Any) -> Any:
+        read.append(path)
+        return table(path, **options)
+
+    def noted(measure: ablation_measures.Measure) -> ablation_measures.Measure:
+        def statistic(columns: Any) -> Any:
+            computed.append(measure.name)
+            return measure.statistic(columns)
+
+        return replace(measure, statistic=statistic)
+
+    monkeypatch.setattr(ablation_measures.pq, "read_table", counted)
+    monkeypatch.setattr(ablation, "MEASURES", tuple(map(noted, ablation.MEASURES)))
+    run(tmp_path, arms)
+    assert sorted(read) == sorted(tmp_path / f"{name}-{seed}" / "pairs.parquet" for name in arms for seed in range(2))
+    assert Counter(computed) == dict.fromkeys(("accuracy", "gold_accuracy", "longer_scores_higher"), 4)
 
 
 def test_the_page_names_the_arms_and_the_table_has_every_value(tmp_path: Path) -> None:

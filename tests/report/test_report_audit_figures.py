@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from rewardlab.report import audit_along, audit_figures, vega
+from rewardlab.report import audit_along, audit_figures, forest, vega
 from tests.report.test_report_figures import HOSTILE, SVG, expressions, luminance, marks
 
 
@@ -75,9 +75,9 @@ SPECS: dict[str, vega.Spec] = {
     "changes": audit_figures.off_target_changes(CHANGES),
     "drift": audit_figures.changes_by_rewriting(DRIFT),
     "densities": audit_figures.score_densities(CURVES, (0.0, 2.0), 4.0),
-    "nothing": audit_figures.forest([], axis_title="effect"),
-    "no-reference": audit_figures.forest(audit_figures.effects_by_subgroup(GROUPS)["data"]["values"], axis_title="x",
-                                         reference=None),
+    "nothing": forest.forest([], axis_title="effect"),
+    "no-reference": forest.forest(audit_figures.effects_by_subgroup(GROUPS)["data"]["values"], axis_title="x",
+                                    reference=None),
 }  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def test_numbers_are_drawn_where_the_scale_says_and_names_stand_beside_them(draw
     assert width == pytest.approx(vega.WIDTH_PIXELS - left - right, abs=12)
     assert all(left <= float(x) <= vega.WIDTH_PIXELS - right for x, _, _ in places)
     lanes = sorted({float(y) for _, y, _ in places})
-    assert min(second - first for first, second in itertools.pairwise(lanes)) >= audit_figures.LANE_PIXELS
+    assert min(second - first for first, second in itertools.pairwise(lanes)) >= forest.LANE_PIXELS
 
 
 def test_densities_share_axes_and_name_their_curves(drawn: dict[str, str]) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import vl_convert
 
-from rewardlab.report.audit_figures import STAGE_COLORS, forest
+from rewardlab.report.audit_figures import STAGE_COLORS
 from rewardlab.report.audit_words import reward_words
 from rewardlab.report.discrete_rewards import bar_rows, better_as_bars, score_bars
+from rewardlab.report.forest import forest
 from rewardlab.report.vega import domain, readable_domain
 from tests.report.test_report_figures import marks
 

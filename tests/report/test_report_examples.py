@@ -100,6 +100,19 @@ def test_excerpt_is_the_last_thing_said(prompt: str, expected: str) -> None:
     assert examples.excerpt(prompt) == expected
 
 
-def test_several_evaluations_share_the_room() -> None:
-    assert examples.Limits(601, 1_000).shared(3) == examples.Limits(200, 333)
-    assert examples.Limits(7, 10).shared(0) == examples.Limits(7, 10)
+@pytest.mark.parametrize(
+    ("most", "wanted", "pairs"),
+    [
+        (600, [900, 900, 900], [200, 200, 200]),
+        # The report of 150 evaluated pairs and a map of 400: both have room.
+        (600, [150, 400], [150, 400]),
+        (600, [10, 5_000, 290, 0], [10, 300, 290, 0]),
+        (0, [5, 5], [0, 0]),
+        (7, [], []),
+    ],
+)
+def test_browsers_share_the_room_and_what_others_leave(most: int, wanted: list[int], pairs: list[int]) -> None:
+    found = examples.Limits(most, 1_000).shared(wanted)
+    assert [one.pairs for one in found] == pairs
+    assert sum(one.bytes for one in found) <= 1_000
+    assert all(one.bytes == 1_000 * one.pairs // (sum(pairs) or 1) for one in found)

@@ -143,6 +143,22 @@ def test_numbers_are_drawn_where_the_scale_says(drawn: dict[str, str]) -> None:
     assert vega.WIDTH_PIXELS * 0.9 < width <= vega.WIDTH_PIXELS
 
 
+def test_the_reference_line_leaves_the_names_of_the_rows_alone() -> None:
+    """Letters of 12.5 pixels on their baseline, three quarters of them above it."""
+    rows = [{**DOTS[0], "label": f"the same model, without the prompt, {number}"} for number in range(4)]
+    spec = figures.dots_with_intervals(rows, axis_title="accuracy (%)", reference=0.5, reference_label="coin")
+    drawing = ET.fromstring(vl_convert.vegalite_to_svg(spec))
+    places = lambda node: [float(part) for part in re.findall(r"-?[\d.]+", node.get("transform", ""))]  # noqa: E731
+    pieces = [node for node in drawing.iter(f"{SVG}line") if node.get("stroke-dasharray")]
+    lines = [(places(node)[1], places(node)[1] + float(node.get("y2", 0))) for node in pieces]
+    names = [places(node)[1] for node in drawing.iter(f"{SVG}text") if (node.text or "").startswith("the same")]
+    assert len(lines) == len(names) == 4
+    assert len({places(node)[0] for node in pieces}) == 1
+    for name in names:
+        letters = (name - 0.75 * 12.5, name + 0.2 * 12.5)
+        assert not [one for one in lines if one[0] < letters[1] and one[1] > letters[0]]
+
+
 def test_open_bins_get_an_edge_to_draw_and_keep_their_words() -> None:
     closed = figures.closed_bins(LENGTHS)
     edges = [-20.5, -10.5, -0.5, 0.5, 10.5, 20.5]

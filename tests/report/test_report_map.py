@@ -13,7 +13,7 @@ import vl_convert
 
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.report import cartography as section
-from rewardlab.report.cartography import cartography_sections
+from rewardlab.report.cartography import cartography_sections, forgotten_words
 from rewardlab.report.examples import Limits
 from rewardlab.report.figures import write_images
 from rewardlab.report.inputs import read_inputs
@@ -83,6 +83,34 @@ def test_the_browser_has_all_pairs_or_says_which(tmp_path: Path) -> None:
     assert len(kept) == 12
     assert min(kept) == min(row["confidence"] for row in rows)
     assert max(kept) == max(row["confidence"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("times", "epochs", "trainings", "words"),
+    [
+        (1.0, 4, 1, "forgotten once in 4 epochs"),
+        (2.0, 4, 1, "forgotten 2 times in 4 epochs"),
+        # Once in one of two trainings of 4 epochs: the table has the mean.
+        (0.5, 8, 2, "forgotten 0.5 times per training (2 trainings, 8 epochs in all)"),
+        (None, 1, 1, "forgotten \N{EM DASH} times"),
+    ],
+)
+def test_how_often_a_pair_was_forgotten_is_said_per_training(
+    times: float | None, epochs: int, trainings: int, words: str
+) -> None:
+    assert forgotten_words(times, epochs, trainings) == words
+
+
+def test_the_browser_counts_forgetting_of_two_trainings_per_training(tmp_path: Path) -> None:
+    """Right, wrong, right, right in the first training, always right in the second: once in two trainings."""
+    folder = write_map(tmp_path, margins=[[1.0, -1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    map_section, browser = sections(folder)
+    rows = island("".join(browser.blocks), "map-pairs-data")["rows"]
+    assert {row["forgotten"] for row in rows} == {
+        "forgotten 0.5 times per training (2 trainings, 8 epochs in all)",
+    }
+    titles = [field["title"] for field in map_section.figures[0].spec["layer"][-1]["encoding"]["tooltip"]]
+    assert titles[-1] == "Times forgotten per training"
 
 
 def test_hostile_texts_are_data(tmp_path: Path) -> None:

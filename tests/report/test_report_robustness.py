@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from rewardlab.evaluate.perturb import PerturbEvaluation, evaluate_perturb
 from rewardlab.records import Candidates, Estimate, Pair, Record
 from rewardlab.report.inputs import Inputs, read_inputs
 from rewardlab.report.page import Report, page, page_sections, write_report
+from rewardlab.report.robustness import bench_section
 from rewardlab.report.words import estimate_words, name_of
 from rewardlab.store.runs import Run
 from tests.evaluate.scored_data import Workshop, conversation, score_rows
@@ -149,6 +151,19 @@ def test_the_page_has_sections_findings_and_no_code_of_the_data(inputs: Inputs, 
     headings = [part.title for part in page_sections(inputs, max_examples=10, seed=0)]
     assert {"Benchmarks", "Small changes"} <= set(headings)
     assert not any(tag == "img" for tag, _ in reader.tags)
+
+
+def test_scores_are_called_published_only_where_no_subset_is_lacking(inputs: Inputs) -> None:
+    """The data have 2 of the 23 subsets: finding and section say the same."""
+    (stage,) = inputs.bench
+    lack = len(stage.content.absent_subsets)
+    lead = bench_section(stage, suffix="", several=False).lead
+    assert f"lack {lack} subsets of the sections, so these are not the published scores" in lead
+    assert any(
+        f"lack {lack} subsets of the sections: these are not the published" in one for one in stage.content.findings
+    )
+    whole = replace(stage, content=stage.content.model_copy(update={"absent_subsets": []}))
+    assert "not the published" not in bench_section(whole, suffix="", several=False).lead
 
 
 @pytest.mark.slow

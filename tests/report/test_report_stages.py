@@ -9,12 +9,15 @@ import pytest
 from scipy import stats
 
 from rewardlab.report.html import Html
-from rewardlab.report.inputs import HistoryRow, Stage, Training
+from rewardlab.report.inputs import HistoryRow, Inputs, Stage, Training
+from rewardlab.report.page import named_findings, page_sections
 from rewardlab.report.stages import MOST_CURVE_POINTS, score_section, training_section
 
 
-def stage(label: str, *lines: dict[str, Any]) -> Stage[Training]:
-    return Stage(label, {}, "", Training([HistoryRow.model_validate(line) for line in lines], {}))
+def stage(
+    label: str, *lines: dict[str, Any], config: str = "", summary: dict[str, Any] | None = None
+) -> Stage[Training]:
+    return Stage(label, {}, config, Training([HistoryRow.model_validate(line) for line in lines], summary or {}))
 
 
 def held_out(step: int, accuracy: float, **more: Any) -> dict[str, Any]:
@@ -97,3 +100,74 @@ def test_all_right_and_all_wrong_have_exact_bounds(accuracy: float, words: str) 
     """Clopper and Pearson for 10 of 10: .025 ** .1 = .692."""
     found, _ = findings_and_table(stage("run", held_out(5, accuracy, n=10)))
     assert words in found["training-accuracy"]
+
+
+def row(table: str) -> dict[str, str]:
+    """The only row of the table of training, by its headings."""
+    names = re.findall(r"<th[^>]*scope=.col.[^>]*>(.*?)</th>", table)
+    values = re.findall(r"<td[^>]*><span>(.*?)</span></td>", table)
+    assert len(names) == len(values) + 1
+    return dict(zip(names[1:], values, strict=True))
+
+
+LOSSES = (
+    held_out(25, 0.62, n=100, loss=0.646),
+    held_out(50, 0.67, n=100, loss=0.668),
+    held_out(75, 0.67, n=100, loss=0.844),
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "summary", "step", "accuracy", "loss", "measure"),
+    [
+        # What was saved counts, though another step has the highest accuracy.
+        ("choose_by: loss", {"best": {"step": 25}}, "25", "62.0 %", "0.646", "loss"),
+        ("choose_by: auto", {"best": {"step": 50}}, "50", "67.0 %", "0.668", "accuracy"),
+        # Cut short: no summary yet; of equals the first, as training chooses.
+        ("choose_by: loss", {}, "25", "62.0 %", "0.646", "loss"),
+        ("choose_by: [unfinished", {}, "50", "67.0 %", "0.668", "accuracy"),
+    ],
+)
+def test_the_table_names_the_checkpoint_that_was_chosen_and_by_what(
+    config: str, summary: dict[str, Any], step: str, accuracy: str, loss: str, measure: str
+) -> None:
+    run = stage("run", *LOSSES, config=config, summary=summary)
+    found = row(findings_and_table(run)[1])
+    assert found["Chosen at step"] == step
+    assert found["Held-out accuracy then (95 % interval)"].startswith(accuracy)
+    assert found["Held-out loss then"] == loss
+    lead = training_section([run]).lead
+    assert f"chosen by held-out {measure}," in lead
+    assert "read another split" in lead
+
+
+def test_scores_have_a_chosen_step_though_they_have_no_accuracy() -> None:
+    lines = [{"step": step, "split": "val", "loss": loss, "n": 10} for step, loss in ((5, 0.9), (10, 0.4), (15, 0.5))]
+    run = stage("run", *lines, config="choose_by: auto", summary={"target": "score"})
+    assert row(findings_and_table(run)[1]) == {"Chosen at step": "10", "Held-out loss then": "0.400"}
+    assert "chosen by held-out loss," in training_section([run]).lead
+
+
+def test_the_test_set_stands_in_the_table_and_the_findings_with_its_interval() -> None:
+    """97 of 150, against Student's interval of as many ones and zeros."""
+    summary = {"best": {"step": 25}, "test": {"loss": 0.6416, "accuracy": 97 / 150, "n": 150}}
+    run = stage("run", *LOSSES, config="choose_by: loss", summary=summary)
+    values = [1.0] * 97 + [0.0] * 53
+    low, high = stats.t.interval(0.95, 149, loc=97 / 150, scale=stats.sem(values))
+    words = f"64.7 % ({100 * low:.1f} to {100 * high:.1f})"
+    _, table = findings_and_table(run)
+    found = row(table.split("<details>")[0])
+    assert found["Test accuracy (95 % interval)"] == words
+    assert found["Test loss"] == "0.642"
+    assert "test.accuracy" not in table
+    assert "The test set was scored once, at the end, and chose nothing." in training_section([run]).lead
+    inputs = Inputs(train=[run])
+    assert named_findings(inputs) == (
+        f"On the test set of its training, which chose nothing: {words} right, loss 0.642, on 150 records.",
+    )
+    assert words in str(page_sections(inputs, max_examples=0, seed=0)[0].blocks[0])
+
+
+def test_what_a_model_was_trained_on_is_told_in_words() -> None:
+    (block,) = score_section([Stage("score", {}, "", {"trained_prompts": "conversation"})]).blocks
+    assert "<dt>Prompts that it was trained on</dt><dd>conversation</dd>" in str(block)

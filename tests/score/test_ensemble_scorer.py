@@ -77,8 +77,8 @@ def test_scores_are_what_the_members_give_together(folders: list[str], single: d
 def test_members_are_put_on_one_scale(folders: list[str], single: dict[str, Any]) -> None:
     first, second, _ = by_hand(single.values())
     members = [folders[0], {"model": folders[1], "mean": 0.25, "sd": 2.0}]
-    found = load({"members": members, "rule": "worst-case"}).score(PROMPTS, COMPLETIONS)
-    expected = [min(one, (other - 0.25) / 2.0) for one, other in zip(first, second, strict=True)]
+    found = load({"members": members}).score(PROMPTS, COMPLETIONS)
+    expected = [(one + (other - 0.25) / 2.0) / 2 for one, other in zip(first, second, strict=True)]
     assert [value for row in found for value in row] == pytest.approx(expected, abs=1e-5)
 
 
@@ -170,7 +170,7 @@ def test_flags_name_the_members() -> None:
     [
         ({"ensemble": {"members": ["a"]}}, "members: found .*a.*; expected .*2"),
         ({"ensemble": {"members": ["a", "a"]}}, "expected different members"),
-        ({"ensemble": {"members": ["a", "b"]}, "model": "c"}, "either an ensemble or a model"),
+        ({"ensemble": {"members": ["a", "b"]}, "model": "c"}, "one of a model, an ensemble and an implicit reward"),
         ({}, "a model, a template, or both, or an ensemble"),
         ({"ensemble": {"members": ["a", {"model": "b", "sd": 0}]}}, "greater than 0"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,8 +31,8 @@ def meetings() -> dict[str, Any]:
         "first": here.first(lambda: {"by": here.rank}),
         "in turn": here.in_turn(lambda: here.rank),
         # Process 0 has the odd places, backwards.
-        "ordered": here.in_order([3, 1] if here.is_first else [0, 2], ["d", "b"] if here.is_first else ["a", "c"]),
-        "failures": [failure(here, place) for place in ("first", "places")],
+        "ordered": here.in_order([3, 1] if here.is_first else [0, 2], ["d", "b"] if here.is_first else ["a", "c"], 4),
+        "failures": [failure(here, place) for place in ("first", "twice", "tail")],
     }
 
 
@@ -41,8 +42,13 @@ def failure(here: Processes, place: str) -> str:
     def fail() -> None:
         raise RunError("it cannot be done")
 
+    calls: dict[str, Callable[[], Any]] = {
+        "first": lambda: here.first(fail),
+        "twice": lambda: here.in_order([0], ["a"], 2),
+        "tail": lambda: here.in_order([here.rank], ["a"], 3),
+    }
     try:
-        here.first(fail) if place == "first" else here.in_order([0], ["twice"])
+        calls[place]()
     except (RunError, ElsewhereError, ValueError) as error:
         return f"{type(error).__name__} {getattr(error, 'exit_code', '')}"
     return ""
@@ -63,8 +69,8 @@ def test_what_one_process_finds_all_have() -> None:
         key: value for key, value in second.items() if key not in own
     }
     assert (first["in turn"], second["in turn"]) == (0, 1)
-    assert first["failures"] == ["RunError 2", "ValueError "]
-    assert second["failures"] == ["ElsewhereError 2", "ValueError "]
+    assert first["failures"] == ["RunError 2", "ValueError ", "ValueError "]
+    assert second["failures"] == ["ElsewhereError 2", "ValueError ", "ValueError "]
 
 
 def test_one_process_is_the_plain_case() -> None:
@@ -79,9 +85,10 @@ def test_one_process_is_the_plain_case() -> None:
     assert here.in_turn(lambda: value) is value
     assert here.any(True)
     assert not here.any(False)
-    assert here.in_order([1, 0], ["b", "a"]) == ["a", "b"]
-    with pytest.raises(ValueError, match="each once"):
-        here.in_order([0, 0], ["a", "b"])
+    assert here.in_order([1, 0], ["b", "a"], 2) == ["a", "b"]
+    for places in ([0, 0], [0, 1], [0, 1, 3]):
+        with pytest.raises(ValueError, match="from 0 to 2, each once"):
+            here.in_order(places, ["a"] * len(places), 3)
 
 
 def deserted(code: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 from rewardlab.errors import RunError
+from rewardlab.store import rows
 from rewardlab.store.files import LEFTOVER_PREFIX
 from rewardlab.store.lock import LOCK_NAME, is_locked
 from rewardlab.store.rows import RowStore, digest_of, in_words
@@ -78,6 +81,37 @@ def test_a_damaged_shard_is_passed_over_and_made_again(tmp_path: Path, cut: int)
     assert len(store) == 2
     with store.writing():
         assert not path.exists()
+
+
+def test_a_shard_that_cannot_be_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the disk or a missing right says nothing about what is in a file."""
+    store = filled(tmp_path, (1, 2))
+    (path,) = tmp_path.glob("*.safetensors")
+    content, opened = path.read_bytes(), rows.safe_open
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(rows, "safe_open", fail)
+    with pytest.raises(RunError, match=rf"{path}: found OSError: Input/output error.*May you read it"):
+        RowStore(tmp_path, SHAPE, torch.float32)
+    store._opened.clear()  # as of a process that came before the file did
+    with pytest.raises(RunError, match="Input/output error"), store.writing():
+        raise AssertionError
+    assert path.read_bytes() == content
+    assert not is_locked(tmp_path)
+    monkeypatch.setattr(rows, "safe_open", opened)
+    assert torch.equal(RowStore(tmp_path, SHAPE, torch.float32).read(digests(2)), rows_of(2))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_shard_of_somebody_else_is_kept(tmp_path: Path) -> None:
+    filled(tmp_path, (1, 2))
+    (path,) = tmp_path.glob("*.safetensors")
+    path.chmod(0)
+    with pytest.raises(RunError, match="PermissionError"):
+        RowStore(tmp_path, SHAPE, torch.float32)
+    assert path.exists()
 
 
 def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:

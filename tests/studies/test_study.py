@@ -71,6 +71,58 @@ def test_single_steps_and_crossed_stages_are_referred_to_by_number(tmp_path: Pat
     assert steps[7].needs == {"many.1", "first"}
 
 
+SELECTED = """\
+name: small
+stages:
+  - id: plain
+    verb: make
+    foreach: {seed: [0, 1], fold: [a, b]}
+    config: {word: x}
+  - id: arms
+    verb: make
+    foreach:
+      arm: {wide: {width: 9}, far: {colour: "${fold}"}}
+      fold: [red, blue]
+    config: {word: x, shape: "${arm}"}
+  - id: each
+    verb: make
+    foreach: {fold: [b, a]}
+    config: {word: x, source: "${plain[fold=${fold},seed=1]}/lines.jsonl"}
+  - id: together
+    verb: join files
+    config: {inputs: ["${plain[fold=b]}/x", "${arms[arm=far]}/x", "${plain[seed=0,fold=b]}/x"]}
+"""
+
+
+def test_steps_are_selected_by_the_values_or_labels_of_their_foreach(tmp_path: Path) -> None:
+    steps = {step.name: step for step in study(tmp_path, SELECTED).steps(ROOT, (), VERBS)}
+    made: list[Any] = [steps[f"arms.{number}"].config for number in range(4)]
+    assert [(one.shape.width, one.shape.colour) for one in made] == [(9, "red"), (9, "red"), (3, "red"), (3, "blue")]
+    alone: list[Any] = [steps[f"each.{number}"].config for number in range(2)]
+    assert [one.source for one in alone] == [ROOT / "plain.3/lines.jsonl", ROOT / "plain.2/lines.jsonl"]
+    names = ["plain.1", "plain.3", "arms.2", "arms.3", "plain.1"]
+    assert steps["together"].config == Join(inputs=tuple(ROOT / name / "x" for name in names))
+    assert steps["together"].needs == set(names)
+
+
+def test_selections_that_mean_nothing_are_told(tmp_path: Path) -> None:
+    text = (
+        SELECTED.replace("{plain[fold=b]", "{plain[flod=b]")
+        .replace("arm=far]", "arm=fra]")
+        .replace("seed=0,fold=b", "seed=7,fold=b")
+    )
+    found = "\n".join(problems_of(study(tmp_path, text)))
+    assert 'found ${plain[flod=b]}; expected a name of the stage\'s foreach. Did you mean "fold"?' in found
+    assert 'found ${arms[arm=fra]}; expected a value of arm. Did you mean "far"?' in found
+    assert "found ${plain[seed=7,fold=b]}; expected a value of seed. Known: 0, 1." in found
+
+
+@pytest.mark.parametrize("values", ["[]", "[1, 1]", "{}", "[1, '1']"])
+def test_a_foreach_without_values_or_with_one_twice_is_refused(tmp_path: Path, values: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected foreach\.seed to hold one value or more, each once"):
+        study(tmp_path, SELECTED.replace("{seed: [0, 1], ", f"{{seed: {values}, "))
+
+
 def test_changes_reach_one_stage_and_common_ones_every_stage(tmp_path: Path) -> None:
     flags = [("limit", "2"), ("stages.many.shape.width", "9"), ("stages.last.inputs", "${many}/lines.jsonl")]
     steps = study(tmp_path).steps(ROOT, flags, VERBS)

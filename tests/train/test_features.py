@@ -21,6 +21,7 @@ from toys import (
     ENCODING,
     GPT2,
     LLAMA,
+    T5,
     Killed,
     examples_of,
     history,
@@ -50,10 +51,6 @@ from rewardlab.train.features import CachedFeatures, FeatureCaching, cache_featu
 from rewardlab.train.reward import RewardTraining, TrainedReward, train_reward
 from rewardlab.train.trainer import run_training
 
-T5: dict[str, Any] = {
-    "model_type": "t5", "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "vocab_size": 400,
-    "pad_token_id": 0, "decoder_start_token_id": 0,
-}  # fmt: skip
 CASES = [
     (LLAMA, "last"),
     (LLAMA, "mean"),

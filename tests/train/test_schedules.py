@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from test_train_reward import lines_of, settings, trained
-from toys import history, pairs, rated, toy_model, toy_trainer, write_pairs
+from toys import ENCODING, flipped, history, pairs, rated, toy_model, toy_trainer, write_pairs
 from transformers import TrainerCallback
 
 from rewardlab.data.canonical import write_records
@@ -84,7 +85,7 @@ def test_a_resumed_training_goes_on_with_its_rate(tokenizer: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schedule": "exponential"}, "two epochs or more"),
+        ({"schedule": "exponential"}, "epochs of 2 or more beside schedule exponential"),
         ({"final_learning_rate": 1e-6}, "beside schedule exponential only"),
         ({"test": "test.jsonl", "validation": {"test": "val.jsonl"}}, "another name than test"),
     ],
@@ -111,10 +112,9 @@ def test_the_best_checkpoint_is_chosen_by_the_measure_asked_for(
 
 def test_training_stops_when_the_loss_no_longer_falls(tokenizer: Path, tmp_path: Path) -> None:
     """The held-out labels are the flipped ones: the loss on them rises from the first evaluation on."""
-    flipped = [type(pair)(pair.prompt, pair.rejected, pair.chosen) for pair in pairs(8, seed=5)]
     trainer = toy_trainer(
-        toy_model(tokenizer), pairs(40), tmp_path, held_out=flipped, eval_steps=1, patience=3, epochs=2,
-        metric_for_best_model="eval_val_loss", greater_is_better=False,
+        toy_model(tokenizer), pairs(40), tmp_path, held_out=flipped(pairs(8, seed=5)), eval_steps=1, patience=3,
+        epochs=2, metric_for_best_model="eval_val_loss", greater_is_better=False,
     )  # fmt: skip
     run_training(trainer, resume=False)
     losses = [line["loss"] for line in history(tmp_path) if line["split"] == "val"]
@@ -134,18 +134,37 @@ def test_accuracy_of_scores_is_no_choice(tokenizer: Path, tmp_path: Path) -> Non
 def test_the_test_set_is_scored_once_with_the_best_model(
     tokenizer: Path, tmp_path: Path, files: dict[str, str]
 ) -> None:
-    config = settings(tokenizer, files, epochs=2, learning_rate=1e-3, test=files["test"])
+    """On held-out labels that are flipped the first model is the best, and the last one another."""
+    held_out = flipped(pairs(12, seed=5))
+    write_pairs(Path(files["val"]), held_out)
+    config = settings(tokenizer, files, epochs=2, choose_by="loss", test=files["test"])
     result, folder = trained(config, tmp_path)
-    records = pairs(18, seed=9)
+    assert (result.summary["best"]["step"], result.summary["steps"]) == (4, 8)
     scorer = LocalScorer(load_reward_model(folder / "model"), "model")
-    scores = scorer.score([pair.prompt for pair in records], [[pair.chosen, pair.rejected] for pair in records])
-    gaps = torch.tensor([chosen - rejected for chosen, rejected in scores])
-    found = read_json(folder / "summary.json")["test"]
-    assert found["n"] == 18
-    assert found["accuracy"] == pytest.approx((gaps > 0).double().mean().item())
-    assert found["loss"] == pytest.approx(torch.log1p(torch.exp(-gaps)).mean().item(), rel=1e-4)
+    lines = {"test": read_json(folder / "summary.json")["test"], "val": lines_of(folder, "val")[0]}
+    for name, records in {"test": pairs(18, seed=9), "val": held_out}.items():
+        scores = scorer.score([pair.prompt for pair in records], [[pair.chosen, pair.rejected] for pair in records])
+        gaps = torch.tensor([chosen - rejected for chosen, rejected in scores])
+        assert lines[name]["n"] == len(records)
+        assert lines[name]["accuracy"] == pytest.approx((gaps > 0).double().mean().item())
+        assert lines[name]["loss"] == pytest.approx(torch.log1p(torch.exp(-gaps)).mean().item(), rel=1e-4)
     assert {line["split"] for line in history(folder)} == {"train", "val"}
     assert any(
         line.startswith("On the test set: accuracy") and line.endswith("on 18 records.") for line in result.lines()
     )
-    assert "accuracy on test" in (folder / "model" / "README.md").read_text()
+    card = (folder / "model" / "README.md").read_text()
+    assert "accuracy on test" in card
+    assert "Those on test are of a set that has chosen nothing." in card
+    assert "Evaluate on a test set" not in card
+
+
+def test_what_is_left_out_of_the_test_set_is_counted(tokenizer: Path, tmp_path: Path, files: dict[str, str]) -> None:
+    """Two of twenty pairs are of 60 words, over the limit of 40 tokens."""
+    long = [replace(pair, chosen=" ".join([pair.chosen] * 20)) for pair in pairs(2, seed=3)]
+    test = str(write_pairs(tmp_path / "long.jsonl", [*pairs(18, seed=9), *long]))
+    encoding = ENCODING.model_dump() | {"max_tokens": 40, "overlong": "drop"}
+    result, folder = trained(settings(tokenizer, files, test=test, encoding=encoding), tmp_path)
+    counts = read_json(folder / "summary.json")["counts"]
+    assert list(counts) == ["train", "val", "test"]
+    assert {key: value for key, value in counts["test"].items() if value} == {"records": 20, "too_long": 2, "used": 18}
+    assert result.summary["test"]["n"] == 18

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from test_train_reward import lines_of, settings, trained
-from toys import candidates, examples_of, pairs, rated, toy_model, write_pairs
+from toys import candidates, examples_of, flipped, pairs, rated, toy_model, write_pairs
 
 from rewardlab.errors import ConfigError, MissingExtraError
 from rewardlab.models.loading import load_reward_model
@@ -46,9 +46,10 @@ def curve(events: Any, tag: str) -> list[tuple[int, float]]:
 
 
 def test_curves_and_histograms_of_every_set(tokenizer: Path, tmp_path: Path, files: dict[str, str]) -> None:
-    config = settings(
-        tokenizer, files, epochs=2, learning_rate=1e-3, choose_by="loss", test=files["test"], report_to=["tensorboard"]
-    )
+    """On held-out labels that are flipped the first model is the best, and the last one another."""
+    held_out = flipped(pairs(12, seed=5))
+    write_pairs(Path(files["val"]), held_out)
+    config = settings(tokenizer, files, epochs=2, choose_by="loss", test=files["test"], report_to=["tensorboard"])
     result, folder = trained(config, tmp_path)
     events = events_of(folder)
     for split, measures in (("train", ["loss", "learning_rate"]), ("val", ["loss", "accuracy"])):
@@ -56,29 +57,32 @@ def test_curves_and_histograms_of_every_set(tokenizer: Path, tmp_path: Path, fil
             steps, values = zip(*curve(events, f"{split}/{measure}"), strict=True)
             assert list(steps) == [line["step"] for line in lines_of(folder, split)]
             assert values == pytest.approx([line[measure] for line in lines_of(folder, split)], rel=1e-6)
-    assert curve(events, "test/accuracy") == [(8, pytest.approx(result.summary["test"]["accuracy"]))]
+    assert curve(events, "test/accuracy") == [(4, pytest.approx(result.summary["test"]["accuracy"]))]
 
     tags = [f"{split}/{kind}" for split in ("train", "val", "test") for kind in KINDS]
     assert sorted(events.Tags()["histograms"]) == sorted(tags)
     # Every training pair once an epoch.
     assert [(one.step, one.histogram_value.num) for one in events.Histograms("train/difference")] == [(4, 32), (8, 32)]
-    # The best model is the last one: its scores are what was drawn last.
-    assert result.summary["best"]["step"] == 8
-    for split, records in (("val", pairs(12, seed=5)), ("test", pairs(18, seed=9))):
+    # What was drawn of the best step are scores of the model that was saved.
+    assert (result.summary["best"]["step"], result.summary["steps"]) == (4, 8)
+    for split, records, steps in (("val", held_out, [4, 8]), ("test", pairs(18, seed=9), [4])):
         scorer = LocalScorer(load_reward_model(folder / "model"), "model")
         found = scorer.score([pair.prompt for pair in records], [[pair.chosen, pair.rejected] for pair in records])
         chosen, rejected = np.array(found).T
         for kind, values in zip(
             KINDS, (chosen, rejected, chosen - rejected, 1 / (1 + np.exp(rejected - chosen))), strict=True
         ):
-            drawn = events.Histograms(f"{split}/{kind}")[-1]
-            assert drawn.step == 8
+            assert [one.step for one in events.Histograms(f"{split}/{kind}")] == steps
+            drawn = events.Histograms(f"{split}/{kind}")[0]
             assert drawn.histogram_value.num == len(records)
             assert drawn.histogram_value.sum == pytest.approx(values.sum(), rel=1e-4)
             assert drawn.histogram_value.min == pytest.approx(values.min(), rel=1e-4)
             assert drawn.histogram_value.max == pytest.approx(values.max(), rel=1e-4)
     # Nothing of this machine's clock or name stands where the run keeps its checkpoints.
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"checkpoint-8", "margins.jsonl"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+        *("checkpoint-4", "checkpoint-8"),
+        "margins.jsonl",
+    }
 
 
 def test_a_resumed_training_is_one_curve(

@@ -420,11 +420,21 @@ def test_trackers_get_what_the_history_gets(
 def test_trackers_that_are_not_there_are_named_before_any_work(
     tokenizer: Path, tmp_path: Path, files: dict[str, str], tracker: type[StubTracker]
 ) -> None:
-    config = settings(tokenizer, files, report_to=["mlflow", "tensorboard", "nonsense"])
+    config = settings(tokenizer, files, report_to=["mlflow", "tensorboard", "wandb"])
     with pytest.raises(ConfigError) as caught:
         trained(config, tmp_path)
-    assert [problem.found for problem in caught.value.problems] == ["'tensorboard'", "'nonsense'"]
+    assert [problem.found for problem in caught.value.problems] == ["'tensorboard'", "'wandb'"]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_misspelt_tracker_is_told_with_the_other_problems(tokenizer: Path, files: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings(tokenizer, files, report_to=["tensorbord"], schedule="exponential", epochs=1)
+    tracker, schedule = caught.value.problems
+    assert (tracker.where, schedule.where) == ("report_to", "epochs")
+    assert tracker.found == "'tensorbord'"
+    assert tracker.expected.endswith("""which 'tensorbord' is not. Did you mean "tensorboard"?""")
+    assert schedule.found == "epochs 1, schedule 'exponential'"
 
 
 # --- the saved folder ----------------------------------------------------------------------------------------------
@@ -605,9 +615,22 @@ def test_the_card_says_what_was_done_and_hostile_names_stay_names(
     validation = {hostile: {"path": files["val"]}}
     result, _ = trained(settings(tokenizer, files, validation=validation, limit=16), tmp_path)
     card = (result.model / "README.md").read_text()
+    assert "Evaluate on a test set." in card
     assert "train.jsonl: 16 rows, sha256 " in card
     assert "\n# Title" not in card
     _check_inline_code(card, "<script>")
+
+
+def test_the_card_has_every_setting_that_shapes_the_model(
+    tokenizer: Path, tmp_path: Path, files: dict[str, str]
+) -> None:
+    changes = {"schedule": "exponential", "epochs": 2, "final_learning_rate": 0.00123, "choose_by": "loss"}
+    frozen = {"freeze_backbone": True, "features_dtype": "bfloat16"}
+    result, _ = trained(settings(tokenizer, files, limit=16, **changes, **frozen), tmp_path)
+    rows = dict(re.findall(r"^\| `(.*?)` \| `(.*?)` \|$", (result.model / "README.md").read_text(), re.MULTILINE))
+    expected = {name: str(value) for name, value in (changes | frozen).items()}
+    expected |= {"dropout": "0.0", "quantisation": "None"}
+    assert expected.items() <= rows.items()
 
 
 def _check_inline_code(card: str, payload: str) -> None:

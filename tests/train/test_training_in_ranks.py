@@ -205,5 +205,7 @@ def test_rewards_come_in_the_order_of_the_step() -> None:
     ]
     held = [([examples[2], examples[0]], torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])), ([examples[1]], torch.tensor([6.0]))]
     assert rewards_in_order(examples, held) == [[4.0, 5.0], [6.0], [1.0, 2.0, 3.0]]
-    with pytest.raises(ValueError, match="each once"):
-        rewards_in_order(examples, held[:1])
+    # The second example is missing; the last one.
+    for lost in (held[:1], [([*examples[:2]], torch.tensor([1.0, 2.0, 3.0]))]):
+        with pytest.raises(ValueError, match="from 0 to 2, each once"):
+            rewards_in_order(examples, lost)

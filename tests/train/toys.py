@@ -42,6 +42,10 @@ BERT: dict[str, Any] = {
     "model_type": "bert", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 2, "vocab_size": 400, "max_position_embeddings": 256, "pad_token_id": 0,
 }  # fmt: skip
+T5: dict[str, Any] = {
+    "model_type": "t5", "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "vocab_size": 400,
+    "pad_token_id": 0, "decoder_start_token_id": 0,
+}  # fmt: skip
 ENCODING = Encoding(max_tokens=128)
 
 
@@ -72,6 +76,11 @@ def pairs(count: int, seed: int = 0, length: int = 3) -> list[Pair]:
         )
         for number in range(count)
     ]
+
+
+def flipped(records: Sequence[Pair]) -> list[Pair]:
+    """Labels the other way round: the better a model learns the rule, the worse it is on these."""
+    return [Pair(pair.prompt, pair.rejected, pair.chosen) for pair in records]
 
 
 def candidates(count: int, k: int, seed: int = 0) -> list[Candidates]:

@@ -17,6 +17,7 @@ from rewardlab.config import Config
 from rewardlab.errors import ModelError, Problem
 from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.requests import Answer, ChatRequest, Failure, Follow, Result, no_follow
+from rewardlab.models.decoding import Decoding
 from rewardlab.models.generate import Asked, Generated, generate
 from rewardlab.models.loading import (
     LanguageModel,
@@ -28,7 +29,7 @@ from rewardlab.models.loading import (
 )
 from rewardlab.models.memory import is_out_of_memory, keep_freed_memory
 from rewardlab.records import Message, content_id
-from rewardlab.store.keys import path_digest
+from rewardlab.store.keys import source_digests
 
 log = logging.getLogger("rewardlab")
 
@@ -170,13 +171,11 @@ class LocalClient:
             ModelError: one prompt alone does not fit into memory.
         """
         # An answer's chance is that of its request's key, whatever the batch.
-        rows = [Asked(one.ids, int(one.request.key, 16)) for one in batch]
-        language, temperature = self._language, self._config.temperature
+        rows = [Asked(one.ids, one.most, int(one.request.key, 16)) for one in batch]
+        language, decoding = self._language, Decoding(self._config.temperature)
         pad = language.tokenizer.pad_token_id or 0
         try:
-            found = generate(
-                language.network, rows, batch[0].most, temperature=temperature, ends=language.ends, pad=pad
-            )
+            found = generate(language.network, rows, decoding, ends=language.ends, pad=pad)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -197,7 +196,7 @@ class LocalClient:
     def _answer(self, asked: _Waiting, made: Generated) -> Answer:
         text = self._language.tokenizer.decode(made.ids, skip_special_tokens=True)
         reason = "stop" if made.ended else "length"
-        return Answer(text, reason, prompt_tokens=len(asked.ids), completion_tokens=len(made.ids) + made.ended)
+        return Answer(text, reason, prompt_tokens=len(asked.ids), completion_tokens=len(made.tokens))
 
     def _ids(self, request: ChatRequest) -> tuple[int, ...]:
         """The prompt as the chat template has it; without one, its text and an empty line.
@@ -235,7 +234,6 @@ def _context(language: LanguageModel) -> int | None:
 
 def _identity(path: str, language: LanguageModel) -> str:
     """Name of the folder or hub id, and a hash of everything but the request that an answer depends on."""
-    folder = Path(language.source)
-    content = path_digest(folder) if folder.is_dir() else language.source
+    content = source_digests(language.sources)
     name = Path(path).resolve().name if Path(path).is_dir() else path
-    return f"{name}@{content_id([content, str(language.network.dtype)])[:12]}"
+    return f"{name}@{content_id([*content, str(language.network.dtype)])[:12]}"

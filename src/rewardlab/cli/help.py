@@ -18,6 +18,9 @@ from rewardlab.studies.verbs import Verb
 
 _NAME_COLUMNS = 30
 
+LAUNCH_OPTIONS = {
+    "--launcher slurm": "as a job of a SLURM cluster; with --help: its flags, --slurm.partition and others",
+}
 VERB_OPTIONS = {
     "--config FILE": "YAML file with the configuration; may be given again, the later wins",
     "--run NAME": "name of the run directory, new unless --resume (default: description and index)",
@@ -25,7 +28,7 @@ VERB_OPTIONS = {
     "--description TEXT": "what the run is for; names its directory",
     "--allow-untracked": "run although the package's source has files that git does not track",
     "--log-level LEVEL": "debug, info, warning or error on standard error (default: info)",
-}
+} | LAUNCH_OPTIONS
 
 
 def overview(group: str, verbs: Mapping[str, Verb], commands: Mapping[str, str]) -> str:
@@ -52,6 +55,11 @@ def verb_help(name: str, verb: Verb) -> str:
         group = flag.partition(".")[0]
         lines += _flag(flag, field, f"; without any --{group} flag: null" if group in groups else "")
     return "\n".join(lines)
+
+
+def flag_help(flags: Mapping[str, FieldInfo]) -> list[str]:
+    """A flag per field with type, meaning and default."""
+    return [line for flag, field in flags.items() for line in _flag(flag, field, "")]
 
 
 def command_help(usage: str, text: str, options: Mapping[str, str] = MappingProxyType({})) -> str:

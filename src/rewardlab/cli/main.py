@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from rewardlab.cli import formats, runs, study, verb
+from rewardlab.cli import formats, launching, runs, study, verb
 from rewardlab.cli import help as texts
 from rewardlab.cli.environment import load_env_file, spin_briefly
 from rewardlab.config import nearest
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) 
         load_env_file(Path(), os.environ)
         spin_briefly(os.environ)
         _print_anything()
-        _dispatch(words, verbs)
+        code = _dispatch(words, verbs)
         sys.stdout.flush()
         leave()
     except RewardlabError as error:
@@ -60,20 +60,26 @@ def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) 
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
-    return 0
+    return code
 
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
+def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> int:
+    """Do what `words` say; gives the exit code, which is that of the job where one is waited for."""
     commands = {**formats.COMMANDS, "run": "run a study, shipped or from a file: run STUDY", **runs.COMMANDS}
     if words in (["--version"], ["-V"]):
         print(metadata.version("rewardlab"))
-        return
+        return 0
     name, rest = _command(words, [*verbs, *commands])
     helps = not {"--help", "-h"}.isdisjoint(rest)
+    own: list[str] = []
+    if name in verbs or name == "run":
+        own, rest = launching.split(rest)
+    if not helps and (launch := launching.launch_of(own)).launcher == "slurm":
+        return launching.run_command(name, rest, launch, verbs)
     if not (name in verbs and verbs[name].shares):
         alone(f"rewardlab {name}".rstrip())
     if name not in verbs and name not in commands:
@@ -88,6 +94,9 @@ def _dispatch(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         formats.run_command(name, rest)
     else:
         runs.run_command(name, rest)
+    if helps and own:
+        print(launching.launch_help())
+    return 0
 
 
 def _print_anything() -> None:

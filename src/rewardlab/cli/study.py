@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rewardlab.cli.arguments import Grammar, parse
-from rewardlab.cli.help import command_help
+from rewardlab.cli.help import LAUNCH_OPTIONS, command_help
 from rewardlab.studies.pipeline import Options, plan_study, run_study
 from rewardlab.studies.study import COMMON_FIELDS, StudyFile, shipped_studies
 from rewardlab.studies.verbs import Verb
@@ -20,7 +20,7 @@ HELP_OPTIONS = {
     "--device DEVICE": "cpu, cuda, mps or auto, in every stage",
     "--allow-untracked": "run although the package's source has files that git does not track",
     "--log-level LEVEL": "messages of the stages on standard error (default: warning)",
-}
+} | LAUNCH_OPTIONS
 GRAMMAR = Grammar(
     options=("run", "log-level"),
     switches=("plan", "allow-untracked"),

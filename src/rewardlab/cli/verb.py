@@ -18,6 +18,7 @@ from rewardlab.store.processes import processes
 from rewardlab.store.record import CONFIG, find_run
 from rewardlab.store.runs import Run
 from rewardlab.store.settings import Settings
+from rewardlab.store.together import together
 from rewardlab.studies.verbs import Findings, Verb
 
 OPTIONS = ("config", "run", "description", "log-level")
@@ -32,7 +33,7 @@ def run_verb(name: str, verb: Verb, words: Sequence[str]) -> None:
     """
     kind = verb.config_class()
     given = parse(words, grammar_of(kind))
-    config = kind.build(files=_files(given), flags=given.flags).pinned()
+    config = together(lambda: kind.build(files=files_of(given), flags=given.flags).pinned())
     run = Run.create(
         config,
         verb=name,
@@ -92,7 +93,12 @@ def _flag(name: str, field: FieldInfo) -> str:
     return f"--{name}.NAME" if get_origin(field.annotation) is dict else f"--{name}"
 
 
-def _files(given: Arguments) -> list[Path]:
+def files_of(given: Arguments) -> list[Path]:
+    """The configuration files that a command line names, that of a run to be resumed before them.
+
+    Raises:
+        InputError: no run to resume.
+    """
     files = [Path(file) for file in given.options.get("config", [])]
     if "resume" not in given.switches:
         return files

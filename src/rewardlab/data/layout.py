@@ -31,11 +31,14 @@ class Group:
     Attributes:
         types: segment ids of every plain sequence, where they are text pairs and the tokenizer tells the texts apart;
             otherwise empty. Only the flat layout knows them.
+        start: tokens of every plain sequence that are the prompt's, where a policy goes on from a prompt. The prefix
+            may be longer: completions may begin alike.
     """
 
     prefix: tuple[int, ...]
     branches: tuple[tuple[int, ...], ...]
     types: tuple[tuple[int, ...], ...] = ()
+    start: int = 0
 
     @property
     def packed_size(self) -> int:
@@ -54,7 +57,7 @@ class Group:
     def part(self, branches: Sequence[int]) -> Group:
         """The same prefix with some of the branches."""
         types = tuple(self.types[index] for index in branches) if self.types else ()
-        return Group(self.prefix, tuple(self.branches[index] for index in branches), types)
+        return Group(self.prefix, tuple(self.branches[index] for index in branches), types, self.start)
 
 
 def share_prefix(sequences: Sequence[Sequence[int]]) -> Group:
@@ -68,6 +71,12 @@ def share_prefix(sequences: Sequence[Sequence[int]]) -> Group:
     while length < limit and all(sequence[length] == first[length] for sequence in sequences):
         length += 1
     return Group(tuple(first[:length]), tuple(tuple(sequence[length:]) for sequence in sequences))
+
+
+def share_prompt(prompt: Sequence[int], completions: Sequence[Sequence[int]]) -> Group:
+    """The group of completions (each at least one token) of a prompt (at least one token, which the first follows)."""
+    group = share_prefix([[*prompt, *completion] for completion in completions])
+    return Group(group.prefix, group.branches, start=len(prompt))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from rewardlab.records import Candidates, Pair, Record
+
+PER_COMPLETION = ("finish_reasons", "tokens", "token_ids", "logprobs")
+"""What `rewardlab sample` says of every completion: lists in `meta`, in the order of the completions."""
+
+
+def picked(meta: Mapping[str, Any], completions: int, order: Sequence[int]) -> dict[str, Any]:
+    """`meta` for some of the completions: lists with an element for each of them hold those of `order`."""
+    found = dict(meta)
+    for name in PER_COMPLETION:
+        values = found.get(name)
+        if isinstance(values, list) and len(values) == completions:
+            found[name] = [values[position] for position in order]
+    return found
+
+
+def pair_between(candidates: Candidates, better: int, worse: int) -> Pair:
+    """Two completions as a pair; `meta` names the two positions and rewards."""
+    texts, rewards = candidates.completions, candidates.rewards or ()
+    origin = {"candidates": [better, worse], "rewards": [rewards[better], rewards[worse]]}
+    meta = {**picked(candidates.meta, len(texts), (better, worse)), **origin}
+    return Pair(candidates.prompt, texts[better], texts[worse], None, candidates.source, meta)
 
 
 def pairs_of(candidates: Candidates) -> list[Pair]:
@@ -20,10 +43,44 @@ def pairs_of(candidates: Candidates) -> list[Pair]:
     for first, second in combinations(range(len(rated)), 2):
         better, worse = (first, second) if rated[first][1] > rated[second][1] else (second, first)
         if rated[better][1] > rated[worse][1] and rated[better][0].strip() != rated[worse][0].strip():
-            origin = {"candidates": [better, worse], "rewards": [rated[better][1], rated[worse][1]]}
-            meta = {**candidates.meta, **origin}
-            pairs.append(Pair(candidates.prompt, rated[better][0], rated[worse][0], None, candidates.source, meta))
+            pairs.append(pair_between(candidates, better, worse))
     return pairs
+
+
+@dataclass(frozen=True)
+class Flattened:
+    """What became of candidates with rewards that were turned into pairs.
+
+    Attributes:
+        groups: how many candidates there were.
+        without_pairs: those of them that have no pair.
+        pairs: what they became.
+        ties: twos of completions with equal rewards.
+        same_text: twos of completions with the same text, and other rewards.
+    """
+
+    groups: int
+    without_pairs: int
+    pairs: int
+    ties: int
+    same_text: int
+
+    def line(self) -> str:
+        """The counts in words."""
+        return (
+            f"{self.groups:,} groups of candidates became {self.pairs:,} pairs; left out: {self.ties:,} pairs with "
+            f"equal rewards, {self.same_text:,} with the same text, and so {self.without_pairs:,} groups without any "
+            "pair"
+        )
+
+
+def flattened(records: Iterable[Record]) -> Flattened:
+    """What `as_pairs` makes of records, in counts."""
+    groups = [record for record in records if isinstance(record, Candidates) and record.rewards is not None]
+    made = [len(pairs_of(group)) for group in groups]
+    ties = sum(left == right for group in groups for left, right in combinations(group.rewards or (), 2))
+    every = sum(len(group.completions) * (len(group.completions) - 1) // 2 for group in groups)
+    return Flattened(len(groups), made.count(0), sum(made), ties, every - sum(made) - ties)
 
 
 def as_pairs(records: Iterable[Record]) -> list[Record]:

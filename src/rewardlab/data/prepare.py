@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -17,7 +17,7 @@ from pydantic import Field
 from rewardlab.config import Config
 from rewardlab.data.canonical import write_records, write_set_aside
 from rewardlab.data.load import Loaded, LoadedFile, load_all
-from rewardlab.data.pairs import as_pairs
+from rewardlab.data.pairs import Flattened, as_pairs, flattened
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.splits import Fractions, Side, cross_fit, split
 from rewardlab.errors import DataError, Problem
@@ -62,6 +62,7 @@ class Prepared:
         return [
             f"{counts['records']:,} records of {counts['roots']:,} conversations: {sides}",
             f"{aside.total():,} rows set aside{f': {reasons}' if reasons else ''}",
+            *([Flattened(**counts["candidates_to_pairs"]).line()] if "candidates_to_pairs" in counts else []),
         ]
 
 
@@ -85,11 +86,15 @@ def prepare(config: DataPreparation, run: Folder) -> Prepared:
     """
     loaded = load_all((with_limit(source, config.limit) for source in config.sources.values()), usable=True)
     records = [record for part in loaded for record in part.records]
-    if config.candidates == "pairs":
+    flat = flattened(records) if config.candidates == "pairs" else None
+    if flat is not None:
         records = as_pairs(records)
+        _refuse_no_pairs(config, flat, records)
     parts = _parts(config, records)
     _refuse_empty(config, parts, records)
     summary = _summary(config, loaded, records, parts)
+    if flat is not None and flat.groups:
+        summary["candidates_to_pairs"] = asdict(flat)
     for name, sides in parts.items():
         for side, members in sides.items():
             write_records(run.path(f"{name}{side}.jsonl"), members)
@@ -110,6 +115,18 @@ def _parts(config: DataPreparation, records: Sequence[Record]) -> dict[str, dict
         f"fold-{number}/": {side: members for side, members in sides.items() if side not in drop}
         for number, sides in enumerate(folds)
     }
+
+
+def _refuse_no_pairs(config: DataPreparation, flat: Flattened, records: Sequence[Record]) -> None:
+    """More data would be no remedy where candidates are all there is, and none has a pair."""
+    if records or not flat.groups:
+        return
+    of_them = "all have equal rewards" if not flat.same_text else "completions have equal rewards or the same text"
+    expected = "at least two completions with different rewards and texts in one of them"
+    remedy = "Candidates can stay as they are: --candidates keep."
+    where = ", ".join(source.path for source in config.sources.values())
+    problem = Problem(where, f"{flat.groups:,} groups of candidates, and {of_them}", expected, remedy)
+    raise DataError("candidates cannot be turned into pairs", [problem])
 
 
 def _refuse_empty(

@@ -124,7 +124,7 @@ class Encoder:
     def __init__(self, tokenizer: Any, encoding: Encoding) -> None:
         self.tokenizer = tokenizer
         self.encoding = encoding
-        self.prefix, self.suffix = _special_tokens(tokenizer)
+        self.prefix, self.suffix = special_tokens(tokenizer)
         eos = tokenizer.eos_token_id
         self.eos: tuple[int, ...] = (eos,) if encoding.append_eos and eos is not None else ()
         self.frame = _pair_frame(tokenizer) if encoding.form == "pair" else None
@@ -167,7 +167,7 @@ class Encoder:
         if not texts:
             return []
         ids: list[list[int]] = self.tokenizer(
-            [_encodable(text) for text in texts], add_special_tokens=False, return_attention_mask=False, verbose=False
+            [encodable(text) for text in texts], add_special_tokens=False, return_attention_mask=False, verbose=False
         )["input_ids"]
         return ids
 
@@ -244,12 +244,12 @@ def read_tokenizer(name: str) -> Any:
         raise ModelError("the tokenizer cannot be read", [problem]) from error
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """`text` with lone surrogates, which no tokenizer accepts, replaced."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def special_tokens(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The ids that the tokenizer puts before and after one text."""
     body = tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]
     full = tokenizer(PROBE_TEXT)["input_ids"]

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from rewardlab.config import Config, Paths
+from rewardlab.config import Paths
 from rewardlab.data.canonical import read_records
 from rewardlab.data.files import split_in_name
 from rewardlab.data.render import plain_text
 from rewardlab.evaluate import length, quality
 from rewardlab.evaluate.agreement import agreement_group
+from rewardlab.evaluate.base import ScoresEvaluation
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.ignorance import Ignorant, baselines_group, fit_baselines, ignorance_group
 from rewardlab.evaluate.summary import findings, format_accuracy
@@ -38,34 +39,30 @@ SUMMARY = "accuracy.txt"
 PAIRS = "pairs.parquet"
 
 
-class AccuracyEvaluation(Config):
+class AccuracyEvaluation(ScoresEvaluation):
     """Data, their scores, and how to put intervals around what they show."""
 
-    data: Paths = Field(min_length=1)
-    """Canonical files to evaluate on, as `rewardlab data prepare` writes them; with folds, the test file of each."""
-    scores: Paths = Field(min_length=1)
-    """Folders of `rewardlab score` (or their Parquet tables): one per data file, or one for all of them."""
     train: Paths = ()
     """Files that the model was trained on, to fit the ignorant baselines: one per score table; with one score table,
     any number."""
     split: str | None = None
     """What the data are called. Default: the split that the names of all files speak of, else these names."""
-    level: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Coverage of the intervals."""
-    cluster: Literal["prompt", "root"] = "prompt"
-    """What makes pairs dependent: the same prompt, or the same conversation root (first user turn)."""
     seed: int = Field(default=0, ge=0)
     """Draws the length-balanced subset and the resamples."""
-    limit: int | None = Field(default=None, ge=1)
-    """Read only the first so many records of every data file (smoke run)."""
 
     @model_validator(mode="after")
-    def _lists_fit(self) -> AccuracyEvaluation:
-        if len(self.scores) not in (1, len(self.data)):
-            raise ValueError(f"scores for {len(self.data)} data files: one score table each, or one for all of them")
+    def _training_fits(self) -> Self:
         if self.train and len(self.scores) > 1 and len(self.train) != len(self.scores):
             raise ValueError(f"train for {len(self.scores)} score tables: one training file each")
         return self
+
+    @property
+    def title(self) -> str:
+        """What the data are called."""
+        if self.split is not None:
+            return self.split
+        split, *others = {split_in_name(path.name) for path in self.data}
+        return super().title if split is None or others else split
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ def evaluate_accuracy(config: AccuracyEvaluation, run: Folder) -> AccuracyResult
     """
     scored = read_scored(config.data, config.scores, config.cluster, config.limit)
     ignorant = fit_baselines(scored, [_Training(paths) for paths in _files_of_folds(config)])
-    result = measure(scored, ignorant, Settings(config.level, config.cluster, config.seed), _name_of_data(config))
+    result = measure(scored, ignorant, Settings(config.level, config.cluster, config.seed), config.title)
     bag = ignorant.margins["bag_of_words"]
     write_parquet(run.path(PAIRS), _pairs_table(scored.pairs, None if isinstance(bag, str) else bag))
     write_text(run.path(SUMMARY), "\n\n".join([*result.lines(), format_accuracy(result.as_dict())]) + "\n")
@@ -165,15 +162,6 @@ def measure(scored: Scored, ignorant: Ignorant, settings: Settings, split: str) 
             "balanced_bins": length.balanced_rows(subset),
         },
     )
-
-
-def _name_of_data(config: AccuracyEvaluation) -> str:
-    """What the data are called."""
-    if config.split is not None:
-        return config.split
-    names = list(dict.fromkeys(path.name for path in config.data))
-    split, *others = {split_in_name(name) for name in names}
-    return ", ".join(names) if split is None or others else split
 
 
 def _files_of_folds(config: AccuracyEvaluation) -> list[tuple[Path, ...]]:

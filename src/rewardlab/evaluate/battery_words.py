@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rewardlab.evaluate.summary import MINUS, Number, counted
+from rewardlab.evaluate.summary import FEW_PAIRS, MINUS, Number, counted
 
 WORDS: Mapping[str, str] = {
     "typos": "typos",
@@ -29,36 +29,30 @@ def findings(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: the object in perturb.json.
     """
-    groups = {
-        name: {
-            one["name"].rsplit(".", 1)[-1]: Number(one["value"], one["low"], one["high"])
-            for one in group
-            if one["value"] is not None
-        }
-        for name, group in result["estimates"].items()
-    }
-    return [*_order(result, groups), *_shifts(groups), *_costs(groups)]
+    return [*_order(result), *_shifts(result), *_costs(result)]
 
 
-_Groups = Mapping[str, Mapping[str, Number]]
-
-
-def _order(result: Mapping[str, Any], groups: _Groups) -> list[str]:
-    flips = {name: group["flips"] for name, group in groups.items() if "flips" in group}
+def _order(result: Mapping[str, Any]) -> list[str]:
+    flips, sizes = _found(result, "flips")
     if not flips:
         return ["No order of pairs could be compared: the data hold none, or nothing was changed."]
-    most, least = (choose(flips, key=lambda name: flips[name].value) for choose in (max, min))
-    pairs = counted(result["counts"]["pairs"], "pair")
+    enough = [name for name in flips if sizes[name] >= FEW_PAIRS]
+    if not enough:
+        return [f"No change alters {FEW_PAIRS} pairs or more: too few to say which turns the most of them around."]
+    most, least = (choose(enough, key=lambda name: flips[name].value) for choose in (max, min))
+    pairs = counted(sizes[most], "pair")
     label = f"{100 * result['options']['level']:g} % interval "
-    line = f"The order of {flips[most].percent(label)} of {pairs} turns around under {WORDS[most]} in both answers"
+    share = flips[most].percent(label)
+    line = f"Under {WORDS[most]} in both answers the order of {share} of the {pairs} that it changes turns around"
     if most == least:
         return [f"{line}."]
-    count = f"the most of {len(flips)} changes that keep the meaning"
-    return [f"{line}, {count}; the fewest under {WORDS[least]}, {flips[least].percent()}."]
+    count = f"the most of {len(enough)} changes that keep the meaning"
+    fewest = f"the fewest under {WORDS[least]}, {flips[least].percent()} of {sizes[least]:,}"
+    return [f"{line}, {count}; {fewest}."]
 
 
-def _shifts(groups: _Groups) -> list[str]:
-    shifts = {name: group["shift"] for name, group in groups.items() if "shift" in group}
+def _shifts(result: Mapping[str, Any]) -> list[str]:
+    shifts, _ = _found(result, "shift")
     up = {name: one for name, one in shifts.items() if one.is_above(0.0) and one.value >= _SMALL_SHIFT}
     down = {name: one for name, one in shifts.items() if one.is_below(0.0) and one.value <= -_SMALL_SHIFT}
     lines = []
@@ -73,8 +67,9 @@ def _shifts(groups: _Groups) -> list[str]:
     return lines
 
 
-def _costs(groups: _Groups) -> list[str]:
-    lost = {name: group["accuracy_lost"] for name, group in groups.items() if "accuracy_lost" in group}
+def _costs(result: Mapping[str, Any]) -> list[str]:
+    found, sizes = _found(result, "accuracy_lost")
+    lost = {name: one for name, one in found.items() if sizes[name] >= FEW_PAIRS}
     sure = {name: one for name, one in lost.items() if one.is_above(0.0)}
     if not sure:
         return ["None of the changes is sure to cost accuracy."] if lost else []
@@ -82,6 +77,18 @@ def _costs(groups: _Groups) -> list[str]:
     line = f"Accuracy loses most with {WORDS[worst]}: {sure[worst].points()}"
     others = [WORDS[name] for name in sure if name != worst]
     return [f"{line}; it also loses with {', '.join(others)}." if others else f"{line}."]
+
+
+def _found(result: Mapping[str, Any], leaf: str) -> tuple[dict[str, Number], dict[str, int]]:
+    """One estimate of every perturbation that has it, and over how many observations it is."""
+    members = {
+        name: one
+        for name, group in result["estimates"].items()
+        for one in group
+        if one["name"] == f"battery.{name}.{leaf}" and one["value"] is not None
+    }
+    numbers = {name: Number(one["value"], one["low"], one["high"]) for name, one in members.items()}
+    return numbers, {name: one["n"] for name, one in members.items()}
 
 
 def _listed(shifts: Mapping[str, Number]) -> str:

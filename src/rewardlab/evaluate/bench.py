@@ -8,71 +8,35 @@ the files are those of `docs/architecture.md`, the measures those of `docs/robus
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rewardlab.config import Config, Paths
+from rewardlab.evaluate.base import EvaluationResult, ScoresEvaluation
 from rewardlab.evaluate.bench_groups import best_of_k_group, pairs_group, sections_group, ties_group
 from rewardlab.evaluate.bench_records import BenchRecords, sorted_records
 from rewardlab.evaluate.bench_words import findings
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.scored import ScoredRecords, read_scored_records
 from rewardlab.evaluate.styles import style_rows, styles_group
-from rewardlab.evaluate.summary import format_accuracy
 from rewardlab.protocols import Folder
-from rewardlab.records import Candidates, Estimate, Pair, Rated
-from rewardlab.store.files import write_json, write_text
+from rewardlab.records import Candidates, Pair, Rated
 
 RESULT = "bench.json"
 SUMMARY = "bench.txt"
 
 
-class BenchEvaluation(Config):
+class BenchEvaluation(ScoresEvaluation):
     """Data, their scores, and how the published formulas are applied."""
 
-    data: Paths = Field(min_length=1)
-    """Canonical files of `rewardlab data prepare`: pairs, or candidates with rewards."""
-    scores: Paths = Field(min_length=1)
-    """Folders of `rewardlab score` (or their Parquet tables): one per data file, or one for all of them."""
     ties: Literal["half", "lose"] = "half"
     """What a pair with equal scores counts: one half, or nothing, as in the published code."""
     sections: dict[str, list[str]] = Field(default_factory=dict)
     """Sections of your own, name → subsets. Default: those of RewardBench."""
-    split: str | None = None
-    """What the data are called. Default: the names of the files."""
-    level: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Coverage of the intervals."""
-    cluster: Literal["prompt", "root"] = "prompt"
-    """What makes records dependent: the same prompt, or the same conversation root (first user turn)."""
-    limit: int | None = Field(default=None, ge=1)
-    """Read only the first so many records of every data file (smoke run)."""
-
-    @model_validator(mode="after")
-    def _lists_fit(self) -> BenchEvaluation:
-        if len(self.scores) not in (1, len(self.data)):
-            raise ValueError(f"scores for {len(self.data)} data files: one score table each, or one for all of them")
-        return self
 
 
-@dataclass(frozen=True)
-class BenchResult:
-    """What bench.json holds.
-
-    Attributes:
-        raw: the object.
-    """
-
-    raw: dict[str, Any]
-
-    def __getitem__(self, name: str) -> Estimate:
-        """The estimate of that machine name; KeyError where there is none."""
-        for group in self.raw["estimates"].values():
-            for one in group:
-                if one["name"] == name:
-                    return Estimate.from_dict(one)
-        raise KeyError(name)
+class BenchResult(EvaluationResult):
+    """What bench.json holds."""
 
     def lines(self) -> list[str]:
         """The findings in plain words."""
@@ -87,10 +51,8 @@ def evaluate_bench(config: BenchEvaluation, run: Folder) -> BenchResult:
             and nothing has been written.
     """
     scored = read_scored_records(config.data, config.scores, config.cluster, config.limit)
-    name = config.split or ", ".join(dict.fromkeys(path.name for path in config.data))
-    result = measure(scored, config, name)
-    write_text(run.path(SUMMARY), "\n\n".join([*result.lines(), format_accuracy(result.raw)]) + "\n")
-    write_json(run.path(RESULT), result.raw)
+    result = measure(scored, config, config.title)
+    result.write(run, RESULT, SUMMARY)
     return result
 
 

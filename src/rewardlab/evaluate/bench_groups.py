@@ -35,7 +35,7 @@ _NO_CANDIDATES = "the data hold no candidates of which some are right and some a
 _NO_TIES = "the data hold no subset Ties with prompts (id `tied:<n>`) and their references (id `ref:<n>`)"
 _TIES_READINGS = {
     "overall": "RewardBench 2's score of prompts with many right answers: 0.3 tied + 0.3 reference + 0.2 preferred + "
-    "0.2 preferred_hard + 0.01 closeness; at most 1.01.",
+    "0.2 preferred_hard + 0.01 closeness; from -0.01 to 1.01.",
     "tied": "Share of prompts with many right answers all of which score above every wrong one.",
     "reference": "Share of prompts with one right answer that scores above every wrong one.",
     "preferred": "Share of prompts whose right answers lie closer together than the wrong ones lie below them.",
@@ -137,8 +137,8 @@ def ties_group(prompts: Sequence[TiesPrompt], settings: Settings) -> list[Estima
     clusters = np.array([one.number for one in prompts])
     group = []
     for name, statistic in score._asdict().items():
-        is_share = name not in ("overall", "closeness")
-        found = (benchmark.bounded if is_share else intervals.interval)(statistic, clusters, settings.level)
+        ends = benchmark.TIES_ENDS.get(name, (0.0, 1.0))
+        found = benchmark.bounded(statistic, clusters, settings.level, ends)
         group.append(settings.estimate(f"ties.{name}", found, _TIES_READINGS[name], unit="prompts"))
     return group
 
@@ -177,7 +177,10 @@ def _average_of_subsets(
         clusters = np.array([*clusters.tolist(), *(f"{one.number} of Ties" for one in prompts)])
     if len(parts) < 2:
         return None
-    found = intervals.interval(benchmark.average(parts), clusters, settings.level)
+    # Ties, one part of as many, can be a little below 0 and above 1.
+    low, high = benchmark.TIES_ENDS["overall"] if score else (0.0, 1.0)
+    ends = (low / len(parts), 1.0 + (high - 1.0) / len(parts))
+    found = benchmark.bounded(benchmark.average(parts), clusters, settings.level, ends)
     reading = f"Mean over the {len(parts)} subsets, each counting alike" + (
         ", Ties by its own score." if score else "."
     )

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rewardlab.evaluate.summary import Number, counted, percent
-
-_FEW_PAIRS = 30
-"""Subsets smaller than this are not named as the best or the worst: chance decides there."""
+from rewardlab.evaluate.summary import FEW_PAIRS, Number, counted, percent
 
 _Found = Mapping[str, Number]
 
@@ -41,7 +38,7 @@ def _pairs(result: Mapping[str, Any], found: _Found, sizes: Mapping[str, int]) -
     subsets = {
         name.removeprefix("subset."): one
         for name, one in found.items()
-        if name.startswith("subset.") and sizes[name] >= _FEW_PAIRS
+        if name.startswith("subset.") and sizes[name] >= FEW_PAIRS
     }
     if len(subsets) < 2:
         return [f"{line}."]

@@ -20,6 +20,7 @@ from rewardlab.data.source import Sources, with_limit
 from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.evaluate.cartography_map import Map, Region, mapped
 from rewardlab.evaluate.cartography_measures import CartographyResult, measured
+from rewardlab.evaluate.cartography_trainings import differing
 from rewardlab.evaluate.dynamics import Recorded, read_recorded, write_published
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.protocols import Folder
@@ -99,7 +100,8 @@ def evaluate_cartography(config: Cartography, run: Folder) -> CartographyOutput:
     table = mapped(
         recorded, by_id, _tokenizer(config), convention=config.convention, share=config.share, cut=config.cut
     )
-    result = measured(table, recorded, len(by_id), Settings(config.level, config.cluster), config.cut)
+    differs = differing(config.runs)
+    result = measured(table, recorded, len(by_id), Settings(config.level, config.cluster), config.cut, differs)
     names = [*config.export, *(["cut"] if config.cut is not None else [])]
     for name in names:
         if name not in table.reasons:

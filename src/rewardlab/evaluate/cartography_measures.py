@@ -34,6 +34,7 @@ class CartographyResult:
         estimates: of the length heuristic, and of the agreement of trainings.
         curves: `confidence` and `confidence_classic`, a row per bin.
         findings: in plain words.
+        differing: fields other than the seed in which the trainings differ.
     """
 
     runs: list[dict[str, Any]]
@@ -43,6 +44,7 @@ class CartographyResult:
     estimates: list[Estimate]
     curves: dict[str, list[dict[str, Any]]]
     findings: list[str]
+    differing: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of cartography.json."""
@@ -50,7 +52,12 @@ class CartographyResult:
 
 
 def measured(
-    table: Map, recorded: Sequence[Recorded], pairs: int, settings: Settings, cut: tuple[float, float] | None
+    table: Map,
+    recorded: Sequence[Recorded],
+    pairs: int,
+    settings: Settings,
+    cut: tuple[float, float] | None,
+    differing: Sequence[str] = (),
 ) -> CartographyResult:
     """Everything but the table itself.
 
@@ -60,6 +67,7 @@ def measured(
         pairs: different pairs in the data.
         settings: level and cluster.
         cut: ends of the confidence cut.
+        differing: fields other than the seed in which the trainings differ.
     """
     clusters = _clusters(table, settings)
     counts = _counts(table, recorded, pairs)
@@ -84,7 +92,11 @@ def measured(
         reasons=table.reasons,
         estimates=estimates,
         curves=curves,
-        findings=_findings(counts, recorded, estimates, curves[f"confidence{suffix}"], table),
+        findings=[
+            *_findings(counts, recorded, estimates, curves[f"confidence{suffix}"], table),
+            *([differing_words(differing)] if differing else []),
+        ],
+        differing=list(differing),
     )
 
 
@@ -242,6 +254,14 @@ def _findings(
         lines.append(f"Trained on but not in the data given: {words}, which have no texts and no length here.")
     lines += [f"No {name}: {reason}." for name, reason in table.reasons.items()]
     return lines
+
+
+def differing_words(differing: Sequence[str]) -> str:
+    """What is to be said of a map of trainings that differ in these fields."""
+    return (
+        f"The trainings differ in more than the seed: {', '.join(differing)}. Means over them are means of margins on "
+        "different scales: make their maps one by one."
+    )
 
 
 def _share_words(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rewardlab.evaluate.table import Cluster
+from rewardlab.evaluate.matching import Cluster
 from rewardlab.functional.intervals import NO_OBSERVATIONS, Interval, Statistic, interval
 from rewardlab.records import Estimate
 

@@ -6,73 +6,38 @@ often that turns the order of a pair around, how far it moves the scores, and wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rewardlab.config import Config, Paths
+from rewardlab.config import Paths
 from rewardlab.data.perturb import PERTURBATIONS
 from rewardlab.errors import ConfigError, DataError, Problem, RunError
+from rewardlab.evaluate.base import EvaluationResult, ScoresEvaluation
 from rewardlab.evaluate.battery import Answers, answers_of, battery_group, turned_examples
 from rewardlab.evaluate.battery_words import findings
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.scored import read_scored_records
-from rewardlab.evaluate.summary import format_accuracy
 from rewardlab.protocols import Folder
-from rewardlab.records import Estimate
-from rewardlab.store.files import write_json, write_text
 from rewardlab.store.record import read_config
 
 RESULT = "perturb.json"
 SUMMARY = "perturb.txt"
 
 
-class PerturbEvaluation(Config):
+class PerturbEvaluation(ScoresEvaluation):
     """Data and the tables of a score run with `--battery`."""
 
-    data: Paths = Field(min_length=1)
-    """Canonical files that were scored, as `rewardlab data prepare` writes them."""
     scores: Paths = Field(min_length=1)
     """Folders of `rewardlab score --battery`: one per data file, or one for all of them."""
     scoring_seed: int | None = Field(default=None, ge=0)
     """Seed of the perturbations that were scored. Default: what the record of the score run says."""
-    split: str | None = None
-    """What the data are called. Default: the names of the files."""
-    level: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Coverage of the intervals."""
-    cluster: Literal["prompt", "root"] = "prompt"
-    """What makes pairs dependent: the same prompt, or the same conversation root (first user turn)."""
     max_examples: int = Field(default=2, ge=0, le=20)
     """Pairs turned around that are kept for reading, for each perturbation."""
-    limit: int | None = Field(default=None, ge=1)
-    """Read only the first so many records of every data file (smoke run)."""
-
-    @model_validator(mode="after")
-    def _lists_fit(self) -> PerturbEvaluation:
-        if len(self.scores) not in (1, len(self.data)):
-            raise ValueError(f"scores for {len(self.data)} data files: one score table each, or one for all of them")
-        return self
 
 
-@dataclass(frozen=True)
-class PerturbResult:
-    """What perturb.json holds.
-
-    Attributes:
-        raw: the object.
-    """
-
-    raw: dict[str, Any]
-
-    def __getitem__(self, name: str) -> Estimate:
-        """The estimate of that machine name; KeyError where there is none."""
-        for group in self.raw["estimates"].values():
-            for one in group:
-                if one["name"] == name:
-                    return Estimate.from_dict(one)
-        raise KeyError(name)
+class PerturbResult(EvaluationResult):
+    """What perturb.json holds."""
 
     def lines(self) -> list[str]:
         """The findings in plain words."""
@@ -96,9 +61,8 @@ def evaluate_perturb(config: PerturbEvaluation, run: Folder) -> PerturbResult:
         raise DataError("there is nothing to compare with", [problem])
     answers = answers_of(scored, seeds)
     settings = Settings(config.level, config.cluster)
-    name = config.split or ", ".join(dict.fromkeys(path.name for path in config.data))
     raw = {
-        "split": name,
+        "split": config.title,
         "scorer": {"names": list(scored.scorers), "folds": len(scored.scorers)},
         "options": {"level": config.level, "cluster": config.cluster, "scoring_seeds": seeds},
         "counts": _counts(answers),
@@ -108,8 +72,7 @@ def evaluate_perturb(config: PerturbEvaluation, run: Folder) -> PerturbResult:
         "examples": {name: turned_examples(answers, name, config.max_examples) for name in PERTURBATIONS},
     }
     result = PerturbResult(raw)
-    write_text(run.path(SUMMARY), "\n\n".join([*result.lines(), format_accuracy(result.raw)]) + "\n")
-    write_json(run.path(RESULT), raw)
+    result.write(run, RESULT, SUMMARY)
     return result
 
 

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rewardlab.data.canonical import read_records
-from rewardlab.errors import DataError, Problem
-from rewardlab.evaluate.table import Cluster, cluster_label, matched_rows
+from rewardlab.evaluate.matching import Cluster, cluster_label, read_matched
 from rewardlab.records import Record
-from rewardlab.score.tables import read_scores
 
 
 @dataclass(frozen=True)
@@ -68,25 +65,12 @@ def read_scored_records(
     Raises:
         DataError: files that cannot be read, scores that are missing: every problem.
     """
-    parts = [read_records(path)[:limit] for path in data]
-    tables = read_scores(scores)
-    if not any(parts):
-        problems = [Problem(str(path), "no records", "at least one record") for path in data]
-        raise DataError("there is nothing to evaluate", problems)
-    folds = [number if len(tables) == len(data) else 0 for number in range(len(data))]
-    records = [(fold, record) for fold, part in zip(folds, parts, strict=True) for record in part]
-    rows, unused = matched_rows(records, tables)
-    probed: list[dict[str, np.ndarray]] = [{} for _ in records]
-    for probe in probes:
-        paths = [table.probe(probe) for table in tables]
-        if not all(path.is_file() for path in paths):
-            continue
-        changed = read_scores(paths)
-        places, _ = matched_rows(records, changed)
-        for found, (fold, _), place in zip(probed, records, places, strict=True):
-            found[probe] = changed[fold].score[place]
-    scored = tuple(
-        ScoredRecord(record, fold, cluster_label(record, cluster), tables[fold].score[row], found)
-        for (fold, record), row, found in zip(records, rows, probed, strict=True)
+    matched = read_matched(data, scores, limit)
+    probed = matched.probed(probes)
+    records = tuple(
+        ScoredRecord(
+            record, fold, cluster_label(record, cluster), own, {probe: changed[n] for probe, changed in probed.items()}
+        )
+        for n, ((fold, record), own) in enumerate(zip(matched.records, matched.scores, strict=True))
     )
-    return ScoredRecords(scored, tuple(table.scorer for table in tables), unused)
+    return ScoredRecords(records, matched.scorers, matched.unused)

@@ -9,6 +9,8 @@ from rewardlab.evaluate.quality import CLEAR_GOLD_GAP
 from rewardlab.records import Estimate
 
 MINUS = "\N{MINUS SIGN}"
+FEW_PAIRS = 30
+"""What is measured on fewer is not named as the best or the worst, the most or the least: chance decides there."""
 
 
 def percent(share: float, *, signed: bool = False) -> str:

@@ -7,17 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from rewardlab.data.canonical import read_records
 from rewardlab.errors import DataError, Problem
+from rewardlab.evaluate.matching import Cluster, Matched, cluster_label, read_matched
 from rewardlab.functional.accuracy import credit
 from rewardlab.records import Candidates, Pair, Rated, Record
-from rewardlab.score.tables import PROBES, Matcher, ScoreTable, read_scores
-
-Cluster = Literal["prompt", "root"]
+from rewardlab.score.tables import PROBES, ScoreTable
 
 
 @dataclass(frozen=True)
@@ -158,59 +155,30 @@ def read_scored(
     Raises:
         DataError: files that cannot be read, scores that are missing: every problem.
     """
-    parts = [read_records(path)[:limit] for path in data]
-    tables = read_scores(scores)
-    if not any(parts):
-        problems = [Problem(str(path), "no records", "at least one record") for path in data]
-        raise DataError("there is nothing to evaluate", problems)
-    folds = [number if len(tables) == len(data) else 0 for number in range(len(data))]
-    records = [(fold, record) for fold, part in zip(folds, parts, strict=True) for record in part]
-    rows, unused = matched_rows(records, tables)
-    clusters = _numbered([cluster_label(record, cluster) for _, record in records])
-    pairs = _pair_table(records, rows, tables, clusters)
-    completions = _completion_table(records, rows, tables, clusters)
+    matched = read_matched(data, scores, limit)
+    records = [record for _, record in matched.records]
+    clusters = _numbered([cluster_label(record, cluster) for record in records])
+    pairs = _pair_table(matched, clusters)
+    completions = _completion_table(matched, clusters)
     candidates = tuple(
-        ScoredCandidates(record, tables[fold].score[row], int(label))
-        for (fold, record), row, label in zip(records, rows, clusters, strict=True)
+        ScoredCandidates(record, own, int(label))
+        for record, own, label in zip(records, matched.scores, clusters, strict=True)
         if isinstance(record, Candidates)
     )
-    counts = _counts([record for _, record in records], pairs, completions)
+    counts = _counts(records, pairs, completions)
     counts["clusters"] = len(np.unique(clusters))
-    counts["unused_scores"] = unused
-    scorers, roots = tuple(table.scorer for table in tables), _roots(records, len(tables))
-    return Scored(pairs, completions, candidates, scorers, roots, counts)
+    counts["unused_scores"] = matched.unused
+    return Scored(pairs, completions, candidates, matched.scorers, _roots(matched), counts)
 
 
-def matched_rows(records: Sequence[tuple[int, Record]], tables: Sequence[ScoreTable]) -> tuple[list[np.ndarray], int]:
-    """Row numbers of every record's completions in its table, and the number of rows that nobody asked for.
-
-    Args:
-        records: number of the table, and record.
-        tables: of scores.
-
-    Raises:
-        DataError: scores that are missing: every one.
-    """
-    matchers = [Matcher(table) for table in tables]
-    rows = [matchers[fold].rows(record, _place(record)) for fold, record in records]
-    problems = [problem for matcher in matchers for problem in matcher.problems]
-    if problems:
-        raise DataError("scores are missing", problems)
-    return rows, sum(matcher.unused for matcher in matchers)
-
-
-def _pair_table(
-    records: Sequence[tuple[int, Record]],
-    rows: Sequence[np.ndarray],
-    tables: Sequence[ScoreTable],
-    clusters: np.ndarray,
-) -> PairTable:
+def _pair_table(matched: Matched, clusters: np.ndarray) -> PairTable:
+    records, tables = matched.records, matched.tables
     places = np.array(
         [number for number, (_, record) in enumerate(records) if isinstance(record, Pair)], dtype=np.int64
     )
     pairs = tuple(record for _, record in records if isinstance(record, Pair))
     folds = np.array([records[number][0] for number in places], dtype=np.int64)
-    sides = np.array([rows[number] for number in places], dtype=np.int64).reshape(-1, 2)
+    sides = np.array([matched.rows[number] for number in places], dtype=np.int64).reshape(-1, 2)
     score = _gathered([table.score for table in tables], folds, sides)
     tokens = _gathered(_tokens(tables), folds, sides)
     truncated = _gathered([table.truncated for table in tables], folds, sides)
@@ -230,35 +198,23 @@ def _pair_table(
         chosen_truncated=truncated[:, 0],
         rejected_truncated=truncated[:, 1],
         cluster=clusters[places],
-        probes=_probe_margins(records, places.tolist(), tables),
+        probes=_probe_margins(matched, places.tolist()),
     )
 
 
-def _probe_margins(
-    records: Sequence[tuple[int, Record]], places: Sequence[int], tables: Sequence[ScoreTable]
-) -> dict[str, np.ndarray]:
+def _probe_margins(matched: Matched, places: Sequence[int]) -> dict[str, np.ndarray]:
     """Chosen minus rejected score of every pair, for every probe that stands beside all tables."""
     margins = {}
-    for probe in PROBES:
-        paths = [table.probe(probe) for table in tables]
-        if not all(path.is_file() for path in paths):
-            continue
-        probed = read_scores(paths)
-        rows, _ = matched_rows(records, probed)
-        scores = [probed[records[number][0]].score[rows[number]] for number in places]
-        margins[probe] = np.array([chosen - rejected for chosen, rejected in scores], dtype=np.float64)
+    for probe, scores in matched.probed(PROBES).items():
+        sides = (scores[number] for number in places)
+        margins[probe] = np.array([chosen - rejected for chosen, rejected in sides], dtype=np.float64)
     return margins
 
 
-def _completion_table(
-    records: Sequence[tuple[int, Record]],
-    rows: Sequence[np.ndarray],
-    tables: Sequence[ScoreTable],
-    clusters: np.ndarray,
-) -> CompletionTable:
+def _completion_table(matched: Matched, clusters: np.ndarray) -> CompletionTable:
     groups: dict[tuple[int, str], int] = {}
     unique: dict[tuple[int, str], tuple[int, int, int, int, int]] = {}
-    for (fold, record), found, cluster in zip(records, rows, clusters, strict=True):
+    for (fold, record), found, cluster in zip(matched.records, matched.rows, clusters, strict=True):
         group = groups.setdefault((fold, record.prompt.id), len(groups))
         for row, completion in zip(found, record.completions, strict=True):
             unique.setdefault((group, completion), (group, fold, int(row), len(completion), int(cluster)))
@@ -267,8 +223,8 @@ def _completion_table(
     return CompletionTable(
         group=columns[:, 0],
         fold=folds,
-        score=_gathered([table.score for table in tables], folds, places),
-        tokens=_gathered(_tokens(tables), folds, places),
+        score=_gathered([table.score for table in matched.tables], folds, places),
+        tokens=_gathered(_tokens(matched.tables), folds, places),
         characters=columns[:, 3],
         cluster=columns[:, 4],
     )
@@ -299,19 +255,14 @@ def _gathered(columns: Sequence[np.ndarray], folds: np.ndarray, rows: np.ndarray
     return gathered
 
 
-def cluster_label(record: Record, cluster: Cluster) -> str:
-    """What a record may depend on others within."""
-    return record.prompt.id if cluster == "prompt" else record.prompt.root_id
-
-
 def _numbered(labels: Sequence[str]) -> np.ndarray:
     return np.unique(np.array(labels), return_inverse=True)[1]
 
 
-def _roots(records: Sequence[tuple[int, Record]], folds: int) -> tuple[frozenset[str], ...]:
+def _roots(matched: Matched) -> tuple[frozenset[str], ...]:
     """Conversation roots of the records of every fold."""
-    roots: list[set[str]] = [set() for _ in range(folds)]
-    for fold, record in records:
+    roots: list[set[str]] = [set() for _ in matched.tables]
+    for fold, record in matched.records:
         roots[fold].add(record.prompt.root_id)
     return tuple(map(frozenset, roots))
 
@@ -321,10 +272,6 @@ def _gold(pair: Pair, side: str) -> float:
     latents = pair.meta.get(side)
     gold = latents.get("gold") if isinstance(latents, Mapping) else None
     return float(gold) if isinstance(gold, int | float) and not isinstance(gold, bool) else math.nan
-
-
-def _place(record: Record) -> str:
-    return str(record.source) if record.source else f"record {record.id}"
 
 
 def _counts(records: Sequence[Record], pairs: PairTable, completions: CompletionTable) -> dict[str, int]:

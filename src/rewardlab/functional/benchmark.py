@@ -26,12 +26,16 @@ from jaxtyping import Bool, Float, Shaped
 from rewardlab.functional.accuracy import credit
 from rewardlab.functional.intervals import Clusters, Interval, Statistic, interval, proportion, ratio_statistic
 
+CLOSENESS_SHARE = 0.01
+TIES_ENDS = {"overall": (-CLOSENESS_SHARE, 1.0 + CLOSENESS_SHARE), "closeness": (-1.0, 1.0)}
+"""The lowest and the highest that parts of the Ties score can be; the others are shares."""
+
 
 class TiesScore(NamedTuple):
     """The score of prompts with many equally right answers, and its parts; influences are per prompt.
 
     Attributes:
-        overall: 0.3 tied + 0.3 reference + 0.2 preferred + 0.2 preferred_hard + 0.01 closeness; at most 1.01.
+        overall: 0.3 tied + 0.3 reference + 0.2 preferred + 0.2 preferred_hard + 0.01 closeness; from -.01 to 1.01.
         tied: share of the prompts with several right answers all of which score above every wrong one.
         reference: the same of the reference prompts, which have one right answer.
         preferred: share of the tied prompts with margin > spread.
@@ -66,19 +70,23 @@ def average(statistics: Sequence[Statistic]) -> Statistic:
     return Statistic(value, np.mean([one.influence for one in statistics], axis=0))
 
 
-def bounded(statistic: Statistic, clusters: Clusters = None, level: float = 0.95) -> Interval:
-    """The clustered Student interval of a mean of credits, weighted or not, cut at 0 and 1.
+def bounded(
+    statistic: Statistic, clusters: Clusters = None, level: float = 0.95, ends: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
+    """The clustered Student interval of a statistic, cut at the ends of what it can be.
 
-    Where all of the credit is 0, or all of it is 1, the exact binomial bound stands in, as in `intervals.proportion`.
+    For a mean of credits, weighted or not, these are 0 and 1. Where all of the credit is 0, or all of it is 1, the
+    exact binomial bound stands in, as in `intervals.proportion`.
 
     Source: as in `intervals.proportion`.
     """
-    if statistic.value in (0.0, 1.0) and not statistic.influence.any():
+    is_share = ends == (0.0, 1.0)
+    if is_share and statistic.value in ends and not statistic.influence.any():
         return proportion(np.full(len(statistic.influence), statistic.value), clusters, level)
     found = interval(statistic, clusters, level)
     if found.low is None or found.high is None:
         return found
-    return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+    return found._replace(low=max(found.low, ends[0]), high=min(found.high, ends[1]))
 
 
 def best_of_k(scores: Float[np.ndarray, " k"], right: Bool[np.ndarray, " k"]) -> float:
@@ -141,7 +149,7 @@ def ties_score(
         share(smaller > width, both),
         share(close, both),
     )
-    shares = (0.3, 0.3, 0.2, 0.2, 0.01)
+    shares = (0.3, 0.3, 0.2, 0.2, CLOSENESS_SHARE)
     value = sum(share * part.value for share, part in zip(shares, parts, strict=True))
     influence = np.sum([share * part.influence for share, part in zip(shares, parts, strict=True)], axis=0)
     return TiesScore(Statistic(value, influence), *parts)

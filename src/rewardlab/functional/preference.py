@@ -1,5 +1,7 @@
 """Losses that turn preferences, labels and scores into gradients of a reward model.
 
+Losses of a policy are in `functional.alignment`.
+
 Conventions
     c, r       rewards of the chosen and of the rejected side; higher is better
     m          margin: by how much the chosen side should at least win, in reward units

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from rewardlab.config import Config
+from rewardlab.config import Config, mismatch
 from rewardlab.llm.requests import ChatRequest, Outcome
 from rewardlab.records import Message
 
@@ -111,16 +111,19 @@ class Endpoint(Config):
             raise ValueError("values that JSON can hold") from error
         return value
 
-    # Of the whole, not of the field: the message of a field shows its value, which may be a secret here.
+    # In words, since a message that shows the value may show a secret here.
     @model_validator(mode="after")
     def _check(self) -> Self:
         parts = _split(self.url)
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("url to be an http:// or https:// address, such as http://localhost:8000/v1")
+            raise mismatch("another form", "url to be an http:// or https:// address, such as http://localhost:8000/v1")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-            raise ValueError("url without a user, password, ? or #: name the variable that holds the key instead")
+            expected = "url without a user, password, ? or #: name the variable that holds the key instead"
+            raise mismatch("more than an address", expected)
         if self.key_variable is not None and not _VARIABLE.fullmatch(self.key_variable):
-            raise ValueError("key_variable to be the name of a variable (A-Z, 0-9, _), never the key itself")
+            raise mismatch(
+                "no such name", "key_variable to be the name of a variable (A-Z, 0-9, _), never the key itself"
+            )
         if self.budget.cost is not None and self.prices is None:
             raise ValueError("prices where there is a budget of cost")
         return self

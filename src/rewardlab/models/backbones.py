@@ -36,7 +36,7 @@ def check_readout(readout: Readout, config: PreTrainedConfig) -> Backbone:
     """The kind of backbone, where the readout is defined on it.
 
     Raises:
-        ConfigError: it is not, or reads more layers than there are.
+        ConfigError: it is not, or reads more layers than there are, or layers of different widths.
     """
     kind = backbone_kind(config)
     reads = READS[readout.name]
@@ -48,6 +48,13 @@ def check_readout(readout: Readout, config: PreTrainedConfig) -> Backbone:
             Problem("model.readout", found, "an encoder-decoder such as T5", f"Choose one of {', '.join(fitting)}.")
         )
     elif reads.several_layers:
+        inner, last = state_widths(config)
+        if readout.layers > 1 and inner != last:
+            found = (
+                f"{readout.name} on {config.model_type} with states of {inner} numbers, and {last} in the last layer"
+            )
+            remedy = "Use --model.readout.layers 1, or a readout of the last layer: mean."
+            problems.append(Problem("model.readout", found, "one width in all layers that are read", remedy))
         there = state_count(config, of_decoder=reads.of_decoder)
         if readout.layers > there:
             expected = f"at most {there}: the embeddings and {there - 1} layers"
@@ -74,6 +81,13 @@ def state_count(config: PreTrainedConfig, *, of_decoder: bool) -> int:
     names = ("num_decoder_layers", "decoder_layers") if of_decoder else ()
     counts = [getattr(config, name, None) for name in (*names, "num_hidden_layers")]
     return 1 + next(int(count) for count in counts if count is not None)
+
+
+def state_widths(config: PreTrainedConfig) -> tuple[int, int]:
+    """Width of the hidden states, and of the last ones, which some OPT models project to that of their embeddings."""
+    inner: int = config.hidden_size
+    last: int = getattr(config, "word_embed_proj_dim", None) or inner
+    return inner, last
 
 
 def unread_weights(network: Any, readout: Readout, backbone: Backbone) -> set[str]:
@@ -122,7 +136,7 @@ def refuse_choice(path: str, label: int | str | None, output: str | None) -> Non
 
 def fresh_readout(readout: Readout, network: Any) -> AnyReadout:
     """A readout for a backbone, with weights drawn from torch's generator."""
-    return build_readout(readout, network.config.hidden_size, backbone_kind(network.config))
+    return build_readout(readout, state_widths(network.config)[1], backbone_kind(network.config))
 
 
 def save_readout(readout: AnyReadout, folder: Path) -> None:

@@ -55,13 +55,29 @@ def adapter_card(adapter: str, sources: Sequence[str], use: str) -> str:
     return "\n".join([*lines, *[f"- {_code(source)}" for source in sources], "", "## Use", "", use])
 
 
-def _head() -> list[str]:
-    metadata = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        "tags": ["reward-model", "rewardlab"],
-    }
-    return ["---", yaml.safe_dump(metadata, sort_keys=False).strip(), "---", "", "# Reward model", ""]
+def policy_card(
+    *, base: str, data: Sequence[str], settings: Mapping[str, object], measures: Mapping[str, str], notes: Sequence[str]
+) -> str:
+    """Text of the README.md of a policy.
+
+    Args:
+        base: checkpoint or shape that training began from.
+        data: one line per training set: name, rows, hash.
+        settings: objective and hyper-parameters by name.
+        measures: measure → value with its sample size.
+        notes: what a user must know (encoding, truncation).
+    """
+    lines = [*_head("Policy", "text-generation", "policy"), "A language model trained with rewardlab.", ""]
+    lines += [f"Base: {_code(base)}", "", "## Data", "", *[f"- {_code(line)}" for line in data], ""]
+    lines += ["## Measures", "", *_table("measure", measures), "", "## Settings", "", *_table("setting", settings), ""]
+    return "\n".join(
+        [*lines, "## Use", "", "A plain folder of transformers.", "", *[f"- {note}" for note in notes], ""]
+    )
+
+
+def _head(title: str = "Reward model", task: str = "text-classification", tag: str = "reward-model") -> list[str]:
+    metadata = {"library_name": "transformers", "pipeline_tag": task, "tags": [tag, "rewardlab"]}
+    return ["---", yaml.safe_dump(metadata, sort_keys=False).strip(), "---", "", f"# {title}", ""]
 
 
 QUESTION, ANSWER = "What is the capital of France?", "Paris."

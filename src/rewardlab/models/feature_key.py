@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from rewardlab.models.backbones import unread_weights
 from rewardlab.models.readouts import LAST, READS
@@ -39,7 +41,7 @@ def feature_facts(model: RewardModel, dtype: FeatureDtype, precision: str) -> di
     config = {name: value for name, value in network.config.to_dict().items() if name not in UNRELATED}
     return {
         "weights": _weights_digest(model),
-        "network": _code_of(network),
+        "network": code_of(network),
         # Some hold an infinity, which is no JSON.
         "config": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
         "readout": readout.name,
@@ -53,7 +55,7 @@ def feature_facts(model: RewardModel, dtype: FeatureDtype, precision: str) -> di
     }
 
 
-def _code_of(network: Any) -> str:
+def code_of(network: Any) -> str:
     """The network's class by its name, or where it came with a checkpoint, by the code in its folder."""
     kind = type(network)
     own = kind.__module__.startswith("transformers_modules.")
@@ -62,13 +64,18 @@ def _code_of(network: Any) -> str:
 
 def _weights_digest(model: RewardModel) -> str:
     """Hex sha256 of all frozen weights that are read and of all buffers, names included."""
-    digest = hashlib.sha256()
     readout = model.readout
     # A pooler that the checkpoint lacks is drawn anew with every seed.
     unread = unread_weights(model.plain_network, readout.config, readout.backbone) if readout else set()
     frozen = {name: weight for name, weight in model.named_parameters() if not weight.requires_grad}
     frozen = {name: weight for name, weight in frozen.items() if name.removeprefix("network.") not in unread}
-    for name, tensor in sorted((frozen | dict(model.named_buffers())).items()):
+    return tensors_digest(frozen | dict(model.named_buffers()))
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hex sha256 of tensors, with their names, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
         content = tensor.detach().cpu().contiguous()
         digest.update(f"{name}\0{content.dtype}\0{list(content.shape)}\0".encode())
         digest.update(content.reshape(-1).view(torch.uint8).numpy().data)

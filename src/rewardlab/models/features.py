@@ -11,8 +11,10 @@ state could be stale against, and sets that overlap (other splits, folds, limits
 from __future__ import annotations
 
 import logging
+import math
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +23,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rewardlab.data.layout import Group, cost, micro_batches, parts
-from rewardlab.errors import ModelError, Problem
+from rewardlab.errors import ModelError, Problem, RunError
 from rewardlab.models.feature_key import FeatureDtype, feature_facts
 from rewardlab.models.memory import is_out_of_memory
 from rewardlab.models.reward import Layout, RewardModel
 from rewardlab.records import content_id
 from rewardlab.store.files import write_json
+from rewardlab.store.processes import processes
 from rewardlab.store.rows import RowStore, digest_of, in_words
 from rewardlab.store.settings import Settings
+from rewardlab.store.together import together
 
 FOLDER, ABOUT = "features", "about.json"
 SHARD_SEQUENCES = 1024
@@ -89,7 +93,8 @@ def cached_features(
 ) -> Features:
     """The states of all sequences, computing those that are missing; how much disk they need is told first.
 
-    Where another process is computing states of the same kind, this waits for it, and then does the rest.
+    The processes of a run share what is missing, shard by shard. Where another run is computing states of the same
+    kind, this waits for it, and then does the rest.
 
     Args:
         model: with fixed states, its backbone frozen, on the device that computes.
@@ -101,31 +106,65 @@ def cached_features(
 
     Raises:
         ModelError: one sequence does not fit into memory, or a state is no number in `dtype`.
-        RunError: the disk is too small, or fills up; whole shards are kept.
+        RunError: the disk is too small, or fills up; whole shards are kept. Or the processes of a run do not have the
+            same model and data.
     """
+    here = processes()
     budget = budget or (CPU_BUDGET if model.device.type == "cpu" else ACCELERATOR_BUDGET)
     backbone = _Backbone(model, precision, budget)
     facts = feature_facts(model, dtype, precision)
     folder = Settings.from_environment().home / FOLDER / content_id(facts)
+    digests = [sequence_digests(group) for group in groups]
+    flat = [digest for own in digests for digest in own]
+    sequences = len(set(flat))
+    _check_alike(here.gather([folder.name, digest_of(b"".join(flat)).hex()]))
     shape = backbone.states([groups[0].part([0])]).shape[1:]
-    store = RowStore(folder, shape, getattr(torch, dtype))
-    sequences = len({digest for group in groups for digest in sequence_digests(group)})
-    missing = _missing(groups, store)
-    count = _count(missing)
-    log.info("features: %d sequences, %d of them cached in %s", sequences, sequences - count, folder)
-    if not missing:
-        return Features(store, sequences, 0)
-    need, free = in_words(store.bytes_for(count)), in_words(store.free_bytes())
-    log.info("features: the other %d take %s on the disk, which has %s free", count, need, free)
-    store.check_room(count, instead)
-    with store.writing():
+    store = together(lambda: RowStore(folder, shape, getattr(torch, dtype)))
+
+    def begin() -> list[tuple[int, list[int]]]:
+        """What is missing, with the right to write where anything is; in the first process."""
+        missing = _missing(digests, store)
+        count = _count(missing)
+        log.info("features: %d sequences, %d of them cached in %s", sequences, sequences - count, folder)
+        if not missing:
+            return []
+        need, free = in_words(store.bytes_for(count)), in_words(store.free_bytes())
+        log.info("features: the other %d take %s on the disk, which has %s free", count, need, free)
+        store.check_room(count, instead)
+        right.enter_context(store.writing())
         # For people; what a model is called is no part of the key.
         write_json(folder / ABOUT, {"model": getattr(model.plain_network.config, "_name_or_path", "")} | facts)
-        # Another process may have computed some while this one waited.
-        missing = _missing(missing, store)
-        if missing:
-            _compute(backbone, missing, store)
+        # Another run may have computed some while this one waited.
+        return _missing(digests, store)
+
+    with ExitStack() as right:
+        missing = here.first(begin)
+        shards = _shards([groups[group].part(branches) for group, branches in missing], here.count)
+        together(lambda: _compute(backbone, shards[here.rank :: here.count], store))
+    # What the other processes have made.
+    together(store.refresh)
     return Features(store, sequences, _count(missing))
+
+
+def _check_alike(facts: Sequence[Sequence[str]]) -> None:
+    """Key and digest of all sequences are the same in every process.
+
+    Raises:
+        RunError: they are not.
+    """
+    names = ("the model", "the data")
+    problems = [
+        Problem(f"{name} of process {rank}", "another than in the first process", "the same in all")
+        for rank, own in enumerate(facts)
+        for name, one, other in zip(names, own, facts[0], strict=True)
+        if one != other
+    ]
+
+    def refuse() -> None:
+        if problems:
+            raise RunError("the processes do not cache the same states", problems)
+
+    together(refuse)
 
 
 def sequence_digests(group: Group) -> list[bytes]:
@@ -137,45 +176,50 @@ def sequence_digests(group: Group) -> list[bytes]:
     ]
 
 
-def _missing(groups: Iterable[Group], store: RowStore) -> list[Group]:
-    """The groups without the sequences that are in the store or in an earlier group."""
+def _missing(digests: Iterable[Sequence[bytes]], store: RowStore) -> list[tuple[int, list[int]]]:
+    """Groups with those of their branches that are neither in the store nor in an earlier group, by their places."""
     seen: set[bytes] = set()
     missing = []
-    for group in groups:
+    for place, own in enumerate(digests):
         fresh = []
-        for branch, digest in enumerate(sequence_digests(group)):
+        for branch, digest in enumerate(own):
             if digest not in store and digest not in seen:
                 seen.add(digest)
                 fresh.append(branch)
         if fresh:
-            missing.append(group.part(fresh))
+            missing.append((place, fresh))
     return missing
 
 
-def _count(groups: Iterable[Group]) -> int:
-    return sum(len(group.branches) for group in groups)
+def _count(missing: Iterable[tuple[int, list[int]]]) -> int:
+    return sum(len(branches) for _, branches in missing)
 
 
-def _compute(backbone: _Backbone, groups: Sequence[Group], store: RowStore) -> None:
-    """Write the states of all sequences, shard by shard, the longest first: what memory can bear shows at once."""
-    ordered = sorted(groups, key=lambda group: -group.packed_size)
+def _compute(backbone: _Backbone, shards: Sequence[Sequence[Group]], store: RowStore) -> None:
+    """Write the states of all sequences, shard by shard."""
+    if not shards:
+        return
     # Long sequences take longer: a bar of tokens knows the time that is left.
-    total = sum(map(backbone.tokens, ordered))
-    with tqdm(total=total, unit="token", unit_scale=True, desc="features", mininterval=0.5) as bar:
-        for shard in _shards(ordered):
+    total = sum(backbone.tokens(group) for shard in shards for group in shard)
+    quiet = not processes().is_first
+    with tqdm(total=total, unit="token", unit_scale=True, desc="features", mininterval=0.5, disable=quiet) as bar:
+        for shard in shards:
             states = backbone.states(shard, bar)
             store.write([digest for group in shard for digest in sequence_digests(group)], _finite(states, store.dtype))
 
 
-def _shards(groups: Sequence[Group]) -> Iterator[list[Group]]:
-    shard: list[Group] = []
-    for group in groups:
-        shard.append(group)
-        if _count(shard) >= SHARD_SEQUENCES:
-            yield shard
-            shard = []
-    if shard:
-        yield shard
+def _shards(groups: Sequence[Group], sharing: int) -> list[list[Group]]:
+    """Groups to be written together, the longest first: what memory can bear shows at once."""
+    size = min(SHARD_SEQUENCES, math.ceil(sum(len(group.branches) for group in groups) / sharing))
+    shards: list[list[Group]] = []
+    room = 0
+    for group in sorted(groups, key=lambda group: -group.packed_size):
+        if room <= 0:
+            shards.append([])
+            room = size
+        shards[-1].append(group)
+        room -= len(group.branches)
+    return shards
 
 
 def _finite(states: Tensor, dtype: torch.dtype) -> Tensor:
@@ -241,7 +285,7 @@ class _Backbone:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if _count(groups) == 1:
+            if sum(len(group.branches) for group in groups) == 1:
                 found = f"out of memory with one sequence of {groups[0].longest} tokens"
                 remedy = "Use a smaller --encoding.max_tokens or another --device."
                 problem = Problem("features", found, "memory for one sequence", remedy)

@@ -21,6 +21,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
@@ -52,6 +53,7 @@ from rewardlab.models.backbones import (
     read_readout,
     refuse_choice,
     save_readout,
+    state_widths,
     unread_weights,
 )
 from rewardlab.models.heads import (
@@ -185,7 +187,7 @@ def new_reward_model(
     _check_length(source.path or "model.shape", network, encoding)
     if source.quantisation is not None:
         prepare_training(str(source.path), network)
-    _set_dropout(network, dropout)
+    set_dropout(network, dropout)
     adapter_dropout = lora.dropout if lora else 0.0
     fallback = _layout_problem(network.config, encoding, layout, max(dropout, adapter_dropout))
     if not fallback:
@@ -271,7 +273,8 @@ def load_reward_model(
 
 def _saved_readout(path: str, revision: str | None, readout: Readout, network: Any) -> AnyReadout:
     file = _file_of(_located(path, revision), READOUT_WEIGHTS)
-    return read_readout(file, path, readout, network.config.hidden_size, check_readout(readout, network.config))
+    backbone = check_readout(readout, network.config)
+    return read_readout(file, path, readout, state_widths(network.config)[1], backbone)
 
 
 def _has_own_code(network: Any) -> bool:
@@ -307,7 +310,7 @@ def save_reward_model(model: RewardModel, folder: Path, *, card: str) -> None:
         card: text of README.md.
     """
     with atomic_folder(folder) as temporary, quiet_transformers():
-        network = _merged(model)
+        network = merged_network(model)
         network.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
         rules = {"format": SIDECAR_FORMAT, "encoding": model.encoding.model_dump(mode="json")}
@@ -362,52 +365,108 @@ def load_tokenizer(path: str, source: ModelSource) -> Any:
 
 
 class LanguageModel(NamedTuple):
-    """A causal language model that answers.
+    """A causal or encoder-decoder language model that answers.
 
     Attributes:
         network: in evaluation mode, without the checkpoint's own settings of sampling.
         tokenizer: its tokenizer.
         ends: tokens that end an answer.
-        source: what stands for its content: the commit of a hub id, or the folder.
+        sources: what stands for its content: the commit of a hub id, or the folder; of an adapter its base's, too.
     """
 
     network: Any
     tokenizer: Any
     ends: frozenset[int]
-    source: str
+    sources: tuple[str, ...]
 
 
 def load_language_model(source: ModelSource, *, device: str = "cpu", precision: Precision = "auto") -> LanguageModel:
-    """A causal language model.
+    """A causal or encoder-decoder language model that answers.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder or a hub id, of an adapter too.
         device: torch device name.
         precision: dtype of the weights; `auto` keeps the checkpoint's.
 
     Raises:
         ModelError: unreadable, or weights that are missing.
     """
-    path = str(source.path)
-    place = _located(path, source.revision)
-    options = {"trust_remote_code": source.trust_remote_code, **place.options()}
-    expected = "a causal language model that transformers can load, its weights as safetensors"
     with quiet_transformers():
-        try:
-            network, info = AutoModelForCausalLM.from_pretrained(
-                place.path, dtype=torch_dtype(precision), use_safetensors=True, output_loading_info=True, **options
-            )
-        except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
-            raise ModelError("The model cannot be loaded", [Problem(path, _first_line(error), expected)]) from error
-    if info["missing_keys"]:
-        found = f"no weights for {_listed(sorted(info['missing_keys']))}"
-        raise ModelError("The model cannot be loaded", [Problem(path, found, expected, "Is it a reward model?")])
-    tokenizer = load_tokenizer(source.tokenizer or path, source)
+        network, sources = language_network(source, torch_dtype(precision))
+    tokenizer = load_tokenizer(source.tokenizer or str(source.path), source)
     own = network.generation_config.eos_token_id
     ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
     # What a checkpoint would sample with (a top-k, a repetition penalty) is no part of what is asked for.
     network.generation_config = GenerationConfig()
-    return LanguageModel(network.to(device).eval(), tokenizer, frozenset(ends), place.identity)
+    return LanguageModel(network.to(device).eval(), tokenizer, frozenset(ends), sources)
+
+
+def language_network(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any, tuple[str, ...]]:
+    """A language model of transformers, decoder-only or encoder-decoder, and what stands for its content.
+
+    Of an adapter it is the base with the adapter merged into its weights.
+
+    Args:
+        source: a checkpoint, an adapter or a shape, whose weights are drawn from torch's own generator.
+        dtype: of the weights; `auto` keeps the checkpoint's.
+
+    Raises:
+        ModelError: unreadable, or weights that are missing.
+        MissingExtraError: an adapter, and peft is not installed.
+    """
+    if source.path is None:
+        fields = dict(source.shape or {})
+        try:
+            config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+            name_decoder_start(config)
+            return _language_class(config).from_config(config, dtype=dtype), ()
+        except Exception as error:
+            found = " ".join(str(error).split())[:300]
+            problem = Problem("model.shape", found, "fields of a transformers configuration")
+            raise ModelError("No model can be made from this shape", [problem]) from error
+    place = _located(source.path, source.revision)
+    base = _base_of(place)
+    at = base or place
+    if source.trust_remote_code:
+        check_code_is_its_own(at.path, _file_of(at, CONFIG_NAME))
+    options = {"trust_remote_code": source.trust_remote_code, **at.options()}
+    few_bits = loading_options(source.quantisation)
+    expected = "a language model that transformers can load, its weights as safetensors"
+    try:
+        config = AutoConfig.from_pretrained(at.path, **options)
+        name_decoder_start(config)
+        network, info = _language_class(config).from_pretrained(
+            at.path,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            adapter_kwargs={"subfolder": "no-adapter"},  # as in `_read`
+            **few_bits,
+            **options,
+        )
+    except Exception as error:  # missing files, broken safetensors, unknown architectures, no network
+        problem = Problem(source.path, _first_line(error), expected, REMEDY if few_bits else "")
+        raise ModelError("The model cannot be loaded", [problem]) from error
+    if info["missing_keys"]:
+        found = f"no weights for {_listed(sorted(info['missing_keys']))}"
+        raise ModelError("The model cannot be loaded", [Problem(source.path, found, expected, "Is it a reward model?")])
+    if base is None:
+        return network, (place.identity,)
+    adapter = _file_of(place, ADAPTER_WEIGHTS)
+    if adapter is None:
+        problem = Problem(source.path, f"an adapter without {ADAPTER_WEIGHTS}", "its weights as safetensors")
+        raise ModelError("The model cannot be loaded", [problem])
+    return merge_adapter(network, adapter.parent), (place.identity, base.identity)
+
+
+def _language_class(config: PreTrainedConfig) -> Any:
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def sidecar_of(path: str, revision: str | None = None) -> Path | None:
+    """The file with our rules beside a model, a folder or a hub id; None where there is none."""
+    return _file_of(_located(path, revision), SIDECAR)
 
 
 def prepare_padding(tokenizer: Any, network: Any) -> None:
@@ -743,7 +802,8 @@ def _listed(keys: list[str]) -> str:
     return f"{shown} and {len(keys) - 4} more" if len(keys) > 4 else shown
 
 
-def _set_dropout(network: Any, dropout: float) -> None:
+def set_dropout(network: Any, dropout: float) -> None:
+    """Give every dropout of a network one probability."""
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
@@ -826,7 +886,8 @@ def _is_linear(module: torch.nn.Module) -> bool:
     return isinstance(module, torch.nn.Linear | Conv1D)
 
 
-def _merged(model: RewardModel) -> Any:
+def merged_network(model: Any) -> Any:
+    """The network of a model of ours, of one with adapters a copy with these in its weights."""
     if model.network is model.plain_network:
         return model.network
     wrapped: Any = copy.deepcopy(model.network)

@@ -212,19 +212,20 @@ class Head(nn.Module):
         return rewards
 
 
-class StatesReadout(nn.Module):
-    """Rewards from fixed states: attention over the layers where several are read, then the head.
+class _Built(nn.Module):
+    """What every readout knows beside its weights; `build_readout` says what the arguments are."""
 
-    Args:
-        config: the readout.
-        width: of the hidden states.
-        backbone: what kind of network they are of.
-    """
-
-    def __init__(self, config: Readout, width: int, backbone: Backbone) -> None:
+    def __init__(self, config: Readout, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.backbone: Backbone = backbone
+
+
+class StatesReadout(_Built):
+    """Rewards from fixed states: attention over the layers where several are read, then the head."""
+
+    def __init__(self, config: Readout, width: int, backbone: Backbone) -> None:
+        super().__init__(config, backbone)
         pools = READS[config.name].several_layers
         self.pool = AttnGeGLU(width, config.width) if pools else None
         self.head = Head(config.width if pools else width, config.hidden)
@@ -235,19 +236,11 @@ class StatesReadout(nn.Module):
         return rewards
 
 
-class TokensReadout(nn.Module):
-    """Rewards from all tokens: attention over the tokens of every layer, then over the layers or a weight for each.
-
-    Args:
-        config: the readout.
-        width: of the hidden states.
-        backbone: what kind of network they are of.
-    """
+class TokensReadout(_Built):
+    """Rewards from all tokens: attention over the tokens of every layer, then over the layers or a weight for each."""
 
     def __init__(self, config: Readout, width: int, backbone: Backbone) -> None:
-        super().__init__()
-        self.config = config
-        self.backbone: Backbone = backbone
+        super().__init__(config, backbone)
         self.pools = nn.ModuleList(AttnGeGLU(width, config.width) for _ in range(config.layers))
         is_full = config.name == "full-attention"
         self.over = AttnGeGLU(config.width, config.width) if is_full else WeightedPool(config.layers)

@@ -40,15 +40,23 @@ def form_of(prompts: Iterable[Prompt]) -> PromptForm:
     return "both" if len(forms) > 1 else "text" if True in forms else "conversation"
 
 
-def form_warning(given: PromptForm, trained: PromptForm | None) -> str:
-    """What is to be said of prompts of one form for a model trained on another; empty where there is nothing to say."""
+def form_warning(given: PromptForm, trained: PromptForm | None, of: str = "prompts", source: str = "data") -> str:
+    """What is to be said of prompts of one form for a model trained on another; empty where there is nothing to say.
+
+    Args:
+        given: form of the prompts.
+        trained: form of those of training.
+        of: what the prompts are called.
+        source: the option that names their source.
+    """
     if trained not in ("text", "conversation") or given == trained:
         return ""
     words = {"text": "plain texts", "conversation": "conversations", "both": "both texts and conversations"}
     role = "text" if trained == "text" else "user"
     return (
-        f"prompts are {words[given]}, but the model was trained on {words[trained]}: the same words are other tokens "
-        f"there, and rewards others. Data read with `prompt_role: {role}` (--data.prompt_role {role}) have that form"
+        f"{of} are {words[given]}, but the model was trained on {words[trained]}: the same words are other tokens "
+        f"there, and rewards others. Data read with `prompt_role: {role}` (--{source}.prompt_role {role}) have that "
+        "form"
     )
 
 

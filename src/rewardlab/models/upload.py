@@ -14,29 +14,41 @@ from rewardlab.store.redact import Redactor
 
 CARD = "README.md"
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+VOCABULARY = (
+    "tokenizer.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "sentencepiece.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "spm_char.model",
+)
+"""Names that tokenizers of transformers give their files, in full: `vocab.py` is code, and `vocab.pkl` a pickle."""
 SHARED = (
     CARD,
-    "LICENSE*",
+    "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
     CONFIG_NAME,
     "generation_config.json",
     "rewardlab.json",
     "adapter_config.json",
     "trainer_state.json",
     *WEIGHTS,
-    "tokenizer.json",
+    *VOCABULARY,
     "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.*",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
+    "chat_template.jinja",
+    "chat_template.json",
 )
 """Names of the files that a reward model is made of; of whatever else stands beside them nothing is uploaded or
 downloaded: optimisers, schedulers, random states, pickles, code."""
 
 _OPTIMISERS = ("optimizer*", "scheduler*", "rng_state*", "trained.safetensors")
-_VOCABULARY = ("tokenizer.json", "vocab.*", "merges.txt", "*.model", "added_tokens.json", "special_tokens_map.json")
 
 
 class ModelFile(NamedTuple):
@@ -93,7 +105,7 @@ def check_fit_to_publish(folder: Path, files: list[ModelFile]) -> None:
     redactor = Redactor()
     for name in names:
         # A vocabulary holds every word, also the one that happens to be somebody's password.
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in (*WEIGHTS, *_VOCABULARY)):
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in (*WEIGHTS, *VOCABULARY)):
             continue
         problems += _secrets(folder / name, redactor)
     if problems:

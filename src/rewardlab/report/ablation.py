@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from rewardlab.audit.summary import number
 from rewardlab.config import Config, Paths
 from rewardlab.errors import DataError, Problem
 from rewardlab.report.ablation_figures import gains, trade
-from rewardlab.report.ablation_measures import MEASURES, ArmResult, Measure, compared
+from rewardlab.report.ablation_measures import MEASURES, ArmResult, Measure, compared, plainly
 from rewardlab.report.audit_words import p_words
 from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
@@ -95,10 +96,11 @@ def compare_arms(config: Ablation, run: Run) -> ComparedArms:
     """
     problems: list[Problem] = []
     results: dict[str, list[ArmResult]] = {}
+    read = cache(plainly)
     for measure in MEASURES:
         folders = {name: [Path(one) for one in getattr(arm, measure.part)] for name, arm in config.arms.items()}
         try:
-            found = compared(measure, folders, config.baseline, LEVEL)
+            found = compared(measure, folders, config.baseline, read, LEVEL)
         except DataError as error:
             # Several measures read the same folders.
             problems += [one for one in error.problems if one not in problems]
@@ -131,22 +133,26 @@ _LEAD = (
 
 
 def findings(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmResult]], baseline: str) -> list[str]:
-    """A sentence per measure: what the baseline has, and which arms differ from it."""
+    """A sentence per measure: what the baseline has, which arms differ from it, and which have no such number."""
     lines = []
     for measure in shown:
         by_arm = {one.arm: one for one in results[measure.name]}
+        without = [f"{name} has none: {one.found.reason}" for name, one in by_arm.items() if one.found.value is None]
         own = by_arm.pop(baseline, None)
         if own is None:
             continue
         changes = [
-            f"{name} {_words(measure, one.gain.value, signed=True)} ({_span(measure, one.gain.low, one.gain.high)})"
+            f"{name} {_words(measure, one.found.value)}, that is {_words(measure, one.gain.value, signed=True)} "
+            f"({_span(measure, one.gain.low, one.gain.high)}) against {baseline}"
             for name, one in by_arm.items()
             if one.gain is not None and one.gain.low is not None and one.gain.high is not None
             if one.gain.low > 0.0 or one.gain.high < 0.0
         ]
-        told = "; ".join(changes) if changes else "no arm differs from it beyond its interval"
+        told = changes or ["no arm differs from it beyond its interval"]
+        if own.found.value is not None:
+            without = [f"{baseline} {_words(measure, own.found.value)}", *told, *without]
         title = measure.title.removesuffix(" (%)")
-        lines.append(f"{title[0].upper()}{title[1:]}: {baseline} {_words(measure, own.found.value)}; {told}.")
+        lines.append(f"{title[0].upper()}{title[1:]}: {'; '.join(without)}.")
     return lines
 
 
@@ -156,7 +162,7 @@ def results_table(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmRe
         {
             "measure": measure.title,
             "arm": one.arm,
-            **{name: getattr(one.found, name) for name in ("value", "low", "high", "n", "clusters")},
+            **{name: getattr(one.found, name) for name in ("value", "low", "high", "n", "clusters", "reason")},
             "seeds": len(one.seeds),
             "seed_spread": _spread(one.seeds),
             **{f"gain_{name}": getattr(one.gain, name, None) for name in ("value", "low", "high", "p")},
@@ -178,7 +184,7 @@ def results_table(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmRe
         Column("clusters", "Clusters", lambda value: f"{value:,}"),
         *(
             Column(name, name, str, shown=False)
-            for name in ("value", "low", "high", "seed_spread", "gain_value", "gain_low", "gain_high")
+            for name in ("value", "low", "high", "seed_spread", "gain_value", "gain_low", "gain_high", "reason")
         ),
     )
     caption = "Every arm by every measure, with 95 % intervals, and its paired difference from the baseline"
@@ -187,10 +193,12 @@ def results_table(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmRe
 
 def _cell(row: Mapping[str, Any]) -> dict[str, str]:
     percent = row["percent"]
-    spread = row["seed_spread"]
-    gain = row["gain_value"]
+    value, spread, gain = row["value"], row["seed_spread"], row["gain_value"]
+    own = (
+        f"none: {row['reason']}" if value is None else _with_span(percent, value, row["low"], row["high"], signed=False)
+    )
     return {
-        "shown_value": _with_span(percent, row["value"], row["low"], row["high"], signed=False),
+        "shown_value": own,
         "shown_gain": "" if gain is None else _with_span(percent, gain, row["gain_low"], row["gain_high"], signed=True),
         "shown_spread": "" if spread is None else _shown(percent, spread),
     }
@@ -202,7 +210,8 @@ def _with_span(percent: bool, value: float, low: float | None, high: float | Non
 
 
 def _words(measure: Measure, value: float | None, *, signed: bool = False) -> str:
-    return "none" if value is None else f"{_shown(measure.percent, value, signed=signed)}{' %' * measure.percent}"
+    unit = "" if not measure.percent else " points" if signed else " %"
+    return "none" if value is None else f"{_shown(measure.percent, value, signed=signed)}{unit}"
 
 
 def _span(measure: Measure, low: float, high: float) -> str:

@@ -24,7 +24,7 @@ _ROLES = {"baseline": ORANGE, "arm": BLUE}
 
 
 def gains(measure: Measure, results: Sequence[ArmResult], baseline: str) -> Spec:
-    """A line per arm: its value with the interval, and its seeds as small dots."""
+    """A line per arm: its value with the interval, and its seeds as small dots; an empty line where there is none."""
     factor = 100.0 if measure.percent else 1.0
     rows = [_row(one, baseline, factor) for one in results]
     seeds = [{"arm": one.arm, "seed": factor * value} for one in results if len(one.seeds) > 1 for value in one.seeds]
@@ -66,12 +66,12 @@ def gains(measure: Measure, results: Sequence[ArmResult], baseline: str) -> Spec
 def trade(
     across: Measure, left: Sequence[ArmResult], up: Measure, right: Sequence[ArmResult], baseline: str
 ) -> Spec | None:
-    """Two measures against each other, an arm a cross of its intervals; None with fewer than two arms in both."""
+    """Two measures against each other, an arm a cross of its intervals; None where fewer than two have both."""
     by_arm = {one.arm: one for one in right}
     rows: list[dict[str, Any]] = []
     for one in left:
         other = by_arm.get(one.arm)
-        if other is None:
+        if other is None or one.found.value is None or other.found.value is None:
             continue
         first = _row(one, baseline, 100.0 if across.percent else 1.0)
         second = _row(other, baseline, 100.0 if up.percent else 1.0)

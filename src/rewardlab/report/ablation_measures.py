@@ -49,6 +49,15 @@ class Observed:
         return Observed(keys, self.clusters[rows], {name: values[rows] for name, values in self.columns.items()})
 
 
+Reader = Callable[[Path], Observed]
+Read = Callable[[Reader, Path], Observed]
+
+
+def plainly(reader: Reader, folder: Path) -> Observed:
+    """What a reader finds in a folder."""
+    return reader(folder)
+
+
 @dataclass(frozen=True)
 class Measure:
     """One number of a model.
@@ -62,6 +71,8 @@ class Measure:
         observed: the folder's observations.
         statistic: of a model; None where it has none.
         percent: whether it is a fraction that is shown in per cent.
+        lacking: why a model has none.
+        optional: whether data may well be without it: then it is left out.
     """
 
     name: str
@@ -69,9 +80,11 @@ class Measure:
     reading: str
     unit: str
     part: str
-    observed: Callable[[Path], Observed]
+    observed: Reader
     statistic: Callable[[Columns], Statistic | None]
     percent: bool = False
+    lacking: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,9 +93,9 @@ class ArmResult:
 
     Attributes:
         arm: its name.
-        found: mean over the seeds.
-        seeds: of each seed alone.
-        gain: this arm minus the baseline, paired; None of the baseline itself.
+        found: mean over the seeds, or the reason why there is none.
+        seeds: of each seed alone that has it.
+        gain: this arm minus the baseline, paired, or the reason why there is none; None of the baseline itself.
     """
 
     arm: str
@@ -92,7 +105,7 @@ class ArmResult:
 
 
 def compared(
-    measure: Measure, arms: Mapping[str, Sequence[Path]], baseline: str, level: float = 0.95
+    measure: Measure, arms: Mapping[str, Sequence[Path]], baseline: str, read: Read = plainly, level: float = 0.95
 ) -> list[ArmResult]:
     """The measure of every arm that has folders for it, over the observations that all of them hold.
 
@@ -100,12 +113,17 @@ def compared(
         measure: what is compared.
         arms: folders by arm, one per seed.
         baseline: the arm that the others are compared with; without folders there are no differences.
+        read: what reads a folder, so that several measures can read it once.
         level: of the intervals.
+
+    Returns:
+        A result per arm, in their order; of an arm with a model that has no such number, the reason. Nothing without
+        folders, and of an optional measure where no model has it.
 
     Raises:
         DataError: unreadable folders, or no observation in common.
     """
-    observed = {arm: [measure.observed(folder) for folder in folders] for arm, folders in arms.items() if folders}
+    observed = {arm: [read(measure.observed, folder) for folder in folders] for arm, folders in arms.items() if folders}
     if not observed:
         return []
     keys = _common([one.keys for seeds in observed.values() for one in seeds])
@@ -114,27 +132,35 @@ def compared(
         remedy = "Compare models on the same data."
         raise DataError("cannot compare", [Problem(measure.name, found, f"{measure.unit} in common", remedy)])
     clusters = next(iter(observed.values()))[0].at(keys).clusters
-    statistics = {
-        arm: _mean([measure.statistic(one.at(keys).columns) for one in seeds]) for arm, seeds in observed.items()
-    }
-    values = {
-        arm: tuple(one.value for one in found if one is not None)
-        for arm, found in (
-            (arm, [measure.statistic(one.at(keys).columns) for one in observed[arm]]) for arm in observed
-        )
-    }
-    results = []
-    for arm, statistic in statistics.items():
-        if statistic is None:
-            continue
-        reference = statistics.get(baseline) if arm != baseline else None
-        gain = None
-        if reference is not None:
-            apart = interval(difference(statistic, reference), clusters, level)
-            gain = widened(apart, [_of_seeds(values[arm]), _of_seeds(values[baseline])], level)
+    statistics = {arm: [measure.statistic(one.at(keys).columns) for one in seeds] for arm, seeds in observed.items()}
+    known = {arm: [one for one in seeds if one is not None] for arm, seeds in statistics.items()}
+    if measure.optional and not any(known.values()):
+        return []
+    reasons = {arm: _reason(measure, arms[arm], seeds) for arm, seeds in statistics.items()}
+    values = {arm: tuple(one.value for one in seeds) for arm, seeds in known.items()}
+
+    def result(arm: str) -> ArmResult:
+        nothing = Interval(None, n=len(keys), clusters=len(np.unique(clusters)), reason=reasons[arm])
+        if reasons[arm]:
+            gain = nothing if arm != baseline and baseline in known else None
+            return ArmResult(arm, nothing, values[arm], gain)
+        statistic = _mean(known[arm])
         own = widened(interval(statistic, clusters, level), [_of_seeds(values[arm])], level)
-        results.append(ArmResult(arm, own, values[arm], gain))
-    return results
+        if arm == baseline or baseline not in known:
+            return ArmResult(arm, own, values[arm], None)
+        if reasons[baseline]:
+            return ArmResult(arm, own, values[arm], nothing._replace(reason=reasons[baseline]))
+        apart = interval(difference(statistic, _mean(known[baseline])), clusters, level)
+        gain = widened(apart, [_of_seeds(values[arm]), _of_seeds(values[baseline])], level)
+        return ArmResult(arm, own, values[arm], gain)
+
+    return [result(arm) for arm in known]
+
+
+def _reason(measure: Measure, folders: Sequence[Path], statistics: Sequence[Statistic | None]) -> str:
+    """Why there is no mean over the seeds; empty where there is one."""
+    without = [str(folder) for folder, one in zip(folders, statistics, strict=True) if one is None]
+    return f"{measure.lacking} ({', '.join(without)})" if without else ""
 
 
 def _of_seeds(values: Sequence[float]) -> tuple[float, float]:
@@ -149,13 +175,11 @@ def _common(keys: Sequence[np.ndarray]) -> np.ndarray:
     return np.sort(common)
 
 
-def _mean(statistics: Sequence[Statistic | None]) -> Statistic | None:
-    """Mean over the seeds; None where one of them has none."""
-    known = [one for one in statistics if one is not None]
-    if not known or len(known) < len(statistics):
-        return None
+def _mean(statistics: Sequence[Statistic]) -> Statistic:
+    """Mean over the seeds."""
     return Statistic(
-        float(np.mean([one.value for one in known])), np.asarray(np.mean([one.influence for one in known], axis=0))
+        float(np.mean([one.value for one in statistics])),
+        np.asarray(np.mean([one.influence for one in statistics], axis=0)),
     )
 
 
@@ -271,6 +295,8 @@ MEASURES = (
         _pairs,
         _gold,
         percent=True,
+        lacking="pairs without a gold reward",
+        optional=True,
     ),
     Measure(
         "longer_scores_higher",
@@ -281,6 +307,7 @@ MEASURES = (
         _pairs,
         _longer,
         percent=True,
+        lacking="no pairs that differ in length",
     ),
     Measure(
         "within_prompt",
@@ -299,6 +326,7 @@ MEASURES = (
         "effects",
         _responses,
         _effect,
+        lacking="responses of one side alone, or rewards that are all the same",
     ),
 )
 """All measures, in the order in which they are shown."""

@@ -11,18 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewardlab.report.audit_words import ESTIMATORS, TARGETS, p_words, short
+from rewardlab.report.forest import forest
 from rewardlab.report.vega import (
     BLUE,
     GREY,
-    NARROW_PIXELS,
     ORANGE,
     Row,
     Spec,
-    clipped,
     color_scale,
     number_field,
-    readable_domain,
-    reference_line,
     specification,
     tooltip_fields,
 )
@@ -45,97 +42,7 @@ STAGE_COLORS: Mapping[str, str] = {
 DOUBT = "\N{DAGGER}"
 """Stands behind an interval that says less than it seems to; the table has the reason."""
 EFFECT_TITLE = "effect on the reward (standard deviations)"
-LANE_PIXELS, HEADING_PIXELS = 24, 34
-_LABEL_PIXELS, _FIGURES_PIXELS = 196, 176
-_NARROW_LABEL_PIXELS, _NARROW_FIGURES_PIXELS = 118, 54
 _MOST_LABEL = 30
-
-
-def forest(rows: Sequence[Row], *, axis_title: str, reference: float | None = 0.0, reference_label: str = "") -> Spec:
-    """One lane per number under the heading of its group: name at the left, dot with interval, figures at the right.
-
-    Args:
-        rows: `group, label, value, low, high, text, short, color` and, for the pointer, `hint`; rows of a group stand
-            together; `low` and `high` may be None, `value` not.
-        axis_title: with the unit.
-        reference: where a vertical line stands; None for none.
-        reference_label: what the line means.
-    """
-    lanes, headings, height = _placed(rows)
-    ends_drawn = readable_domain(lanes, reference)
-    lanes, beyond = clipped(lanes, ends_drawn)
-    y: Spec = {"field": "y", "type": "quantitative", "axis": None, "scale": {"domain": [height, 0], "nice": False}}
-    ends = [
-        {"expr": f"width < {NARROW_PIXELS} ? {_NARROW_LABEL_PIXELS} : {_LABEL_PIXELS}"},
-        {"expr": f"width - (width < {NARROW_PIXELS} ? {_NARROW_FIGURES_PIXELS} : {_FIGURES_PIXELS})"},
-    ]
-    x_scale: Spec = {"domain": ends_drawn, "zero": False, "nice": False, "range": ends}
-    x: Spec = {"type": "quantitative", "title": axis_title, "scale": x_scale, "axis": {"tickCount": 6, "grid": True}}
-    color = {"field": "color", "type": "nominal", "scale": None, "legend": None}
-    pointer = tooltip_fields({"label": "", "text": "Estimate", "hint": "How to read it"})
-    figures_text = {"condition": {"test": f"width < {NARROW_PIXELS}", "field": "short"}, "field": "text"}
-    text = {"type": "text", "baseline": "middle"}
-    room = {"expr": f"(width < {NARROW_PIXELS} ? {_NARROW_LABEL_PIXELS} : {_LABEL_PIXELS}) - 12"}
-    layers: list[Spec] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 3, "strokeCap": "round", "opacity": 0.55},
-            "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}, "y": y, "color": color},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
-            "encoding": {"x": {"field": "value", **x}, "y": y, "color": color, "tooltip": pointer},
-        },
-        {
-            "mark": {**text, "align": "left", "limit": room},
-            "encoding": {"x": {"value": 0}, "y": y, "text": {"field": "label"}},
-        },
-        {
-            "mark": {**text, "align": "right"},
-            "encoding": {"x": {"value": "width"}, "y": y, "text": figures_text},
-        },
-    ]
-    if beyond:
-        layers.append(
-            {
-                "data": {"values": beyond},
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
-                "encoding": {
-                    "x": {"field": "at", **x},
-                    "y": y,
-                    "color": color,
-                    "shape": {"field": "shape", "type": "nominal", "scale": None, "legend": None},
-                },
-            }
-        )
-    if headings:
-        layers.append(
-            {
-                "data": {"values": headings},
-                "mark": {**text, "align": "left", "fontWeight": "bold", "limit": {"expr": "width"}},
-                "encoding": {"x": {"value": 0}, "y": y, "text": {"field": "group"}},
-            }
-        )
-    if reference is not None:
-        layers.insert(0, reference_line("x", reference, scale=x_scale))
-        # Above the lanes: beside the line it would stand in the figures at the right, or in a name at the left.
-        label = {**text, "align": "center", "dy": -9, "color": GREY, "fontSize": 11.5, "text": reference_label}
-        place = {"x": {"datum": reference, "type": "quantitative", "scale": x_scale}, "y": {"value": 0}}
-        layers.append({"data": {"values": [{}]}, "mark": label, "encoding": place})
-    return specification(lanes, layers, height=height)
-
-
-def _placed(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    """Rows and headings with their distance from the top in pixels, and the height of the whole."""
-    lanes, headings, at = [], [], 6
-    group = ""
-    for row in rows:
-        if row["group"] != group:
-            group = str(row["group"])
-            at += HEADING_PIXELS
-            headings.append({"group": group, "y": at - LANE_PIXELS / 2})
-        lanes.append({**row, "y": at + LANE_PIXELS / 2})
-        at += LANE_PIXELS
-    return lanes, headings, max(at + 6, LANE_PIXELS)
 
 
 def effects_by_estimator(rows: Sequence[Row]) -> Spec:

@@ -20,7 +20,7 @@ from rewardlab.report.words import (
     value_words,
 )
 
-_MOST_WIDE_COLUMNS = 8
+_MOST_WIDE_COLUMNS = 7
 
 
 @dataclass(frozen=True)

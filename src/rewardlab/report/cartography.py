@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rewardlab.evaluate.cartography_map import REGIONS
+from rewardlab.evaluate.summary import counted
 from rewardlab.records import Estimate
 from rewardlab.report import cartography_figures as figures
 from rewardlab.report.blocks import Figure, Section, estimate_table, sentence, table
@@ -106,7 +107,9 @@ def _maps(file: CartographyFile, pairs: MapTable, suffix: str, seed: int) -> lis
             f"{file.counts['always_right']:,} of {file.counts['pairs']:,} pairs were right in every epoch, "
             f"{file.counts['never_learnt']:,} in none."
         )
-        spec = figures.data_map(points, x_title=x_title, y_title=y_title, reference=reference)
+        spec = figures.data_map(
+            points, x_title=x_title, y_title=y_title, reference=reference, several=len(file.runs) > 1
+        )
         # The same sentence under both would be read twice.
         plain = name == "margin"
         blocks.append(
@@ -208,9 +211,25 @@ def _embedded(row: Mapping[str, Any]) -> dict[str, Any]:
         },
         **{name: _rounded(row[name]) for name in NUMBERS},
         "never": row["never_learnt"],
-        "epochs": row["epochs"],
+        "forgotten": forgotten_words(row["forgetting"], row["epochs"], row["runs"]),
         "regions": [region for region in REGIONS if row[region]],
     }
+
+
+def forgotten_words(times: float | None, epochs: int, trainings: int) -> str:
+    """How often a pair was right and then wrong; of several trainings the mean, as the table has it.
+
+    Args:
+        times: mean number over the trainings.
+        epochs: of all trainings together.
+        trainings: how many there are.
+    """
+    if times is None or not math.isfinite(times):
+        return f"forgotten {DASH} times"
+    whole = "once" if times == 1 else f"{times:.3g} times"
+    if trainings > 1:
+        return f"forgotten {whole} per training ({trainings} trainings, {epochs} epochs in all)"
+    return f"forgotten {whole} in {counted(epochs, 'epoch')}"
 
 
 def _rounded(value: float | None) -> float | None:

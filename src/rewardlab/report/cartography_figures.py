@@ -24,7 +24,7 @@ from rewardlab.report.vega import (
 MAP_PIXELS = 400
 
 
-def data_map(points: Sequence[Row], *, x_title: str, y_title: str, reference: float) -> Spec:
+def data_map(points: Sequence[Row], *, x_title: str, y_title: str, reference: float, several: bool = False) -> Spec:
     """Confidence against variability, a dot per pair, coloured by correctness.
 
     Args:
@@ -32,6 +32,7 @@ def data_map(points: Sequence[Row], *, x_title: str, y_title: str, reference: fl
         x_title: of variability, with the unit.
         y_title: of confidence, with the unit.
         reference: confidence of a coin.
+        several: whether the numbers are means over trainings.
     """
     opacity = min(0.85, max(0.3, 16.0 / math.sqrt(max(len(points), 1))))
     y: Spec = {"type": "quantitative", "title": y_title, "scale": {"zero": False}}
@@ -57,7 +58,7 @@ def data_map(points: Sequence[Row], *, x_title: str, y_title: str, reference: fl
                 number_field("confidence", "Confidence", "+.3f"),
                 number_field("variability", "Variability"),
                 number_field("correctness", "Epochs ranked right", ".0%"),
-                number_field("forgetting", "Times forgotten", ".3~r"),
+                number_field("forgetting", f"Times forgotten{' per training' * several}", ".3~r"),
             ],
         },
     }

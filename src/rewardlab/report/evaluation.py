@@ -93,18 +93,7 @@ def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
         )
     gold = _computed(result.estimates.get("gold", []))
     if gold:
-        blocks.append(
-            _dots(
-                f"gold{suffix}",
-                "Labels and model against the known truth",
-                gold,
-                "These data know which answer is better: the one with the higher gold reward. Labels follow it with "
-                "noise, so the accuracy of labels is the most that agreement with them can reach; the blue dots "
-                "leave the labels aside.",
-                comparisons=["gold.accuracy_of_labels"],
-                axis_title="agreement with gold (%)",
-            )
-        )
+        blocks.append(_gold(gold, suffix))
     if len(families) > 1:
         blocks.append(
             _dots(
@@ -124,6 +113,19 @@ def _accuracy(result: AccuracyFile, suffix: str, of: str) -> Section:
         f"the set {result.split} ({size_words(result.counts)}). A tie counts one half."
     )
     return Section(f"accuracy{suffix}", f"Accuracy{of}", lead, blocks)
+
+
+def _gold(gold: Sequence[Estimate], suffix: str) -> Figure:
+    return _dots(
+        f"gold{suffix}",
+        "Labels and model against the known truth",
+        gold,
+        "These data know which answer is better: the one with the higher gold reward. Labels follow it with "
+        "noise, so the accuracy of labels is the most that agreement with them can reach; the blue dots "
+        "leave the labels aside.",
+        comparisons=["gold.accuracy_of_labels"],
+        axis_title="agreement with gold (%)",
+    )
 
 
 def _margins(result: AccuracyFile, suffix: str) -> Figure:
@@ -190,72 +192,20 @@ def _calibration(result: AccuracyFile, suffix: str, of: str) -> Section:
 
 
 def _length(result: AccuracyFile, pairs: examples.Pairs, suffix: str, of: str, seed: int) -> Section:
-    def tokens(*leaves: str) -> list[Estimate]:
-        found = [result.estimate(f"length.tokens.{leaf}") for leaf in leaves]
-        return [item for item in found if item is not None]
-
-    split = tokens("accuracy_longer_chosen", "accuracy_shorter_chosen", "accuracy_balanced", "heuristic_accuracy")
-    correlations = tokens(
-        "delta_pearson", "delta_spearman", "pooled_pearson", "pooled_spearman",
-        "within_prompt_pearson", "within_prompt_kendall",
-    )  # fmt: skip
     without = bool(without_pairs(result.counts))
-    blocks: list[Figure | Html] = []
-    if not without:
-        blocks.append(
-            _dots(
-                f"length-accuracy{suffix}",
-                "Accuracy where length points the right way, and where it does not",
-                split,
-                "A model that only counted words would be right wherever the longer answer was chosen and wrong "
-                "wherever the shorter one was. On the length-balanced subset length is no help; what is left there "
-                "above a coin flip is not length.",
-                comparisons=["length.tokens.heuristic_accuracy"],
-            )
-        )
+    blocks: list[Figure | Html] = [] if without else [_accuracy_and_length(result, suffix)]
     bins = _rows(result.curves.length_bins)
     if any(row["n"] for row in bins):
         blocks += [_accuracy_by_length(result, bins, suffix), _scatter(result, bins, pairs, suffix, seed)]
     scores = _rows(result.curves.length_scores)
     if any(row["n"] for row in scores):
-        finding = sentence(tokens("pooled_pearson"))
-        reading = (
-            "Each step is the mean score of answers of that length, the box one standard deviation of single answers "
-            "either way (not an interval of the mean). Steps that rise by less than the height of a box mean that "
-            "length moves scores less than everything else together."
-        )
-        headers = {
-            "low": "From",
-            "high": "To",
-            "n": "Answers",
-            "mean_score": "Mean score",
-            "sd_score": "Standard deviation",
-        }
-        blocks.append(
-            Figure(
-                f"length-scores{suffix}",
-                "Score of single answers by their length",
-                finding,
-                reading,
-                figures.score_by_length(scores),
-                _bins("Scores by length", scores, headers),
-            )
-        )
-    if without:
-        correlations = _computed(correlations)
+        blocks.append(_scores_by_length(result, scores, suffix))
+    correlations = _in_tokens(
+        result, "delta_pearson", "delta_spearman", "pooled_pearson", "pooled_spearman",
+        "within_prompt_pearson", "within_prompt_kendall",
+    )  # fmt: skip
     if _computed(correlations):
-        blocks.append(
-            _dots(
-                f"length-correlations{suffix}",
-                "Correlation of length and score",
-                correlations,
-                "Zero is no relation. Within a prompt is the cleanest reading: the same question, answers of different "
-                "length. The pooled numbers also mix in that some prompts get longer and better answers than others.",
-                axis_title="correlation",
-                reference=0.0,
-                reference_label="none",
-            )
-        )
+        blocks.append(_length_correlations(_computed(correlations) if without else correlations, suffix))
     blocks.append(disclosure("All length measures, in tokens and in characters", *_length_tables(result)))
     lead = (
         "How scores go along with length, in tokens of the model that scores."
@@ -264,6 +214,60 @@ def _length(result: AccuracyFile, pairs: examples.Pairs, suffix: str, of: str, s
         f"scores; {_equally_long(result)}."
     )
     return Section(f"length{suffix}", f"Length{of}", lead, blocks)
+
+
+def _in_tokens(result: AccuracyFile, *leaves: str) -> list[Estimate]:
+    found = [result.estimate(f"length.tokens.{leaf}") for leaf in leaves]
+    return [item for item in found if item is not None]
+
+
+def _accuracy_and_length(result: AccuracyFile, suffix: str) -> Figure:
+    leaves = ("accuracy_longer_chosen", "accuracy_shorter_chosen", "accuracy_balanced", "heuristic_accuracy")
+    return _dots(
+        f"length-accuracy{suffix}",
+        "Accuracy where length points the right way, and where it does not",
+        _in_tokens(result, *leaves),
+        "A model that only counted words would be right wherever the longer answer was chosen and wrong "
+        "wherever the shorter one was. On the length-balanced subset length is no help; what is left there "
+        "above a coin flip is not length.",
+        comparisons=["length.tokens.heuristic_accuracy"],
+    )
+
+
+def _scores_by_length(result: AccuracyFile, scores: Sequence[Mapping[str, Any]], suffix: str) -> Figure:
+    reading = (
+        "Each step is the mean score of answers of that length, the box one standard deviation of single answers "
+        "either way (not an interval of the mean). Steps that rise by less than the height of a box mean that "
+        "length moves scores less than everything else together."
+    )
+    headers = {
+        "low": "From",
+        "high": "To",
+        "n": "Answers",
+        "mean_score": "Mean score",
+        "sd_score": "Standard deviation",
+    }
+    return Figure(
+        f"length-scores{suffix}",
+        "Score of single answers by their length",
+        sentence(_in_tokens(result, "pooled_pearson")),
+        reading,
+        figures.score_by_length(scores),
+        _bins("Scores by length", scores, headers),
+    )
+
+
+def _length_correlations(correlations: Sequence[Estimate], suffix: str) -> Figure:
+    return _dots(
+        f"length-correlations{suffix}",
+        "Correlation of length and score",
+        correlations,
+        "Zero is no relation. Within a prompt is the cleanest reading: the same question, answers of different "
+        "length. The pooled numbers also mix in that some prompts get longer and better answers than others.",
+        axis_title="correlation",
+        reference=0.0,
+        reference_label="none",
+    )
 
 
 def _equally_long(result: AccuracyFile) -> str:
@@ -292,8 +296,7 @@ def _length_tables(result: AccuracyFile) -> list[Html]:
 
 
 def _accuracy_by_length(result: AccuracyFile, bins: Sequence[Mapping[str, Any]], suffix: str) -> Figure:
-    gap = result.estimate("length.tokens.accuracy_gap")
-    finding = sentence([gap] if gap else [])
+    finding = sentence(_in_tokens(result, "accuracy_gap"))
     reading = (
         "Each step is the accuracy on the pairs whose lengths differ by that much, the box its interval. A staircase "
         "that climbs to the right means that the model follows length. The outermost steps are open: they "
@@ -316,8 +319,6 @@ def _scatter(
     result: AccuracyFile, bins: Sequence[Mapping[str, Any]], pairs: examples.Pairs, suffix: str, seed: int
 ) -> Figure:
     points, total = examples.points(pairs, seed=seed), len(pairs.margins)
-    leaves = ("delta_pearson", "longer_scores_higher", "longer_is_chosen")
-    found = [result.estimate(f"length.tokens.{leaf}") for leaf in leaves]
     drawn = "every pair" if len(points) == total else f"{len(points):,} of {total:,} pairs, drawn at random"
     reading = (
         f"A dot is a pair ({drawn}); above the dashed line the model agrees with the choice. The steps are "
@@ -327,7 +328,7 @@ def _scatter(
     return Figure(
         f"length-scatter{suffix}",
         "Difference in length against difference in score",
-        sentence([item for item in found if item is not None]),
+        sentence(_in_tokens(result, "delta_pearson", "longer_scores_higher", "longer_is_chosen")),
         reading,
         figures.length_scatter(points, bins),
         _bins("Mean difference of scores by difference in length", bins, headers),

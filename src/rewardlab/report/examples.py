@@ -57,9 +57,21 @@ class Limits:
     pairs: int
     bytes: int = LARGEST_EXAMPLES_BYTES
 
-    def shared(self, ways: int) -> Limits:
-        """An equal part of the limits for each of `ways`."""
-        return Limits(self.pairs // max(ways, 1), self.bytes // max(ways, 1))
+    def shared(self, wanted: Sequence[int]) -> list[Limits]:
+        """A part for each of several browsers: an equal one, and of what others have no pairs for, a part too.
+
+        Bytes go by pairs.
+
+        Args:
+            wanted: pairs that there are for each.
+        """
+        pairs, room = [0] * len(wanted), self.pairs
+        fewest_first = sorted(range(len(wanted)), key=lambda place: wanted[place])
+        for done, place in enumerate(fewest_first):
+            pairs[place] = min(wanted[place], room // (len(wanted) - done))
+            room -= pairs[place]
+        total = max(sum(pairs), 1)
+        return [Limits(count, self.bytes * count // total) for count in pairs]
 
 
 def select(pairs: Pairs, limits: Limits, *, seed: int) -> Selection:

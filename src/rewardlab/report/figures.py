@@ -39,6 +39,8 @@ from rewardlab.report.vega import (
 from rewardlab.store import files
 
 ROW_PIXELS = 48
+ABOVE_DOT_PIXELS, BELOW_DOT_PIXELS = 8, 16
+"""From where the name of a row ends, above its dot, to where that of the next one begins."""
 LENGTH_TITLE = "length of chosen minus rejected (tokens)"
 LINEAR_WITHIN_TOKENS = 10
 """Differences about this small are drawn to scale, larger ones by their logarithm."""
@@ -105,8 +107,17 @@ def dots_with_intervals(
         },
     ]
     if reference is not None:
-        layers.insert(0, reference_line("x", reference * factor, reference_label, x["scale"]))
+        whole = reference_line("x", reference * factor, reference_label, x["scale"])
+        layers.insert(0, _beside_dots(whole, line))
     return specification(values, layers, height=ROW_PIXELS * max(len(values), 1), encoding={"y": line})
+
+
+def _beside_dots(reference: Spec, line: Spec) -> Spec:
+    """A reference line in pieces, one beside each dot: a whole one would run through the names above them."""
+    rule, *label = reference.get("layer", [reference])
+    mark = {**rule["mark"], "yOffset": -ABOVE_DOT_PIXELS, "y2Offset": BELOW_DOT_PIXELS}
+    place = {**rule["encoding"], "y": line, "y2": {"field": "line"}}
+    return {"layer": [{"mark": mark, "encoding": place}, *label]}
 
 
 def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = False, height: int = HEIGHT_PIXELS) -> Spec:

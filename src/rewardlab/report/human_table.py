@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewardlab.audit.summary import number
-from rewardlab.report.audit_figures import COLORS, EFFECT_TITLE, TEAL, forest
+from rewardlab.report.audit_figures import COLORS, EFFECT_TITLE, TEAL
 from rewardlab.report.audit_words import ESTIMATORS, reward_words, short
+from rewardlab.report.forest import forest
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import Row, Spec
 

@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rewardlab.audit.effects import RESULT as EFFECTS
 from rewardlab.errors import DataError, InputError, Problem
-from rewardlab.records import Estimate
 from rewardlab.report.audit_inputs import Audit, read_audit
 from rewardlab.report.cartography_inputs import DataMap, read_cartography
 from rewardlab.report.intervention_inputs import InterventionsFile, of_training, read_interventions
 from rewardlab.report.lineage import runs_behind
-from rewardlab.report.reading import Shape, read_object, readable, rows_at, shaped
+from rewardlab.report.reading import EstimatesFile, Shape, read_object, readable, rows_at, shaped
 from rewardlab.report.robustness_inputs import BenchFile, PerturbFile, read_bench, read_perturb
 from rewardlab.report.simulation_inputs import SimulationFile, read_simulation
 from rewardlab.store import files
@@ -119,19 +118,11 @@ class Curves(Shape):
     balanced_bins: list[BalancedBin]
 
 
-class AccuracyFile(Shape):
+class AccuracyFile(EstimatesFile):
     """accuracy.json."""
 
-    split: str
-    scorer: dict[str, Any]
-    options: dict[str, Any]
     counts: dict[str, int | None]
-    estimates: dict[str, list[Estimate]]
     curves: Curves
-
-    def estimate(self, name: str) -> Estimate | None:
-        """The estimate of that machine name, None when the file has none."""
-        return next((item for group in self.estimates.values() for item in group if item.name == name), None)
 
 
 class HistoryRow(BaseModel):
@@ -223,18 +214,18 @@ class Inputs:
     train: list[Stage[Training]] = field(default_factory=list)
     score: list[Stage[dict[str, Any]]] = field(default_factory=list)
     evaluate: list[Stage[Evaluation]] = field(default_factory=list)
-    audit: list[Stage[Audit]] = field(default_factory=list)
-    simulate: list[Stage[SimulationFile]] = field(default_factory=list)
     bench: list[Stage[BenchFile]] = field(default_factory=list)
     perturb: list[Stage[PerturbFile]] = field(default_factory=list)
+    audit: list[Stage[Audit]] = field(default_factory=list)
+    simulate: list[Stage[SimulationFile]] = field(default_factory=list)
     cartography: list[Stage[DataMap]] = field(default_factory=list)
     behind: list[Stage[None]] = field(default_factory=list)
 
     @property
     def given(self) -> list[Stage[Any]]:
         """Every stage that is shown, in the order in which they ran."""
-        before: list[Stage[Any]] = [*self.doctor, *self.intervene, *self.train, *self.score]
-        return [*before, *self.evaluate, *self.robust, *self.audit, *self.simulate, *self.cartography]
+        before: list[Stage[Any]] = [*self.doctor, *self.intervene, *self.train, *self.score, *self.evaluate]
+        return [*before, *self.robust, *self.audit, *self.simulate, *self.cartography]
 
     @property
     def robust(self) -> list[Stage[Any]]:
@@ -254,10 +245,10 @@ def read_inputs(
     train: Sequence[Path] = (),
     score: Sequence[Path] = (),
     evaluate: Sequence[Path] = (),
-    audit: Sequence[Path] = (),
-    simulate: Sequence[Path] = (),
     bench: Sequence[Path] = (),
     perturb: Sequence[Path] = (),
+    audit: Sequence[Path] = (),
+    simulate: Sequence[Path] = (),
     cartography: Sequence[Path] = (),
 ) -> Inputs:
     """Read the folders of stages.
@@ -266,12 +257,12 @@ def read_inputs(
         DataError: with every folder, file and value that cannot be used.
     """
     audit = [_effects_of(folder) for folder in audit]
-    prepared, judged = [*doctor, *intervene, *train, *score], [*evaluate, *bench, *perturb]
-    folders = [*prepared, *judged, *audit, *simulate, *cartography]
+    folders = [*doctor, *intervene, *train, *score, *evaluate, *bench, *perturb, *audit, *simulate, *cartography]
     names = {folder: _run_of(folder) if len(audit) > 1 else folder for folder in folders}
     distinct = _labels(list(names.values()))
     labels = {folder: distinct[name] for folder, name in names.items()}
     problems: list[Problem] = []
+    records: dict[Path, dict[str, Any]] = {}
 
     def read(verb: str, folders: Sequence[Path], content: Callable[[Path], Content]) -> list[Stage[Content]]:
         stages = []
@@ -280,6 +271,8 @@ def read_inputs(
                 stages.append(_stage(folder, labels[folder], verb, content))
             except InputError as error:
                 problems.extend(error.problems)
+            else:
+                records[folder] = stages[-1].record
         return stages
 
     inputs = Inputs(
@@ -288,15 +281,14 @@ def read_inputs(
         read("train", train, _training),
         read("score", score, lambda folder: read_object(folder / "summary.json")),
         read("evaluate accuracy", evaluate, _evaluation),
-        read("audit", audit, read_audit),
-        read("audit simulate", simulate, read_simulation),
         read("evaluate bench", bench, read_bench),
         read("evaluate perturb", perturb, read_perturb),
+        read("audit", audit, read_audit),
+        read("audit simulate", simulate, read_simulation),
         read("evaluate cartography", cartography, read_cartography),
     )
     if problems:
         raise DataError("cannot report on these folders", problems)
-    records = {folder: stage.record for folder, stage in zip(folders, inputs.given, strict=True)}
     return replace(inputs, behind=_behind(records))
 
 
@@ -317,12 +309,7 @@ def _stage(folder: Path, label: str, verb: str, content: Callable[[Path], Conten
     # Scores of an audit are scores too.
     if not ran.startswith((verb, f"audit {verb}", *_AS_WELL.get(verb, ()))):
         raise DataError("another verb", [Problem(str(folder), f"a run of `{ran}`", f"a run of `{verb}`")])
-    return Stage(
-        label,
-        record,
-        _config(folder),
-        content(folder),
-    )
+    return Stage(label, record, _config(folder), content(folder))
 
 
 def _config(folder: Path) -> str:

@@ -300,7 +300,7 @@
         const [a, b] = [split(row.chosen.text), split(row.rejected.text)];
         const [onlyA, onlyB, reason] = compared(a, b);
         const numbers = `variability ${digits(row.variability)} · chance of the label ${digits(row.confidence_classic)} `
-          + `(sd ${digits(row.variability_classic)}) · forgotten ${digits(row.forgetting)} times in ${row.epochs} epochs`
+          + `(sd ${digits(row.variability_classic)}) · ${row.forgotten}`
           + (row.regions.length > 0 ? ` · ${row.regions.join(", ")}` : "");
         details.append(make("h3", {}, "Prompt"), make("p", { class: "text prompt", dir: "auto" }, row.prompt.trim()),
           make("div", { class: "sides" }, box("Chosen", row.chosen, marked(a, onlyA, "ins")),

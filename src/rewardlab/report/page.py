@@ -28,6 +28,7 @@ from rewardlab.report import evaluation, stages
 from rewardlab.report.audit import audit_sections
 from rewardlab.report.blocks import Figure, Section, prose, section_html
 from rewardlab.report.cartography import cartography_sections
+from rewardlab.report.chosen import test_findings
 from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, Limits
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
@@ -154,13 +155,13 @@ def write_audit_report(config: AuditReport, run: Run) -> WrittenReport:
 
 
 def named_findings(inputs: Inputs) -> tuple[str, ...]:
-    """The findings of every evaluation, audit and simulation; of several, each sentence behind its stage's name."""
+    """The findings of every test set, evaluation, audit and map; of several, each sentence behind its stage's name."""
     evaluated = [(stage.label, findings(stage.content.raw)) for stage in inputs.evaluate]
     audited = [(stage.label, audit_findings(stage.content.raw)) for stage in inputs.audit]
     simulated = [(stage.label, stage.content.findings) for stage in inputs.simulate]
     checked = [(stage.label, stage.content.findings) for stage in inputs.robust]
     mapped = [(stage.label, stage.content.file.findings) for stage in inputs.cartography]
-    found = [*evaluated, *checked, *audited, *simulated, *mapped]
+    found = [*_tested(inputs), *evaluated, *checked, *audited, *simulated, *mapped]
     several = len(found) > 1
     return tuple(f"{label}: {line}" if several else line for label, lines in found for line in lines)
 
@@ -178,14 +179,16 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
         sections.append(stages.score_section(inputs.score))
     several = len(inputs.evaluate) > 1
     # Evaluations, audits and maps share the room that there is for examples.
-    browsers = len(inputs.evaluate) + len(inputs.audit) + len(inputs.cartography)
-    limits = Limits(max_examples, LARGEST_EXAMPLES_BYTES).shared(browsers)
+    browsers = [len(one.content.pairs.margins) for one in inputs.evaluate]
+    browsers += [len(one.content.triples.places) for one in inputs.audit]
+    browsers += [len(one.content.table.confidence) for one in inputs.cartography]
+    limits = iter(Limits(max_examples, LARGEST_EXAMPLES_BYTES).shared(browsers))
     for index, stage in enumerate(inputs.evaluate, start=1):
         sections += evaluation.evaluation_sections(
             stage,
             suffix=f"-{index}" if several else "",
             several=several,
-            limits=limits,
+            limits=next(limits),
             seed=seed,
         )
     several = len(inputs.bench) > 1
@@ -197,7 +200,7 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
     several = len(inputs.audit) > 1
     for index, audit in enumerate(inputs.audit, start=1):
         suffix = f"-audit-{index}" if several else "-audit"
-        sections += audit_sections(audit, suffix=suffix, several=several, limits=limits, seed=seed)
+        sections += audit_sections(audit, suffix=suffix, several=several, limits=next(limits), seed=seed)
     several = len(inputs.simulate) > 1
     for index, simulated in enumerate(inputs.simulate, start=1):
         suffix = f"-known-{index}" if several else "-known"
@@ -205,7 +208,7 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
     several = len(inputs.cartography) > 1
     for index, one in enumerate(inputs.cartography, start=1):
         suffix = f"-{index}" if several else ""
-        sections += cartography_sections(one, suffix=suffix, several=several, limits=limits, seed=seed)
+        sections += cartography_sections(one, suffix=suffix, several=several, limits=next(limits), seed=seed)
     return sections
 
 
@@ -261,9 +264,18 @@ _SUBTITLE = (
 
 
 def _findings_section(inputs: Inputs) -> Section:
-    given = (inputs.evaluate, inputs.robust, inputs.audit, inputs.simulate, inputs.cartography)
+    tested = _tested(inputs)
+    given: tuple[Sequence[object], ...] = (
+        tested,
+        inputs.evaluate,
+        inputs.robust,
+        inputs.audit,
+        inputs.simulate,
+        inputs.cartography,
+    )
     several = sum(map(len, given)) > 1
-    blocks: list[Figure | Html] = [
+    blocks: list[Figure | Html] = [_sentences(label if several else "", [("", lines)]) for label, lines in tested]
+    blocks += [
         _sentences(stage.label if several else "", [("", findings(stage.content.raw))]) for stage in inputs.evaluate
     ]
     blocks += [_sentences(stage.label if several else "", [("", stage.content.findings)]) for stage in inputs.robust]
@@ -278,6 +290,12 @@ def _findings_section(inputs: Inputs) -> Section:
     nothing = "No evaluation was given, so this page says what was done, not how well it works."
     found = any(given)
     return Section("findings", "Findings", "" if found else nothing, blocks)
+
+
+def _tested(inputs: Inputs) -> list[tuple[str, list[str]]]:
+    """The trainings that scored a test set, and what they say of it."""
+    found = [(stage.label, test_findings(stage)) for stage in inputs.train]
+    return [(label, lines) for label, lines in found if lines]
 
 
 def _by_model(raw: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rewardlab.errors import DataError, Problem
+from rewardlab.records import Estimate
 from rewardlab.store import files
 
 _SHOWN_SHAPE_PROBLEMS = 5
@@ -24,6 +25,19 @@ class Shape(BaseModel):
     """Base of file shapes: finite numbers, further keys kept aside."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class EstimatesFile(Shape):
+    """What the files of evaluations have in common."""
+
+    split: str
+    scorer: dict[str, Any]
+    options: dict[str, Any]
+    estimates: dict[str, list[Estimate]]
+
+    def estimate(self, name: str) -> Estimate | None:
+        """The estimate of that machine name, None where the file has none."""
+        return next((item for group in self.estimates.values() for item in group if item.name == name), None)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from rewardlab.audit.rewriters import NEEDED, Comparison, Rewritten, compare_rewriters
 from rewardlab.audit.summary import number
-from rewardlab.report.audit_figures import forest
 from rewardlab.report.audit_inputs import Audit
 from rewardlab.report.audit_words import effect_words, p_words, reward_words, short
 from rewardlab.report.blocks import Figure, Section, table
+from rewardlab.report.forest import forest
 from rewardlab.report.html import Content, Html, element
 from rewardlab.report.inputs import Stage
 from rewardlab.report.reading import readable

@@ -10,8 +10,8 @@ from rewardlab.evaluate.bench_groups import SECTIONS
 from rewardlab.evaluate.summary import counted, size_words
 from rewardlab.records import Estimate
 from rewardlab.report import figures
-from rewardlab.report.audit_figures import forest
 from rewardlab.report.blocks import Figure, Section, disclosure, dot_rows, estimate_table, sentence, table
+from rewardlab.report.forest import forest
 from rewardlab.report.html import Html
 from rewardlab.report.inputs import Stage
 from rewardlab.report.robustness_inputs import BenchFile, PerturbFile
@@ -37,7 +37,10 @@ def bench_section(stage: Stage[BenchFile], *, suffix: str, several: bool) -> Sec
     if ties:
         blocks.append(estimate_table("Prompts with many right answers (Ties)", ties))
     blocks += _styles(file, suffix)
-    lead = f"The published scores of benchmarks on the set {file.split} ({size_words(file.counts)})."
+    lead = f"Scores by the published formulas of benchmarks on the set {file.split} ({size_words(file.counts)})."
+    if file.absent_subsets:
+        lack = counted(len(file.absent_subsets), "subset")
+        lead = f"{lead} The data lack {lack} of the sections, so these are not the published scores."
     if file.counts["pairs"] or file.counts["styled"]:
         words = "one half" if file.options.get("ties") == "half" else "nothing"
         lead = f"{lead} Two answers with the same score count {words}."

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rewardlab.evaluate import battery_words, bench, bench_words, perturb
-from rewardlab.records import Estimate
-from rewardlab.report.reading import Shape, read_object, shaped
+from rewardlab.report.reading import EstimatesFile, Shape, read_object, shaped
 
 
 class StyleCell(Shape):
@@ -38,23 +36,10 @@ class TurnedPair(Shape):
     margin_after: float
 
 
-class EstimatesFile(Shape):
-    """What the two files have in common."""
-
-    split: str
-    scorer: dict[str, Any]
-    options: dict[str, Any]
-    counts: dict[str, int]
-    estimates: dict[str, list[Estimate]]
-
-    def estimate(self, name: str) -> Estimate | None:
-        """The estimate of that machine name, None where the file has none."""
-        return next((item for group in self.estimates.values() for item in group if item.name == name), None)
-
-
 class BenchFile(EstimatesFile):
     """bench.json."""
 
+    counts: dict[str, int]
     absent_subsets: list[str]
     curves: BenchCurves
 
@@ -67,6 +52,7 @@ class BenchFile(EstimatesFile):
 class PerturbFile(EstimatesFile):
     """perturb.json."""
 
+    counts: dict[str, int]
     examples: dict[str, list[TurnedPair]]
 
     @property

@@ -8,11 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from rewardlab.functional.intervals import proportion
 from rewardlab.records import Estimate
-from rewardlab.report import figures
+from rewardlab.report import chosen, figures
 from rewardlab.report.blocks import Figure, Section, disclosure, facts, prose, table
 from rewardlab.report.html import Content, Html, content, element
 from rewardlab.report.inputs import Check, DoctorFile, HistoryRow, Inputs, Stage, Training
@@ -77,15 +74,7 @@ def training_section(stages: Sequence[Stage[Training]]) -> Section:
     blocks: list[Figure | Html] = [
         figure for measure in _MEASURES for figure in [_curve(stages, measure)] if figure is not None
     ]
-    header = (
-        "Fold" if several else "Run",
-        "Best held-out accuracy (95 % interval)",
-        "at step",
-        "Last training loss",
-        "Median pairs per second",
-    )
-    rows = [_training_row(stage) for stage in stages]
-    blocks.append(table("Training in numbers", header, rows, numeric=(1, 2, 3, 4)))
+    blocks.append(_training_table(stages, "Fold" if several else "Run"))
     for number, stage in enumerate(stages, start=1):
         if stage.content.interventions is not None:
             blocks += intervention_blocks(
@@ -96,17 +85,13 @@ def training_section(stages: Sequence[Stage[Training]]) -> Section:
         for stage in stages
         if stage.content.summary
     ]
-    lead = (
-        "Training loss is what the optimiser sees, the other curves are held out. The checkpoint is chosen by "
-        "held-out accuracy, so its best value flatters the model, and its interval with it, which knows nothing of the "
-        "choice and takes records for independent: the sections on accuracy read another split."
-    )
+    lead = f"Training loss is what the optimiser sees, the other curves are held out. {chosen.choice_words(stages)}"
     return Section("training", "Training", lead, blocks)
 
 
 def _training_facts(training: Training) -> dict[str, str]:
-    """The summary without the interventions, which have a table of their own."""
-    return flat({name: value for name, value in training.summary.items() if name != "interventions"})
+    """The summary without the interventions and the test set, which stand in tables of their own."""
+    return flat({name: value for name, value in training.summary.items() if name not in ("interventions", "test")})
 
 
 def score_section(stages: Sequence[Stage[dict[str, Any]]]) -> Section:
@@ -138,6 +123,8 @@ _SCORE_FACTS = {
     "ensemble.members": "Members",
     "ensemble.means": "Taken off each",
     "ensemble.sds": "Divided by then",
+    "implicit.beta": "Beta of the implicit reward",
+    "implicit.temperature": "Temperature of its policies",
     "disagreement": "Disagreement of members (mean standard deviation)",
     "records": "Records",
     "completions": "Answers scored",
@@ -145,6 +132,7 @@ _SCORE_FACTS = {
     "truncated": "Answers truncated",
     "probes": "Probes",
     "completions_per_second": "Answers per second",
+    "trained_prompts": "Prompts that it was trained on",
     "verified.completions": "Answers scored again, one by one",
     "verified.difference": "Largest difference then",
     "verified.tolerance": "Difference allowed",
@@ -302,34 +290,29 @@ def _last_value(last: Sequence[_Last], measure: _Measure) -> str:
 
 
 def _interval_words(row: HistoryRow, accuracy: float) -> str:
-    """` (60.2 to 65.9)`: the 95 % interval of an accuracy in per cent; empty where the line does not say of how many.
-
-    Takes the records for independent, and those of candidates for all or nothing, which makes it no narrower.
-    """
-    n = int(row.measure("n") or 0)
-    found = proportion(np.clip(accuracy * n - np.arange(n), 0.0, 1.0))
-    if found.low is None or found.high is None:
-        return ""
-    return f" ({plain_number(100 * found.low, 1)} to {plain_number(100 * found.high, 1)})"
+    """The 95 % interval of an accuracy of one line of the log; empty where the line does not say of how many."""
+    return chosen.interval_words(accuracy, int(row.measure("n") or 0))
 
 
-def _training_row(stage: Stage[Training]) -> list[Content]:
+def _training_table(stages: Sequence[Stage[Training]], name: str) -> Html:
+    """A row per training; measures that none of them has are left out."""
+    header = (name, *chosen.HEADER, "Last training loss", "Median pairs per second")
+    rows = [_training_row(stage) for stage in stages]
+    kept = [place for place in range(len(header)) if place == 0 or any(row[place] != DASH for row in rows)]
+    cells = [[row[place] for place in kept] for row in rows]
+    return table("Training in numbers", [header[place] for place in kept], cells, numeric=range(1, len(kept)))
+
+
+def _training_row(stage: Stage[Training]) -> list[str]:
     history = stage.content.history
-    best = max(_measured(history, _chooser(history), "accuracy"), key=lambda line: line[1], default=None)
     losses = _last(history, "train", "loss")
     speeds = sorted(value for _, value in _points(history, "train", "pairs_per_second"))
     return [
         stage.label,
-        f"{100 * best[1]:.1f} %{_interval_words(*best)}" if best else DASH,
-        f"{best[0].step:,}" if best else DASH,
+        *chosen.cells(stage),
         plain_number(losses[0].value) if losses else DASH,
         plain_number(speeds[len(speeds) // 2], 1) if speeds else DASH,
     ]
-
-
-def _chooser(history: Sequence[HistoryRow]) -> str:
-    """The split that checkpoints are chosen by: the first evaluation set."""
-    return next((row.split for row in history if row.split != "train"), "")
 
 
 def _seriousness(check: Check) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -147,6 +148,16 @@ class AnyScorer(abc.ABC):
             for row, value in zip(members, values, strict=True):
                 result[row] = value
         return result
+
+
+def shown_name(path: str | Path) -> str:
+    """What people call a model by: its folder's name, or the hub id."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return str(path)
+    name = folder.resolve().name
+    # Our runs call every result "model".
+    return f"{folder.resolve().parent.name}/{name}" if name == "model" else name
 
 
 def largest_difference(scores: Sequence[float], expected: np.ndarray, scale: np.ndarray) -> float:

@@ -15,13 +15,14 @@ from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.reward import LOGITS, RewardModel
 from rewardlab.records import content_id
-from rewardlab.score.base import AnyScorer
+from rewardlab.score.base import AnyScorer, shown_name
 from rewardlab.score.ensemble import Ensemble, EnsembleScorer
+from rewardlab.score.implicit import Implicit, ImplicitScorer, load_implicit
 from rewardlab.score.judge import load_judge
 from rewardlab.score.local import LocalScorer
 from rewardlab.score.rules import RULE, built_in_rule, python_rule
 from rewardlab.score.template import chosen, read_template
-from rewardlab.store.keys import CODE, JUDGE, path_digest
+from rewardlab.store.keys import CODE, JUDGE, source_digests
 
 
 def load_scorer(
@@ -40,6 +41,7 @@ def load_scorer(
     references: DataSource | None = None,
     yes: bool = False,
     ensemble: Ensemble | Mapping[str, Any] | None = None,
+    implicit: Implicit | Mapping[str, Any] | None = None,
     quantisation: Quantisation | None = None,
 ) -> AnyScorer:
     """Anything that gives a reward, as a scorer: `load_scorer(model)(prompts, completions) -> rewards`.
@@ -61,6 +63,7 @@ def load_scorer(
         references: what a judge that compares compares answers with.
         yes: what a judge costs is agreed to already.
         ensemble: several models as one, in place of a model: `{"members": [folder, folder], "rule": "lower-bound"}`.
+        implicit: a policy and its reference, in place of a model: `{"policy": FOLDER, "reference": FOLDER}`.
         quantisation: weights of the backbone in fewer bits: 8bit, 4bit, or fields of a configuration of transformers.
 
     Raises:
@@ -69,20 +72,23 @@ def load_scorer(
         ModelError: unreadable folder, a head that is missing or newly initialised, several labels and no choice, or a
             rule that cannot be used.
     """
+    computing: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "layout": layout,
+        "encoding": encoding,
+        "token_budget": token_budget,
+        "trust_remote_code": trust_remote_code,
+        "quantisation": quantisation,
+    }
     if ensemble is not None:
         given = {"model": model, "template": template, "label": label, "revision": revision, "endpoint": endpoint}
         _refuse("an ensemble", given, "its members say what they are")
         together = ensemble if isinstance(ensemble, Ensemble) else Ensemble.build(ensemble)
-        return _load_ensemble(
-            together,
-            device=device,
-            precision=precision,
-            layout=layout,
-            encoding=encoding,
-            token_budget=token_budget,
-            trust_remote_code=trust_remote_code,
-            quantisation=quantisation,
-        )
+        return _load_ensemble(together, **computing)
+    if implicit is not None:
+        given = {"model": model, "template": template, "label": label, "revision": revision, "endpoint": endpoint}
+        return _load_implicit(implicit, given, **computing)
     model, template = chosen(None if model is None else str(model), None if template is None else str(template))
     name = model or ""
     options: dict[str, Any] = {"template": template, "label": label, "revision": revision, "encoding": encoding}
@@ -100,6 +106,27 @@ def load_scorer(
         raise ModelError("The model cannot be loaded", [Problem(name, "a function", "a folder or a hub id", remedy)])
     if not name and template is None:
         raise ConfigError("No scorer is named", [Problem("model", "nothing", "a model, a template, or both")])
+    return _load_local(name, template, label=label, revision=revision, **computing)
+
+
+def _load_local(
+    name: str,
+    template: str | None,
+    *,
+    label: int | str | None,
+    revision: str | None,
+    precision: Precision,
+    encoding: Encoding | None,
+    token_budget: int | None,
+    trust_remote_code: bool,
+    device: str,
+    **options: Any,
+) -> LocalScorer:
+    """A model in this process; what is not given is the template's.
+
+    Raises:
+        ModelError: as `load_scorer`.
+    """
     output = LOGITS
     if template is not None:
         rules = read_template(template)
@@ -116,12 +143,11 @@ def load_scorer(
         revision=revision,
         device=torch_device(device),
         precision=precision,
-        layout=layout,
         encoding=encoding,
         label=label,
         output=output,
         trust_remote_code=trust_remote_code,
-        quantisation=quantisation,
+        **options,
     )
     return LocalScorer(loaded, _identity(name, loaded), token_budget)
 
@@ -134,6 +160,36 @@ def _load_ensemble(ensemble: Ensemble, **options: Any) -> EnsembleScorer:
     """
     members = [load_scorer(one.model, revision=one.revision, label=one.label, **options) for one in ensemble.members]
     return EnsembleScorer(members, ensemble)
+
+
+def _load_implicit(
+    implicit: Implicit | Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    device: str,
+    precision: Precision,
+    layout: LayoutChoice,
+    token_budget: int | None,
+    trust_remote_code: bool,
+    **others: Any,
+) -> ImplicitScorer:
+    """A policy and its reference.
+
+    Raises:
+        ConfigError: options that they have not.
+        ModelError: policies that cannot be loaded, or that read other tokens.
+    """
+    half = None if precision in ("auto", "float32") else precision
+    _refuse("an implicit reward", {**given, **others, "precision": half}, "its policies say the rest, in float32")
+    named = implicit if isinstance(implicit, Implicit) else Implicit.build(implicit)
+    keep_freed_memory()
+    return load_implicit(
+        named,
+        device=torch_device(device),
+        layout=layout,
+        token_budget=token_budget,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _refuse(name: str, options: Mapping[str, Any], why: str) -> None:
@@ -153,13 +209,9 @@ def _refuse(name: str, options: Mapping[str, Any], why: str) -> None:
 
 def _identity(path: str | Path, model: RewardModel) -> str:
     """Name of the folder or hub id, and a hash of everything that the scores depend on, an adapter's base included."""
-    weights = [path_digest(source) if Path(source).is_dir() else source for source in model.sources]
+    weights = source_digests(model.sources)
     rules = model.encoding.model_dump(mode="json")
     dtype = str(next(model.parameters()).dtype)
     content = [weights[0] if len(weights) == 1 else weights, rules, dtype, model.label, model.output]
     key = content_id(content if model.quantisation is None else [*content, model.quantisation])
-    folder = Path(path)
-    name = folder.resolve().name if folder.is_dir() else str(path)
-    if name == "model" and folder.is_dir():
-        name = f"{folder.resolve().parent.name}/{name}"  # our runs call every result "model"
-    return f"{name}@{key[:12]}"
+    return f"{shown_name(path)}@{key[:12]}"

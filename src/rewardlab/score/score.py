@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from rewardlab.config import Config
-from rewardlab.data.load import load_all
+from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.perturb import PERTURBATIONS, Perturbation, perturbed
 from rewardlab.data.source import DataSource, Sources, with_limit
 from rewardlab.data.tokenize import Encoding
@@ -35,12 +35,14 @@ from rewardlab.models.reward import form_of, form_warning
 from rewardlab.records import Message, Prompt, Record, completion_id, content_id
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.ensemble import Ensemble
+from rewardlab.score.implicit import Implicit
 from rewardlab.score.load import load_scorer
 from rewardlab.score.template import chosen, read_template
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.store.table import Plan, ShardedTable
+from rewardlab.store.together import together
 
 Probe = Literal["shuffled_prompt", "response_only"] | Perturbation
 
@@ -84,6 +86,9 @@ class ScorerOptions(Config):
 
     ensemble: Ensemble | None = None
     """Several reward models as one scorer, in place of a model."""
+
+    implicit: Implicit | None = None
+    """A policy and its reference as a scorer, in place of a model: beta times the difference of log-probabilities."""
 
     label: str | None = None
     """Of a classifier with several labels, which is the reward: an index, or a name."""
@@ -132,10 +137,12 @@ class ScorerOptions(Config):
 
     @model_validator(mode="after")
     def _names_a_scorer(self) -> Self:
-        if self.model is None and self.template is None and self.ensemble is None:
-            raise ValueError("expected a model, a template, or both, or an ensemble")
-        if self.ensemble is not None and (self.model is not None or self.template is not None):
-            raise ValueError("expected either an ensemble or a model, and not both")
+        ways = [self.model is not None or self.template is not None, self.ensemble is not None]
+        ways.append(self.implicit is not None)
+        if not any(ways):
+            raise ValueError("expected a model, a template, or both, or an ensemble, or an implicit reward")
+        if sum(ways) > 1:
+            raise ValueError("expected one of a model, an ensemble and an implicit reward")
         return self
 
     def pinned(self) -> Self:
@@ -210,12 +217,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
         RunError: what a judge costs is declined or over its budget, or questions stay without an answer; every answer
             is kept.
     """
-    loaded = load_all((with_limit(source, config.limit) for source in config.data), usable=True)
-    records = [record for one in loaded for record in one.records]
-    if not any(record.completions for record in records):
-        found = f"{len(records)} records without completions"
-        raise DataError("Nothing to score", [Problem("data", found, "at least one completion")])
-    scorer = scorer_of(config.model_copy(update={"token_budget": config.token_budget or _planned_budget(run)}))
+    loaded, records, scorer = together(lambda: _prepared(config, run))
     began = time.monotonic()
     # Before anything is written: a run that nobody agrees to pay for leaves nothing behind.
     processes().in_turn(lambda: scorer.prepare(_all_texts(config, records)))
@@ -226,9 +228,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
     table = _scored_table(work, None)
     seconds = time.monotonic() - began
     unscored = table["score"].null_count
-    if unscored == table.num_rows:
-        found = "; ".join(scorer.facts.get("judge", {}).get("examples", [])) or "nothing"
-        raise ModelError("There is no score for anything", [Problem(scorer.name, found, "answers that are scores")])
+    together(lambda: _refuse_unscored(scorer, unscored, table.num_rows))
     for probe in config.all_probes:
         _scored_table(work, probe)
     said = form_warning(form_of(record.prompt for record in records), scorer.facts["trained_prompts"])
@@ -249,6 +249,32 @@ def score_file(config: Scoring, run: Run) -> Scored:
         summary["disagreement"] = pc.mean(table["disagreement"]).as_py()
     processes().first(lambda: write_json(run.path("summary.json"), summary))
     return Scored(table, summary)
+
+
+def _prepared(config: Scoring, run: Run) -> tuple[list[Loaded], list[Record], AnyScorer]:
+    """What was read, its records, and the scorer.
+
+    Raises:
+        DataError, ModelError: unusable data or model.
+    """
+    loaded = load_all((with_limit(source, config.limit) for source in config.data), usable=True)
+    records = [record for one in loaded for record in one.records]
+    if not any(record.completions for record in records):
+        found = f"{len(records)} records without completions"
+        raise DataError("Nothing to score", [Problem("data", found, "at least one completion")])
+    budget = config.token_budget or _planned_budget(run)
+    return loaded, records, scorer_of(config.model_copy(update={"token_budget": budget}))
+
+
+def _refuse_unscored(scorer: AnyScorer, unscored: int, count: int) -> None:
+    """There is a score for something.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if unscored == count:
+        found = "; ".join(scorer.facts.get("judge", {}).get("examples", [])) or "nothing"
+        raise ModelError("There is no score for anything", [Problem(scorer.name, found, "answers that are scores")])
 
 
 def scorer_of(options: ScorerOptions) -> AnyScorer:
@@ -272,6 +298,7 @@ def scorer_of(options: ScorerOptions) -> AnyScorer:
         references=options.references,
         yes=options.yes,
         ensemble=options.ensemble,
+        implicit=options.implicit,
         quantisation=options.quantisation,
     )
 

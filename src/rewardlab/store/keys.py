@@ -9,7 +9,7 @@ import ast
 import hashlib
 import importlib.util
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,11 @@ def path_digest(path: str | Path) -> str:
         if ways.isdisjoint(file.parents):
             digest.update(f"{file.relative_to(place).as_posix()}\0{_file_digest(file)}\n".encode())
     return digest.hexdigest()
+
+
+def source_digests(sources: Iterable[str]) -> list[str]:
+    """What stands for the content of a model's sources: of a folder its digest, of a hub id the commit that it is."""
+    return [path_digest(source) if Path(source).is_dir() else source for source in sources]
 
 
 def _file_digest(path: Path) -> str:

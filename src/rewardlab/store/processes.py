@@ -31,7 +31,9 @@ LONGEST_WAIT = timedelta(days=1)
 BUCKET_NUMBERS = 1 << 24
 """Numbers that are sent together: few calls, and little memory beside the tensors themselves."""
 
-_LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher tells each process: its number, that on its machine, how many there are, where the first one is."""
+
 _GONE = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """Words of the errors that the transports raise as RuntimeError."""
 _STOPPED = 130
@@ -141,26 +143,27 @@ class Processes:
             self.wait()
         return here[0]
 
-    def in_order(self, places: Sequence[int], values: Sequence[Any]) -> list[Any]:
+    def in_order(self, places: Sequence[int], values: Sequence[Any], count: int) -> list[Any]:
         """What every process has for its own places, as one list by place; all places from 0, each once.
 
         Args:
             places: of the values of this process.
             values: JSON values, one for every place.
+            count: how many places there are.
 
         Raises:
             ValueError: a place is missing, or there twice.
         """
         rows = [row for own in self.gather(list(zip(places, values, strict=True))) for row in own]
         ordered = sorted(rows, key=lambda row: int(row[0]))
-        if [row[0] for row in ordered] != list(range(len(ordered))):
-            raise ValueError("the places of all processes are not those from 0, each once")
+        if [row[0] for row in ordered] != list(range(count)):
+            raise ValueError(f"the places of all processes are not those from 0 to {count - 1}, each once")
         return [row[1] for row in ordered]
 
 
 def launched() -> Processes:
     """The process that the launcher's variables describe; a process of its own where they are not all there."""
-    values = [os.environ.get(name, "") for name in _LAUNCHED]
+    values = [os.environ.get(name, "") for name in LAUNCHED]
     return Processes(int(values[0]), int(values[2])) if all(values) else Processes()
 
 

@@ -47,6 +47,9 @@ class RowStore:
         folder: where the shards are; it need not exist.
         shape: of a row.
         dtype: of its numbers; every dtype of torch with a fixed size will do.
+
+    Raises:
+        RunError: a shard cannot be read.
     """
 
     def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype) -> None:
@@ -67,7 +70,11 @@ class RowStore:
         return len(self._rows)
 
     def refresh(self) -> None:
-        """Open the shards that have appeared."""
+        """Open the shards that have appeared.
+
+        Raises:
+            RunError: one cannot be read.
+        """
         for path in self._paths():
             if path.name not in self._opened:
                 self._open(path)
@@ -111,7 +118,7 @@ class RowStore:
         """The right to write, for one process at a time: others wait, and go on from what this one has written.
 
         Raises:
-            RunError: the folder cannot be written to.
+            RunError: the folder cannot be written to, or a shard cannot be read.
         """
         lock = FolderLock(self.folder, "folder of rows", waiting=self._tell)
         try:
@@ -147,12 +154,21 @@ class RowStore:
         return sorted(path for path in self.folder.glob(f"*{SUFFIX}") if not path.name.startswith(LEFTOVER_PREFIX))
 
     def _open(self, path: Path) -> None:
-        """Map a shard, of which nothing is read yet but the digests; one that is damaged is passed over."""
+        """Map a shard, of which nothing is read yet but the digests; one that is damaged is passed over.
+
+        Raises:
+            RunError: it cannot be read, which says nothing about what is in it.
+        """
         try:
             with safe_open(path, "pt") as shard:
                 digests, rows = shard.get_tensor("digests"), shard.get_tensor("rows")
-        except (OSError, SafetensorError):
+        except SafetensorError:
             return
+        except OSError as error:
+            found = f"{type(error).__name__}: {error.strerror or error}"
+            remedy = "May you read it, and is its disk in order? Delete it where its rows are to be made again."
+            problem = Problem(str(path), found, "a file that can be read", remedy)
+            raise RunError("rows on the disk cannot be read", [problem]) from error
         if rows.shape != (len(digests), *self.shape) or rows.dtype != self.dtype:
             return
         content = digests.numpy().tobytes()

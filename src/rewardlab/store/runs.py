@@ -218,6 +218,10 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def part(self, name: str | Path) -> Run:
+        """The folder `name` of this run, as a run for a verb that does a part of its work; record and log stay here."""
+        return Run(self.path(name), self._record, None, self._run_log)
+
     @property
     def resumed(self) -> bool:
         """Whether an earlier process has worked on this run."""
@@ -274,6 +278,20 @@ class Run:
     def _is_bare(self) -> bool:
         """Whether there is nothing but the record."""
         return all(name == CONFIG or name.endswith(".diff") for name in records.results_in(self.folder))
+
+
+def reserve(name: str, description: str) -> Path:
+    """An empty folder in the folder of runs, which keeps the name for a run that begins later, elsewhere.
+
+    Args:
+        name: the directory's exact name; made of `description` and an index where it is empty.
+        description: as for `Run.create`.
+
+    Raises:
+        RunError: the name is taken, or the folder cannot be made.
+    """
+    settings = Settings.from_environment()
+    return _made(settings.home, name, Redactor().text(description), settings)
 
 
 def make_read_only(folder: Path) -> None:

@@ -100,6 +100,16 @@ class ShardedTable:
         Raises:
             RunError: shards are missing.
         """
+        ordered = self.merged()
+        write_parquet(path, ordered)
+        return ordered
+
+    def merged(self) -> pa.Table:
+        """All shards as one table, its rows in the original order.
+
+        Raises:
+            RunError: shards are missing.
+        """
         missing = self.missing()
         if missing:
             problem = Problem(str(self.folder / SHARDS), f"{len(missing)} shards missing", "every shard of the plan")
@@ -108,9 +118,7 @@ class ShardedTable:
         stored = list(chain.from_iterable(self.plan.shards))
         place = sorted(range(len(stored)), key=stored.__getitem__)
         merged = pa.concat_tables(parts) if parts else self.schema.empty_table()
-        ordered = merged.take(pa.array(place, type=pa.int64())).combine_chunks()
-        write_parquet(path, ordered)
-        return ordered
+        return merged.take(pa.array(place, type=pa.int64())).combine_chunks()
 
     def _path(self, number: int) -> Path:
         return self.folder / SHARDS / f"{number:05d}.parquet"

@@ -139,16 +139,18 @@ def _check_scorers(scorers: Sequence[AuditedScorer]) -> None:
         try:
             scorer_of(scorer.model_copy(update={"device": "cpu"}))
         except InputError as error:
-            name = scorer.model or scorer.template or "of the ensemble"
+            name = (
+                scorer.model or scorer.template or ("of the ensemble" if scorer.ensemble else "of the implicit reward")
+            )
             problems += [replace(one, where=f"model {name}, {one.where}") for one in error.problems]
     if problems:
         raise ConfigError("reward models cannot be used; nothing has been rewritten", problems)
 
 
 def _study(config: Audit) -> Study:
-    rewriting = {name: value for name, value in _given(config).items() if name in Rewriting.model_fields}
+    rewriting = config.model_dump(mode="json", exclude_defaults=True, include=set(Rewriting.model_fields))
     agreed = {"yes": True} if config.yes else {}
-    scorers = [AuditedScorer.model_dump(one, mode="json", exclude_defaults=True) | agreed for one in config.model]
+    scorers = [one.model_dump(mode="json", exclude_defaults=True) | agreed for one in config.model]
     names = [f"score-{number}" for number in range(len(scorers))]
     effects = {
         "rewrites": "${rewrite}",
@@ -165,7 +167,3 @@ def _study(config: Audit) -> Study:
         Stage(id="report", verb="audit report", config={"title": config.title, "effects": ["${effects}"]}),
     ]
     return Study(name="audit", stages=tuple(stages))
-
-
-def _given(config: Audit) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude_defaults=True)

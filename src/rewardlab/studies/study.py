@@ -15,7 +15,20 @@
 
 `${world}` is the folder of an earlier stage. A stage with `foreach` becomes a step for every combination of its
 values (the last name varies fastest); a text with `${train}` then becomes a list with one text per step, and
-`${train[1]}` is the second step alone. `${fold}` is a value of the stage's own `foreach`.
+`${train[1]}` is the second step alone. `${train[fold=1]}` are the steps with that value; where every name of the
+`foreach` is given, it is that one step and no list. `${fold}` is a value of the stage's own `foreach`. Values may have
+labels, by which they are selected, and may refer to earlier stages and to the other names:
+
+      - id: train
+        verb: train reward
+        foreach:
+          arm: {plain: [], cut: [{name: cut, table: "${map[fold=${fold}]}/cartography.parquet", low: 0}]}
+          fold: [0, 1]
+        config: {interventions: "${arm}"}
+      - id: score
+        verb: score
+        foreach: {arm: [plain, cut], fold: [0, 1]}
+        config: {model: "${train[arm=${arm},fold=${fold}]}/model"}
 """
 
 from __future__ import annotations
@@ -43,7 +56,8 @@ COMMON_FIELDS = ("limit", "device")
 
 _NAME = r"[A-Za-z0-9_-]+"
 _VARIABLE = re.compile(rf"\$\{{({_NAME})\}}")
-_REFERENCE = re.compile(rf"\$\{{({_NAME})(?:\[(\d+)\])?\}}")
+_SELECTED = rf"{_NAME}=[^][,={{}}$]+"
+_REFERENCE = re.compile(rf"\$\{{({_NAME})(?:\[(\d+|{_SELECTED}(?:,{_SELECTED})*)\])?\}}")
 
 
 class Stage(Config):
@@ -55,8 +69,16 @@ class Stage(Config):
     """What runs, e.g. `train reward`."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Its configuration."""
-    foreach: dict[str, list[Any]] = Field(default_factory=dict)
-    """Names and values: a step for every combination."""
+    foreach: dict[str, list[Any] | dict[str, Any]] = Field(default_factory=dict)
+    """Names and values, or labels with values: a step for every combination."""
+
+    @model_validator(mode="after")
+    def _combinations_without_doubt(self) -> Self:
+        for name, values in self.foreach.items():
+            labels = [str(one) for one in values]
+            if not labels or len(set(labels)) < len(labels):
+                raise ValueError(f"expected foreach.{name} to hold one value or more, each once")
+        return self
 
 
 class Study(Config):
@@ -155,17 +177,17 @@ class StudyFile:
             ConfigError: with every problem of every stage.
         """
         problems = _unknown_flags(self.study, flags)
-        earlier: dict[str, list[str]] = {}
+        earlier: dict[str, list[_Combination]] = {}
         steps: list[Step] = []
         for index, stage in enumerate(self.study.stages):
             place = ("stages", str(index))
             origins = {key[2:]: origin for key, origin in self.origins.items() if key[:2] == place}
             scope = _Scope(stage.id, folder, earlier, origins.get(("config",), ""), problems)
             combinations = _combinations(stage)
-            for name, variables in combinations:
-                step = _step(name, stage, replace(scope, variables=variables), flags, origins, verbs)
+            for one in combinations:
+                step = _step(one.name, stage, replace(scope, variables=one.values), flags, origins, verbs)
                 steps += [step] if step else []
-            earlier[stage.id] = [name for name, _ in combinations]
+            earlier[stage.id] = combinations
         if problems:
             # The steps of one stage share most of their problems.
             raise ConfigError(f"the study {self.study.name} cannot run", list(dict.fromkeys(problems)))
@@ -179,13 +201,28 @@ def shipped_studies() -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Combination:
+    """A combination of a stage's `foreach`.
+
+    Attributes:
+        name: of its step.
+        values: of every name.
+        labels: by which every name's value is selected.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class _Scope:
     """What `${...}` can mean in one step, and where problems go.
 
     Attributes:
         stage: id of the step's stage.
         folder: the study's.
-        earlier: names of the steps of every earlier stage.
+        earlier: the combinations of every earlier stage.
         place: where the stage's configuration stands in the file.
         problems: added to.
         variables: values of the stage's `foreach` in this step.
@@ -193,7 +230,7 @@ class _Scope:
 
     stage: str
     folder: Path
-    earlier: Mapping[str, Sequence[str]]
+    earlier: Mapping[str, Sequence[_Combination]]
     place: str
     problems: list[Problem]
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -208,7 +245,8 @@ class _Scope:
             return value
         whole = _VARIABLE.fullmatch(value)
         if whole and whole[1] in self.variables:
-            return self.variables[whole[1]]
+            others = {name: one for name, one in self.variables.items() if name != whole[1]}
+            return replace(self, variables=others).filled(self.variables[whole[1]], needs)
         text = _VARIABLE.sub(lambda match: str(self.variables.get(match[1], match[0])), value)
         return self._referred(text, needs)
 
@@ -221,33 +259,54 @@ class _Scope:
                 yield filled
 
     def _referred(self, text: str, needs: set[str]) -> str | list[str]:
-        references = [(match[1], match[2]) for match in _REFERENCE.finditer(text)]
-        unknown = [reference for reference in references if not self._is_known(*reference)]
-        if unknown:
+        found = [self._steps(match[1], match[2]) for match in _REFERENCE.finditer(text)]
+        known = [steps for steps in found if steps is not None]
+        if len(known) < len(found):
             return text
-        many = {stage for stage, index in references if index is None and self.earlier[stage] != [stage]}
+        many = {tuple(steps) for steps in known if not isinstance(steps, str)}
         if len(many) > 1:
             self._add(text, "references to one stage with foreach at most")
             return text
         texts = []
-        for number in range(len(self.earlier[min(many)]) if many else 1):
-            names = [self.earlier[stage][int(index or (number if stage in many else 0))] for stage, index in references]
+        for number in range(len(min(many)) if many else 1):
+            names = [steps if isinstance(steps, str) else steps[number] for steps in known]
             needs.update(names)
             texts.append(_replaced(text, [str(self.folder / name) for name in names]))
         return texts if many else texts[0]
 
-    def _is_known(self, stage: str, index: str | None) -> bool:
+    def _steps(self, stage: str, selector: str | None) -> str | list[str] | None:
+        """The step, or the list of steps, that `${stage[selector]}` means; None after telling that there is none."""
         if stage not in self.earlier:
             known = [*self.variables, *self.earlier]
             self._add(f"${{{stage}}}", "an earlier stage or a foreach name", nearest(stage, known))
-            return False
+            return None
         steps = self.earlier[stage]
-        if index is not None and (steps == [stage] or int(index) >= len(steps)):
-            several = f"one of the {len(steps)} steps of {stage}, counted from 0"
-            expected = f"${{{stage}}}: the stage has no foreach" if steps == [stage] else several
-            self._add(f"${{{stage}[{index}]}}", expected)
-            return False
-        return True
+        if selector is None:
+            return steps[0].name if steps[0].name == stage else [one.name for one in steps]
+        whole = f"${{{stage}[{selector}]}}"
+        if steps[0].name == stage:
+            self._add(whole, f"${{{stage}}}: the stage has no foreach")
+            return None
+        if selector.isdigit():
+            if int(selector) < len(steps):
+                return steps[int(selector)].name
+            self._add(whole, f"one of the {len(steps)} steps of {stage}, counted from 0")
+            return None
+        return self._selected(whole, steps, dict(part.split("=") for part in selector.split(",")))
+
+    def _selected(
+        self, whole: str, steps: Sequence[_Combination], selected: Mapping[str, str]
+    ) -> str | list[str] | None:
+        for name, label in selected.items():
+            labels = list(dict.fromkeys(one.labels.get(name, "") for one in steps))
+            if name not in steps[0].labels:
+                self._add(whole, "a name of the stage's foreach", nearest(name, list(steps[0].labels)))
+                return None
+            if label not in labels:
+                self._add(whole, f"a value of {name}", nearest(label, labels))
+                return None
+        found = [one.name for one in steps if selected.items() <= one.labels.items()]
+        return found[0] if len(selected) == len(steps[0].labels) else found
 
     def _add(self, found: str, expected: str, remedy: str = "") -> None:
         where = f"{self.place}, stage {self.stage}" if self.place else f"stage {self.stage}"
@@ -260,12 +319,20 @@ def _replaced(text: str, folders: Sequence[str]) -> str:
     return _REFERENCE.sub(lambda _: next(upcoming), text)
 
 
-def _combinations(stage: Stage) -> list[tuple[str, dict[str, Any]]]:
-    """Step names and the values of `foreach` in each."""
+def _combinations(stage: Stage) -> list[_Combination]:
+    """Every combination of the values of `foreach`; one without values where there is none."""
     if not stage.foreach:
-        return [(stage.id, {})]
-    combinations = itertools.product(*stage.foreach.values())
-    return [(f"{stage.id}.{i}", dict(zip(stage.foreach, values, strict=True))) for i, values in enumerate(combinations)]
+        return [_Combination(stage.id, {}, {})]
+    labelled = [
+        list(values.items()) if isinstance(values, dict) else [(str(one), one) for one in values]
+        for values in stage.foreach.values()
+    ]
+    combinations = []
+    for number, chosen in enumerate(itertools.product(*labelled)):
+        values = {name: value for name, (_, value) in zip(stage.foreach, chosen, strict=True)}
+        labels = {name: label for name, (label, _) in zip(stage.foreach, chosen, strict=True)}
+        combinations.append(_Combination(f"{stage.id}.{number}", values, labels))
+    return combinations
 
 
 def _step(

@@ -75,6 +75,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "data cut": Verb(
             "rewardlab.data.interventions.verb", "DataCut", "cut_files", "keep training data by their ids or their map"
         ),
+        "data convert": Verb(
+            "rewardlab.score.convert",
+            "DataConversion",
+            "convert_files",
+            "labels, pairs, best of n: records of one kind into another, and into files of published code",
+        ),
         "data world": Verb(
             "rewardlab.data.world.verb",
             "WorldData",
@@ -98,11 +104,31 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "train reward": Verb(
             "rewardlab.train.reward", "RewardTraining", "train_reward", "train a reward model", shares=True
         ),
+        "train sft": Verb(
+            "rewardlab.train.sft", "SFTTraining", "train_sft", "train a policy to write given completions", shares=True
+        ),
+        "train dpo": Verb(
+            "rewardlab.train.preference",
+            "DPOTraining",
+            "train_preference",
+            "align a policy to preferences or rewards: DPO and its relatives",
+            shares=True,
+        ),
+        "train exo": Verb(
+            "rewardlab.train.preference",
+            "EXOTraining",
+            "train_preference",
+            "align a policy to preferences or rewards: EXO",
+            shares=True,
+        ),
         "models merge": Verb(
             "rewardlab.models.merge", "Merging", "merge", "put an adapter into its base and save the plain model"
         ),
         "models push": Verb("rewardlab.models.hub", "Pushing", "push", "upload a model's folder to the hub"),
         "models pull": Verb("rewardlab.models.hub", "Pulling", "pull", "download a model from the hub into a run"),
+        "sample": Verb(
+            "rewardlab.sample.verb", "Sampling", "sample", "several completions of every prompt", shares=True
+        ),
         "score": Verb(
             "rewardlab.score.score", "Scoring", "score_file", "score every completion of a file", shares=True
         ),
@@ -150,6 +176,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "Cartography",
             "evaluate_cartography",
             "a map of training data: easy, ambiguous and hard pairs, and length along it",
+        ),
+        "evaluate frontier": Verb(
+            "rewardlab.report.frontier",
+            "FrontierEvaluation",
+            "evaluate_frontier",
+            "reward against distance from the reference along trainings of policies, beside best of n",
         ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"

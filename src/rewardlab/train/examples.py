@@ -14,7 +14,7 @@ from rewardlab.errors import DataError, Problem
 from rewardlab.models.reward import RewardModel, grouped
 from rewardlab.records import Candidates, Pair, Rated, Record
 
-Target = Literal["preference", "label", "score"]
+Target = Literal["preference", "label", "score", "completion"]
 CHUNK_RECORDS = 2048
 KINDS: Mapping[Target | None, str] = MappingProxyType(
     {

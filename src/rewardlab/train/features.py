@@ -25,6 +25,7 @@ from rewardlab.store.files import write_json
 from rewardlab.store.processes import processes
 from rewardlab.store.rows import in_words
 from rewardlab.store.runs import Run
+from rewardlab.store.together import together
 from rewardlab.train.examples import Examples, make_examples
 
 FeatureChoice = Literal["auto", "off"]
@@ -102,6 +103,27 @@ def cache_features(config: FeatureCaching, run: Run) -> CachedFeatures:
         RunError: the disk is too small, or fills up.
     """
     keep_freed_memory()
+    model, groups = together(lambda: _prepared(config))
+    began = time.monotonic()
+    found = cached_features(
+        model,
+        groups,
+        dtype=config.dtype,
+        precision=config.precision,
+        budget=config.token_budget,
+        instead="Free some space there, store bfloat16, or choose another place (REWARDLAB_HOME).",
+    )
+    result = CachedFeatures(found, time.monotonic() - began)
+    processes().first(lambda: write_json(run.path("summary.json"), summary_of(found)))
+    return result
+
+
+def _prepared(config: FeatureCaching) -> tuple[RewardModel, list[Group]]:
+    """The model, on its device, and the groups of all sets.
+
+    Raises:
+        ConfigError, DataError, ModelError: unusable readout, data, model or device.
+    """
     loaded = load_all((with_limit(source, config.limit) for source in config.data), usable=True)
     model = new_reward_model(
         config.model,
@@ -117,21 +139,7 @@ def cache_features(config: FeatureCaching, run: Run) -> CachedFeatures:
         raise ConfigError("There is nothing to cache", [problem])
     model.to(torch_device(config.device))
     sets = [make_examples(one.records, model, source.path) for source, one in zip(config.data, loaded, strict=True)]
-    began = time.monotonic()
-    # Of several processes the first one computes what is missing, and the others find it.
-    found = processes().in_turn(
-        lambda: cached_features(
-            model,
-            _groups(sets),
-            dtype=config.dtype,
-            precision=config.precision,
-            budget=config.token_budget,
-            instead="Free some space there, store bfloat16, or choose another place (REWARDLAB_HOME).",
-        )
-    )
-    result = CachedFeatures(found, time.monotonic() - began)
-    processes().first(lambda: write_json(run.path("summary.json"), summary_of(found)))
-    return result
+    return model, _groups(sets)
 
 
 def summary_of(features: Features) -> dict[str, object]:
@@ -161,9 +169,7 @@ def on_features(
     """
     instead = "Free some space there, choose another place (REWARDLAB_HOME), or train without: --features off."
     groups = _groups(sets)
-    found = processes().in_turn(
-        lambda: cached_features(model, groups, dtype=dtype, precision=precision, budget=budget, instead=instead)
-    )
+    found = cached_features(model, groups, dtype=dtype, precision=precision, budget=budget, instead=instead)
     return FeatureModel(model, found)
 
 

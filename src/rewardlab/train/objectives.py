@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from pydantic import Field, model_validator
@@ -13,6 +13,26 @@ from torch import Tensor
 from rewardlab.config import Config
 from rewardlab.functional import preference
 from rewardlab.train.examples import Example, Target
+
+
+class AnyObjective(Protocol):
+    """What the trainer minimises: one loss per example, from the numbers that the model gives to its sequences."""
+
+    def losses(self, target: Target, values: Tensor, examples: Sequence[Example], /) -> Tensor:
+        """One loss per example, shape [examples], of `values` [sequences] by example, then sequence."""
+        ...
+
+    def weight(self, examples: Sequence[Example], /) -> float:
+        """What the sum of the losses of a step, or of a set, is divided by."""
+        ...
+
+    def measures(self, target: Target, values: Tensor, examples: Sequence[Example], /) -> dict[str, float]:
+        """What an evaluation says beside the loss."""
+        ...
+
+    def step_measures(self, target: Target, values: Tensor, examples: Sequence[Example], /) -> dict[str, float]:
+        """What a step says beside the loss."""
+        ...
 
 
 class Objective(Config):
@@ -35,6 +55,19 @@ class Objective(Config):
         if self.candidates == "plackett-luce" and self.label_smoothing:
             raise ValueError("expected label_smoothing 0 beside plackett-luce: no order is the flipped one of a list")
         return self
+
+    def weight(self, examples: Sequence[Example]) -> float:
+        """The loss of a step is the mean over its examples."""
+        return len(examples)
+
+    def measures(self, target: Target, rewards: Tensor, examples: Sequence[Example]) -> dict[str, float]:
+        """Accuracy; nothing where there is no right or wrong."""
+        hits = correct(target, rewards, examples)
+        return {"accuracy": sum(hits) / len(hits)} if hits else {}
+
+    def step_measures(self, *_: object) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
     def losses(self, target: Target, rewards: Tensor, examples: Sequence[Example]) -> Tensor:
         """One loss per example.

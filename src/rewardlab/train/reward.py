@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, TrainingArguments
+from transformers import AutoModelForSequenceClassification
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from rewardlab.config import Config
+from rewardlab.config import Config, all_of, nearest
 from rewardlab.data.interventions.base import Lengths
 from rewardlab.data.interventions.chain import Intervened, Interventions, in_words, intervene
 from rewardlab.data.interventions.margin import Margin
 from rewardlab.data.layout import Group
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource, Sources, with_limit
-from rewardlab.data.splits import place
 from rewardlab.data.tokenize import Encoding
-from rewardlab.errors import ConfigError, DataError, ModelError, Problem
+from rewardlab.errors import ConfigError, ModelError, Problem
 from rewardlab.functional.intervals import proportion
 from rewardlab.models.card import model_card, usage
 from rewardlab.models.feature_key import FeatureDtype
@@ -41,7 +40,6 @@ from rewardlab.models.loading import (
     new_reward_model,
     quiet_transformers,
     save_reward_model,
-    torch_device,
 )
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.quantisation import plain_network
@@ -50,11 +48,17 @@ from rewardlab.records import Record
 from rewardlab.store.files import atomic_path, read_jsonl, write_json
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
+from rewardlab.store.together import together
 from rewardlab.train.examples import Examples, make_examples
 from rewardlab.train.features import BUDGET, FeatureChoice, on_features, summary_of
 from rewardlab.train.margins import MARGINS, write_margins
 from rewardlab.train.objectives import Objective
 from rewardlab.train.schedules import EpochDecay, gamma_of
+from rewardlab.train.sets import warnings_of
+from rewardlab.train.setup import checkpoint_activations as _checkpoint_activations
+from rewardlab.train.setup import trainer_arguments
+from rewardlab.train.setup import training_device as _training_device
+from rewardlab.train.setup import training_records as _records
 from rewardlab.train.tensorboard import TENSORBOARD, TensorBoard
 from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, clear_when_out_of_memory, run_training
 
@@ -186,29 +190,24 @@ class RewardTraining(Config):
         return value
 
     @model_validator(mode="after")
-    def _margins_count(self) -> RewardTraining:
-        if not self.objective.use_margin and any(isinstance(one, Margin) for one in self.interventions):
-            raise ValueError("expected objective.use_margin with the intervention margin, which has no effect without")
-        return self
-
-    @model_validator(mode="after")
-    def _frozen_alone(self) -> RewardTraining:
-        if self.freeze_backbone and self.lora is not None:
-            raise ValueError("expected freeze_backbone or lora: adapters train the backbone")
-        if self.freeze_backbone and self.dropout:
-            raise ValueError("expected dropout 0 with freeze_backbone: what is read would change with every draw")
-        return self
-
-    @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        expected = list(_trackers_meant(self.report_to))
+        if not self.objective.use_margin and any(isinstance(one, Margin) for one in self.interventions):
+            expected.append("expected objective.use_margin with the intervention margin, which has no effect without")
+        if self.freeze_backbone and self.lora is not None:
+            expected.append("expected freeze_backbone or lora: adapters train the backbone")
+        if self.freeze_backbone and self.dropout:
+            expected.append("expected dropout 0 with freeze_backbone: what is read would change with every draw")
         if self.schedule == "exponential" and self.epochs < 2:
-            raise ValueError("expected two epochs or more beside an exponential schedule, which falls between them")
+            expected.append("expected epochs of 2 or more beside schedule exponential, which falls between them")
         if self.schedule != "exponential" and self.final_learning_rate is not None:
-            raise ValueError("expected final_learning_rate beside schedule exponential only")
+            expected.append("expected final_learning_rate beside schedule exponential only")
         if self.model.quantisation is not None and self.lora is None:
-            raise ValueError("expected lora beside model.quantisation: weights of few bits are not trained")
+            expected.append("expected lora beside model.quantisation: weights of few bits are not trained")
         if self.test is not None and "test" in self.validation:
-            raise ValueError("expected another name than test for a validation set beside test")
+            expected.append("expected another name than test for a set of validation beside test")
+        if expected:
+            raise all_of(expected, self)
         return self
 
     def decay(self, per_epoch: int, warmup: int) -> EpochDecay | None:
@@ -236,20 +235,19 @@ class TrainedReward:
         best = self.summary["best"]
         split, metrics = best["split"], best["metrics"]
         count = self.summary["counts"][split]["used"]
-        measures = [f"accuracy {_accuracy_words(metrics['accuracy'], count)}"] if "accuracy" in metrics else []
-        measures.append(f"loss {metrics['loss']:.3f}")
-        head = f"Best at step {best['step']} of {self.summary['steps']}: {', '.join(measures)}"
+        head = f"Best at step {best['step']} of {self.summary['steps']}: {_measure_words(metrics, count)}"
         lines = [f"{head}, on {count} held-out records ({split})."]
         if count < FEW_RECORDS:
             lines.append(f"{count} are too few to choose a checkpoint by: name a larger set with --validation.")
         if "test" in self.summary:
-            lines.append(_test_words(self.summary["test"]))
+            test = self.summary["test"]
+            lines.append(f"On the test set: {_measure_words(test, test['n'])}, on {test['n']} records.")
         return [*lines, f"Model: {self.model}"]
 
 
-def _test_words(test: dict[str, Any]) -> str:
-    accuracy = f"accuracy {_accuracy_words(test['accuracy'], test['n'])}, " if "accuracy" in test else ""
-    return f"On the test set: {accuracy}loss {test['loss']:.3f}, on {test['n']} records."
+def _measure_words(measures: Mapping[str, Any], count: int) -> str:
+    accuracy = f"accuracy {_accuracy_words(measures['accuracy'], count)}, " if "accuracy" in measures else ""
+    return f"{accuracy}loss {measures['loss']:.3f}"
 
 
 def _accuracy_words(accuracy: float, count: int) -> str:
@@ -280,26 +278,7 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
     """
     _check_trackers(config.report_to)
     keep_freed_memory()
-    device = _training_device(config.device)
-    training, validation, described = _records(config)
-    model = new_reward_model(
-        config.model,
-        config.encoding,
-        seed=config.seed,
-        dropout=config.dropout,
-        lora=config.lora,
-        layout=config.layout,
-        readout=config.model.readout,
-        freeze_backbone=config.freeze_backbone,
-    )
-    changed = _intervened(config, training, model, run.log)
-    training = training if changed is None else changed.records
-    model.prompt_form = form_of(record.prompt for record in training)
-    if config.gradient_checkpointing:
-        _checkpoint_activations(model)
-    examples = make_examples(training, model, "train")
-    evaluation = {name: make_examples(records, model, name) for name, records in validation.items()}
-    test = {"test": make_examples(_loaded_test(config), model, "test")} if config.test else {}
+    device, model, examples, evaluation, test, described, changed, use = together(lambda: _prepared(config, run.log))
     plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
     sets = {"train": examples, **evaluation, **test}
     with clear_when_out_of_memory(), _board(config, run, sets) as board:
@@ -316,30 +295,72 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         tested = {name: trainer.measured(name, data) | {"n": len(data)} for name, data in test.items()}
 
         def finished() -> dict[str, Any]:
-            summary = _summary(config, trainer, examples, best_step, run) | tested
+            summary = _summary(config, trainer, sets, best_step, run) | tested
             for name, measures in tested.items():
                 if board is not None:
                     board.write_last(name, measures, best_step)
             if changed is not None:
                 summary["interventions"] = dict(changed.table)
-            use = usage(model.encoder, is_text=training[0].prompt.is_text, is_plain=model.readout is None)
-            return _finish(config, run, trainer, examples, summary, _card(config, summary, described, use)).summary
+            _finish(config, run, trainer, examples, summary, _card(config, summary, described, use))
+            return summary
 
         return TrainedReward(run.path("model"), processes().first(finished))
 
 
-def _training_device(name: str) -> str:
-    """The kind of device to train on: transformers takes the first one of its kind, whatever it is told.
+class _Prepared(NamedTuple):
+    """What a training begins with: `described` has a line per training file for the card, `use` how a model is used."""
+
+    device: str
+    model: RewardModel
+    examples: Examples
+    evaluation: dict[str, Examples]
+    test: dict[str, Examples]
+    described: list[str]
+    changed: Intervened | None
+    use: str
+
+
+def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
+    """Data and model.
 
     Raises:
-        ModelError: a device that is not there, or another than the first.
+        DataError: unusable data.
+        ModelError: unusable model or device.
     """
-    kind, _, index = torch_device(name).partition(":")
-    if index not in ("", "0"):
-        expected = f"{kind}: training takes the first device that the process sees"
-        problem = Problem("device", name, expected, "The variable CUDA_VISIBLE_DEVICES says which one that is.")
-        raise ModelError("The device cannot be chosen by its number", [problem])
-    return kind
+    device = _training_device(config.device)
+    training, validation, described = _records(config)
+    tested = _loaded_test(config)
+    warned = list(warnings_of(training, validation, tested)) if processes().is_first else []
+    model = new_reward_model(
+        config.model,
+        config.encoding,
+        seed=config.seed,
+        dropout=config.dropout,
+        lora=config.lora,
+        layout=config.layout,
+        readout=config.model.readout,
+        freeze_backbone=config.freeze_backbone,
+    )
+    changed = _intervened(config, training, model, log)
+    training = training if changed is None else changed.records
+    model.prompt_form = form_of(record.prompt for record in training)
+    if config.gradient_checkpointing:
+        _checkpoint_activations(model)
+    examples = make_examples(training, model, "train")
+    evaluation = {name: make_examples(records, model, name) for name, records in validation.items()}
+    test = {"test": make_examples(tested, model, "test")} if config.test else {}
+    for words in warned:
+        log.warning(words)
+    use = usage(model.encoder, is_text=training[0].prompt.is_text, is_plain=model.readout is None)
+    return _Prepared(device, model, examples, evaluation, test, described, changed, use)
+
+
+def _trackers_meant(names: Sequence[str]) -> Iterator[str]:
+    """What is wrong with names of trackers that no machine has; whether one is installed, only training has to know."""
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            meant = nearest(name, list(INTEGRATION_TO_CALLBACK))
+            yield f"expected report_to to name known trackers, which {name!r} is not. {meant}"
 
 
 def _check_trackers(names: Sequence[str]) -> None:
@@ -365,23 +386,6 @@ def _check_trackers(names: Sequence[str]) -> None:
         raise ConfigError("The tracker cannot be used", problems)
 
 
-def _records(config: RewardTraining) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
-    """Training records, validation records by name, and a line per training file for the card."""
-    sources = [*config.train, *config.validation.values()]
-    loaded = load_all((with_limit(source, config.limit) for source in sources), usable=True)
-    training = [record for one in loaded[: len(config.train)] for record in one.records]
-    named = {name: list(one.records) for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)}
-    described = [
-        f"{Path(file.name).name}: {file.rows} rows" + (f", sha256 {file.sha256[:16]}" if file.sha256 else "")
-        for one in loaded[: len(config.train)]
-        for file in one.files
-    ]
-    if not named:
-        training, held_out = _held_out(training, config)
-        named = {"val": held_out}
-    return training, named, described
-
-
 def _loaded_test(config: RewardTraining) -> list[Record]:
     sources = [] if config.test is None else [with_limit(config.test, config.limit)]
     return [record for one in load_all(sources, usable=True) for record in one.records]
@@ -394,24 +398,6 @@ def _board(
     if TENSORBOARD not in config.report_to or not processes().is_first:
         return nullcontext()
     return TensorBoard(run.path(TENSORBOARD), {name: data.target for name, data in sets.items()})
-
-
-def _held_out(records: Sequence[Record], config: RewardTraining) -> tuple[list[Record], list[Record]]:
-    """Training and validation records: a share of the conversations, at least one, by their stable places.
-
-    Raises:
-        DataError: all records are of one conversation.
-    """
-    # A purpose of its own: data that were split before have no root left in the first part of the unit interval.
-    places = {record.prompt.root_id: place(record.prompt.root_id, config.seed, "validation") for record in records}
-    if len(places) < 2:
-        found = f"{len(records)} records of {len(places)} conversation"
-        remedy = "Name an evaluation set: --validation.NAME.path FILE."
-        raise DataError("Nothing can be held out", [Problem("train", found, "two conversations or more", remedy)])
-    due = sum(at < config.validation_share for at in places.values())
-    held_out = set(sorted(places, key=places.__getitem__)[: min(max(due, 1), len(places) - 1)])
-    training = [record for record in records if record.prompt.root_id not in held_out]
-    return training, [record for record in records if record.prompt.root_id in held_out]
 
 
 def _intervened(
@@ -453,32 +439,14 @@ def _trainer(
     measure = _chosen_by(config, name, chooser)
     warmup = int(config.warmup_share * len(plan))
     decay = config.decay(plan.per_epoch, warmup)
-    arguments = TrainingArguments(
-        output_dir=str(run.path("checkpoints")),
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=1,
-        num_train_epochs=1,
-        learning_rate=config.learning_rate,
+    arguments = trainer_arguments(
+        config,
+        run.path("checkpoints"),
+        plan,
+        device,
+        best=f"{name}_{measure}",
         lr_scheduler_type="constant" if decay else config.schedule,
-        warmup_steps=warmup,
-        weight_decay=config.weight_decay,
-        adam_beta1=config.betas[0],
-        adam_beta2=config.betas[1],
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps",
-        eval_steps=math.ceil(plan.per_epoch / config.evaluations_per_epoch),
-        save_strategy="steps",
-        save_steps=math.ceil(plan.per_epoch / config.checkpoints_per_epoch),
-        metric_for_best_model=f"eval_{name}_{measure}",
-        greater_is_better=measure == "accuracy",
         report_to=[name for name in config.report_to if name != TENSORBOARD],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=device == "cpu",
-        seed=config.seed,
     )
     budget = config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET)
     if isinstance(model, FeatureModel):
@@ -541,7 +509,7 @@ def _load_best(trainer: GroupTrainer, run: Run) -> int:
 
 def _finish(
     config: RewardTraining, run: Run, trainer: GroupTrainer, examples: Examples, summary: dict[str, Any], card: str
-) -> TrainedReward:
+) -> None:
     """Save the best model, reload it, compare its scores, and write the summary."""
     folder = run.path("model")
     model = trainer.whole.eval()
@@ -559,11 +527,10 @@ def _finish(
     _compare_reloaded(config, model, folder, sequences, run.log)
     write_margins(trainer.margins, trainer.plan, trainer.state.global_step, run.path(MARGINS), run.log)
     write_json(run.path("summary.json"), summary)
-    return TrainedReward(folder, summary)
 
 
 def _summary(
-    config: RewardTraining, trainer: GroupTrainer, examples: Examples, best_step: int, run: Run
+    config: RewardTraining, trainer: GroupTrainer, sets: Mapping[str, Examples], best_step: int, run: Run
 ) -> dict[str, Any]:
     history = list(read_jsonl(run.path("history.jsonl")))
     chooser = next(iter(trainer.evaluation))
@@ -571,15 +538,14 @@ def _summary(
     rates = sorted(line["pairs_per_second"] for line in history if "pairs_per_second" in line)
     model, on = trainer.whole, trainer.model
     return {
-        "target": examples.target,
+        "target": sets["train"].target,
         "steps": trainer.state.global_step,
         "best": {
             "step": best_step,
             "split": chooser,
             "metrics": {key: best[key] for key in ("accuracy", "loss") if key in best},
         },
-        "counts": {"train": dict(examples.counts) | {"used": len(examples)}}
-        | {name: dict(data.counts) | {"used": len(data)} for name, data in trainer.evaluation.items()},
+        "counts": {name: dict(data.counts) | {"used": len(data)} for name, data in sets.items()},
         "pairs_per_second": rates[len(rates) // 2] if rates else None,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "readout": config.model.readout.name,
@@ -610,22 +576,28 @@ def _card(config: RewardTraining, summary: dict[str, Any], described: list[str],
             "batch_size",
             "learning_rate",
             "schedule",
+            "final_learning_rate",
             "weight_decay",
+            "dropout",
             "precision",
+            "choose_by",
             "seed",
             "lora",
             "freeze_backbone",
+            "features_dtype",
         },
     )
+    settings["quantisation"] = config.model.quantisation
     if config.interventions:
         settings["interventions"] = in_words(config.interventions)
+    settings["readout"] = config.model.readout.name
     encoding = config.encoding
     notes = [
         f"Sequences longer than {encoding.max_tokens} tokens are cut on the {encoding.truncation_side}.",
         f"EOS is {'' if encoding.append_eos else 'not '}appended to every sequence.",
-        "The measures above are on the set that chose the checkpoint: they flatter. Evaluate on a test set.",
+        "Measures on the records that chose the checkpoint flatter. "
+        + ("Those on test are of a set that has chosen nothing." if test else "Evaluate on a test set."),
     ]
-    settings["readout"] = config.model.readout.name
     path = config.model.path
     base = str(config.model.shape) if path is None else Path(path).name if Path(path).is_dir() else path
     return model_card(base=base, data=described, settings=settings, measures=measures, notes=notes, use=use)
@@ -634,13 +606,12 @@ def _card(config: RewardTraining, summary: dict[str, Any], described: list[str],
 Sequences = Sequence[tuple[int, ...]]
 
 
-def _make_plain(model: Any, sequences: Sequences, log: logging.Logger) -> float:
+def _make_plain(model: RewardModel, sequences: Sequences, log: logging.Logger) -> float:
     """Put plain weights in the place of quantised ones; how far that moves a reward, of max(1, |reward|)."""
-    before = _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
+    before = _rewards(model, sequences)
     with quiet_transformers():
         model.network = plain_network(model.network)
-    after = _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
-    difference = float(((after - before).abs() / before.abs().clamp(min=1)).max())
+    difference = _difference(_rewards(model, sequences), before)
     log.info("in plain weights rewards differ by %.1e from those of the quantised model that was trained", difference)
     return difference
 
@@ -657,9 +628,9 @@ def _compare_reloaded(
         ModelError: it gives other scores; the folder is deleted.
     """
     device, trusted = str(model.device), config.model.trust_remote_code
-    expected = _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
-    scale = expected.abs().clamp(min=1)
-    plainly = ("transformers", _scores_by_transformers) if model.readout is None else ("flat layout", _scores_flat)
+    expected = _rewards(model, sequences)
+    flat = partial(_scores_by_us, layout="flat")
+    plainly = ("transformers", _scores_by_transformers) if model.readout is None else ("flat layout", flat)
     for name, scores_of in (("rewardlab", _scores_by_us), plainly):
         try:
             with clear_when_out_of_memory():
@@ -667,7 +638,7 @@ def _compare_reloaded(
         except Exception as error:
             error.add_note(f"The model was saved in {folder}, but its scores could not be compared with {name}.")
             raise
-        difference = ((found - expected).abs() / scale).max().item()
+        difference = _difference(found, expected)
         if not difference < OTHER_SCORE:
             shutil.rmtree(folder)
             problem = Problem(str(folder), f"scores that differ by {difference:.1e} when loaded with {name}", "none")
@@ -681,14 +652,11 @@ def _compare_reloaded(
             )
 
 
-def _scores_by_us(folder: Path, device: str, trusted: bool, sequences: Sequences) -> Tensor:
-    model = load_reward_model(folder, device=device, precision="float32", trust_remote_code=trusted)
-    return _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
-
-
-def _scores_flat(folder: Path, device: str, trusted: bool, sequences: Sequences) -> Tensor:
-    model = load_reward_model(folder, device=device, precision="float32", layout="flat", trust_remote_code=trusted)
-    return _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
+def _scores_by_us(
+    folder: Path, device: str, trusted: bool, sequences: Sequences, layout: LayoutChoice = "auto"
+) -> Tensor:
+    model = load_reward_model(folder, device=device, precision="float32", layout=layout, trust_remote_code=trusted)
+    return _rewards(model, sequences)
 
 
 def _scores_by_transformers(folder: Path, device: str, trusted: bool, sequences: Sequences) -> Tensor:
@@ -700,15 +668,15 @@ def _scores_by_transformers(folder: Path, device: str, trusted: bool, sequences:
     return _one_by_one(lambda ids: network(input_ids=torch.tensor([ids], device=device)).logits[0], sequences)
 
 
+def _rewards(model: RewardModel, sequences: Sequences) -> Tensor:
+    return _one_by_one(lambda ids: model([Group((), (ids,))]), sequences)
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The largest one, of max(1, |expected|)."""
+    return ((found - expected).abs() / expected.abs().clamp(min=1)).max().item()
+
+
 @torch.no_grad()
 def _one_by_one(score: Callable[[tuple[int, ...]], Tensor], sequences: Sequences) -> Tensor:
     return torch.cat([score(sequence).cpu() for sequence in sequences])
-
-
-def _checkpoint_activations(model: RewardModel) -> None:
-    network: Any = model.network
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers warns that the cache is off, which it is anyway
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if model.network is not model.plain_network:
-        network.enable_input_require_grads()

@@ -39,6 +39,7 @@ def rewards_in_order(examples: Sequence[Example], held: Held) -> list[list[float
 
     Raises:
         LostProcessError: another process has ended.
+        ValueError: an example was computed by nobody, or twice.
     """
     places = {id(example): place for place, example in enumerate(examples)}
     own = [places[id(example)] for batch, _ in held for example in batch]
@@ -46,7 +47,7 @@ def rewards_in_order(examples: Sequence[Example], held: Held) -> list[list[float
     flat = torch.cat([rewards.detach().float() for _, rewards in held]).tolist() if held else []
     ends = np.cumsum([0, *(len(example.targets) for batch, _ in held for example in batch)]).tolist()
     values = [flat[start:end] for start, end in pairwise(ends)]
-    return processes().in_order(own, values)
+    return processes().in_order(own, values, len(examples))
 
 
 def step_seed(seed: int, step: int) -> int:

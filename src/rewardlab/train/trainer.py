@@ -2,8 +2,8 @@
 
 The training set is the list of optimiser steps of all epochs, so Trainer's own step count, clipping, schedule,
 trackers and resume stay right, and resuming in the middle of an epoch is an index. A step is cut into micro-batches
-under a token budget; its loss is the mean over its examples, whatever the cut, and whatever the number of processes
-that share the step (`shares`).
+under a token budget; its loss is the mean over its examples (or their tokens), whatever the cut, and whatever the
+number of processes that share the step (`shares`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from rewardlab.data.layout import Group, micro_batches, optimiser_steps, parts
 from rewardlab.errors import ConfigError, Problem, RewardlabError, RunError
 from rewardlab.models.features import FeatureModel
 from rewardlab.models.memory import is_out_of_memory
+from rewardlab.models.policy import PolicyModel
 from rewardlab.models.reward import RewardModel
 from rewardlab.store.files import (
     append_line,
@@ -44,10 +45,11 @@ from rewardlab.store.files import (
     write_jsonl,
 )
 from rewardlab.store.processes import clear_when_lost, processes
+from rewardlab.store.together import together
 from rewardlab.train.checkpoints import newest_complete, rotate, seal, step_of
 from rewardlab.train.examples import Example, Examples, Target
 from rewardlab.train.margins import MARGIN_LOG, MarginLog
-from rewardlab.train.objectives import Objective, correct
+from rewardlab.train.objectives import AnyObjective
 from rewardlab.train.schedules import EpochDecay
 from rewardlab.train.shares import (
     Held,
@@ -100,7 +102,11 @@ class StepPlan(Dataset[list[Example]]):
         if epoch != self._epoch:
             self._steps = optimiser_steps(len(self.examples), self.per_step, seed=self.seed, epoch=epoch)
             self._epoch = epoch
-        return [self.examples[example] for example in self._steps[step]]
+        return [self.taken(epoch, place) for place in self._steps[step]]
+
+    def taken(self, epoch: int, place: int) -> Example:
+        """What an epoch takes of an example: all of it."""
+        return self.examples[place]
 
     @cached_property
     def digest(self) -> str:
@@ -108,7 +114,8 @@ class StepPlan(Dataset[list[Example]]):
         digest = hashlib.sha256(f"{self.per_step} {self.epochs} {self.seed}".encode())
         for example in self.examples:
             parts = (example.group.prefix, *example.group.branches)
-            sizes = np.array([len(parts), *map(len, parts)], np.int64)
+            start = [example.group.start] if example.group.start else []
+            sizes = np.array([len(parts), *map(len, parts), *start], np.int64)
             digest.update(sizes.tobytes() + np.array([token for part in parts for token in part], np.int64).tobytes())
             digest.update(np.array([*example.targets, example.margin], np.float64).tobytes())
         return digest.hexdigest()
@@ -118,7 +125,7 @@ class GroupTrainer(Trainer):
     """Trains a model of groups of sequences.
 
     Args:
-        model: the model, or its head or readout on cached states.
+        model: a reward model, or its head or readout on cached states; or a policy.
         arguments: Trainer's own; one optimiser step per item, logging every step, no rotation.
         plan: the training steps.
         evaluation: named evaluation sets; the first one chooses the best checkpoint. They may be of another kind of
@@ -138,12 +145,12 @@ class GroupTrainer(Trainer):
 
     def __init__(
         self,
-        model: RewardModel | FeatureModel,
+        model: RewardModel | FeatureModel | PolicyModel,
         arguments: TrainingArguments,
         plan: StepPlan,
         *,
         evaluation: dict[str, Examples],
-        objective: Objective,
+        objective: AnyObjective,
         target: Target,
         precision: str,
         budget: int,
@@ -164,9 +171,10 @@ class GroupTrainer(Trainer):
         self.margins = MarginLog(Path(str(arguments.output_dir)) / MARGIN_LOG)
         self.decay = decay
         self.watchers: list[Watcher] = []
-        self._held: list[tuple[Sequence[Example], Tensor]] = []
         self._step_began = time.monotonic()
         self._step_examples = 0
+        self._step_weight = 0.0
+        self._step_measures: dict[str, float] = {}
         # One device: over several, Trainer would cut the list of groups in pieces (DataParallel).
         arguments._n_gpu = min(arguments.n_gpu, 1)
         # Trainer only checks that there is an evaluation set: `evaluate` is ours.
@@ -175,9 +183,9 @@ class GroupTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # the history and the bar say it better
 
     @property
-    def whole(self) -> RewardModel:
-        """The reward model, its backbone included."""
-        model: RewardModel | FeatureModel = self.model
+    def whole(self) -> Any:
+        """The reward model, its backbone included, or the policy."""
+        model: RewardModel | FeatureModel | PolicyModel = self.model
         return model.whole if isinstance(model, FeatureModel) else model
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -192,6 +200,14 @@ class GroupTrainer(Trainer):
             problem = Problem("the launcher", "sharded weights", "the whole model in every process", remedy)
             raise ConfigError("weights are not sharded", [problem])
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Trainer's own, or one that falls from epoch to epoch."""
+        if self.decay is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = self.decay.scheduler(optimizer or self.optimizer)
+        return self.lr_scheduler
 
     # --- data -------------------------------------------------------------------------------------------------
 
@@ -209,53 +225,62 @@ class GroupTrainer(Trainer):
         """
         self._step_began = time.monotonic()
         self._step_examples = len(inputs)
+        self._step_weight = self.objective.weight(inputs)
         model.train()
         share = own_share(inputs, shared=self._shared)
-        loss = self._within_memory(partial(self._accumulate, model, share))
+        loss, held = self._within_memory(partial(self._accumulate, model, share))
         processes().add_up([loss])
         _refuse_non_finite(f"the loss of step {self.state.global_step + 1}", loss.item())
-        rewards = rewards_in_order(inputs, self._held)
+        rewards = rewards_in_order(inputs, held)
         if processes().is_first:
             self.margins.write(self.state.global_step + 1, inputs, rewards)
+        self._step_measures = self.objective.step_measures(self.target, _flat(rewards), inputs)
         self._tell("train", inputs, rewards)
         add_up_gradients(list(self._trained().values()))
         return loss
 
-    def _accumulate(self, model: Any, examples: Sequence[Example]) -> Tensor:
+    def _accumulate(self, model: Any, examples: Sequence[Example]) -> tuple[Tensor, Held]:
+        """This process's share of the loss, with its gradients, and the rewards."""
         torch.manual_seed(step_seed(self.args.seed, self.state.global_step))
         total = torch.zeros((), device=self.args.device)
-        self._held = []
+        held = []
         # One autocast context for the whole step, so that weights are cast once and not once a micro-batch.
-        with self._autocast():
+        with self._autocast(), self._steady():
             for batch in self._micro_batches(examples):
                 parts = self._parts(batch)
-                if len(parts) > 1:
-                    total += self._split_step(model, batch[0], parts)
-                    continue
-                rewards = model([example.group for example in batch])
-                self._held.append((batch, rewards.detach()))
-                loss = self.objective.losses(self.target, rewards, batch).sum() / self._step_examples
-                self._backward(loss)
+                if parts:
+                    loss, rewards = self._split_step(model, batch[0], parts)
+                else:
+                    rewards = model([example.group for example in batch])
+                    loss = self._loss(rewards, batch)
+                    self._backward(loss)
+                held.append((batch, rewards.detach()))
                 total += loss.detach()
-        return total
+        return total, held
 
-    def _split_step(self, model: Any, example: Example, parts: Sequence[Group]) -> Tensor:
+    def _loss(self, rewards: Tensor, examples: Sequence[Example]) -> Tensor:
+        """What these examples add to the loss of the step."""
+        return self.objective.losses(self.target, rewards, examples).sum() / self._step_weight
+
+    def _split_step(self, model: Any, example: Example, parts: Sequence[Group]) -> tuple[Tensor, Tensor]:
         """A group too large for a micro-batch: rewards without gradient, dL/dr of every branch, then part by part.
 
         Exact for every loss of the rewards, since dL/dw = sum over branches of dL/dr dr/dw. Both passes over a part
         see the same draws of dropout.
+
+        Returns:
+            The loss, and the rewards.
         """
         seeds: list[int] = torch.randint(2**31, (len(parts),)).tolist()
         with torch.no_grad(), self._autocast(cache=False):
             rewards = torch.cat([self._drawn(seed, model, part) for seed, part in zip(seeds, parts, strict=True)])
-        self._held.append(([example], rewards.detach()))
         rewards.requires_grad_()
-        loss = self.objective.losses(self.target, rewards, [example]).sum() / self._step_examples
+        loss = self._loss(rewards, [example])
         (weights,) = torch.autograd.grad(loss, rewards)
         shares = weights.split([len(part.branches) for part in parts])
         for seed, part, share in zip(seeds, parts, shares, strict=True):
             self._backward((self._drawn(seed, model, part) * share).sum())
-        return loss.detach()
+        return loss, rewards
 
     def _drawn(self, seed: int, model: Any, part: Group) -> Tensor:
         """Rewards of a part of a group, with dropout drawn from `seed`."""
@@ -270,13 +295,15 @@ class GroupTrainer(Trainer):
             for watcher in self.watchers:
                 watcher(name, examples, rewards)
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Trainer's own, or one that falls from epoch to epoch."""
-        if self.decay is None:
-            return super().create_scheduler(num_training_steps, optimizer)
-        if self.lr_scheduler is None:
-            self.lr_scheduler = self.decay.scheduler(optimizer or self.optimizer)
-        return self.lr_scheduler
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Trainer's own, without the norms that it does not know by their names: `head.norms.0` of a readout."""
+        norms = {
+            f"{name}.{own}"
+            for name, part in model.named_modules()
+            if type(part).__name__.endswith("Norm")
+            for own, _ in part.named_parameters(recurse=False)
+        }
+        return [name for name in super().get_decay_parameter_names(model) if name not in norms]
 
     def _backward(self, loss: Tensor) -> None:
         with torch.autocast(self.args.device.type, enabled=False):
@@ -323,7 +350,7 @@ class GroupTrainer(Trainer):
 
     @property
     def _shared(self) -> bool:
-        model: RewardModel | FeatureModel = self.model
+        model: RewardModel | FeatureModel | PolicyModel = self.model
         return model.layout == "shared"
 
     def _autocast(self, *, cache: bool = True) -> contextlib.AbstractContextManager[Any]:
@@ -335,10 +362,15 @@ class GroupTrainer(Trainer):
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache)
 
+    def _steady(self) -> contextlib.AbstractContextManager[Any]:
+        """A policy casts its output layer once while this lasts."""
+        model: Any = self.model
+        return model.steady() if isinstance(model, PolicyModel) else contextlib.nullcontext()
+
     # --- evaluation -------------------------------------------------------------------------------------------
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Loss and accuracy on every evaluation set; a history line each."""
+        """Loss and further measures on every evaluation set; a history line each."""
         metrics: dict[str, float] = {}
         for name, examples in self.evaluation.items():
             result = self.measured(name, examples)
@@ -350,15 +382,15 @@ class GroupTrainer(Trainer):
         return metrics
 
     def measured(self, name: str, examples: Examples) -> dict[str, float]:
-        """Loss and accuracy on one set; where there is no right or wrong, the loss alone."""
+        """Loss and further measures on one set: accuracy, where there is right and wrong."""
         share = own_share(examples.items, shared=self._shared)
         ordered = rewards_in_order(examples.items, self._within_memory(partial(self._scored, share)))
         self._tell(name, examples.items, ordered)
-        rewards = torch.tensor([reward for own in ordered for reward in own])
-        loss = self.objective.losses(examples.target, rewards, examples.items).double().mean().item()
+        rewards = _flat(ordered)
+        losses = self.objective.losses(examples.target, rewards, examples.items)
+        loss = losses.double().sum().item() / self.objective.weight(examples.items)
         _refuse_non_finite(f"a held-out loss after step {self.state.global_step}", loss)
-        hits = correct(examples.target, rewards, examples.items)
-        return {"loss": loss} | ({"accuracy": sum(hits) / len(hits)} if hits else {})
+        return {"loss": loss} | self.objective.measures(examples.target, rewards, examples.items)
 
     @torch.no_grad()
     def _scored(self, examples: Sequence[Example]) -> Held:
@@ -366,7 +398,7 @@ class GroupTrainer(Trainer):
         model: Any = self.model
         model.eval()
         held = []
-        with self._autocast():
+        with self._autocast(), self._steady():
             for batch in self._micro_batches(examples):
                 parts = self._parts(batch)
                 rewards = torch.cat([model([part]) for part in parts]) if parts else model([one.group for one in batch])
@@ -394,6 +426,7 @@ class GroupTrainer(Trainer):
         """Trainer's logs, with the epoch counted in passes over the data; steps also go to the history."""
         is_step = "loss" in logs
         if is_step:
+            logs |= self._step_measures
             logs["pairs_per_second"] = round(self._step_examples / (time.monotonic() - self._step_began), 3)
             self._write_history("train", logs)
         self.state.epoch = self._epoch()
@@ -540,10 +573,15 @@ def _refuse_different_plans(trainer: GroupTrainer) -> None:
     Raises:
         RunError: one has read other data, or has them in another order.
     """
-    if processes().any(trainer.plan.digest != processes().first(lambda: trainer.plan.digest)):
-        remedy = "Do all machines see the same files?"
-        problem = Problem("the training examples", "others in another process", "the same in all", remedy)
-        raise RunError("the processes do not train on the same data", [problem])
+    differ = processes().any(trainer.plan.digest != processes().first(lambda: trainer.plan.digest))
+
+    def refuse() -> None:
+        if differ:
+            remedy = "Do all machines see the same files?"
+            problem = Problem("the training examples", "others in another process", "the same in all", remedy)
+            raise RunError("the processes do not train on the same data", [problem])
+
+    together(refuse)
 
 
 def _checkpoint_to_go_on_from(trainer: GroupTrainer, *, resume: bool) -> Path | None:
@@ -630,6 +668,10 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, old in previous.items():
             signal.signal(number, old)
+
+
+def _flat(rewards: Rewards) -> Tensor:
+    return torch.tensor([reward for own in rewards for reward in own])
 
 
 def _only_item(items: list[list[Example]]) -> list[Example]:

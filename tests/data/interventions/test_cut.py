@@ -90,6 +90,16 @@ def test_both_ends_of_a_table_are_left_out(tmp_path: Path) -> None:
     assert cut(PAIRS, table=path, high=0.0).records == [PAIRS[0], PAIRS[1]]
 
 
+@pytest.mark.parametrize(
+    ("quantiles", "kept"),
+    [((0.2, 0.8), [1, 2, 3]), ((0.0, 0.8), [0, 1, 2, 3]), ((0.2, 1.0), [1, 2, 3, 4]), ((0.0, 1.0), [0, 1, 2, 3, 4])],
+)
+def test_ends_by_quantiles_of_the_table(tmp_path: Path, quantiles: tuple[float, float], kept: list[int]) -> None:
+    """Of 1, 2, 4, 8, 100 and a null the quantiles .2 and .8 are 1.8 and 26.4; 0 and 1 are no ends."""
+    path = table(tmp_path, pair_id=IDS, confidence=[1.0, 2.0, 4.0, 8.0, 100.0, None])
+    assert cut(PAIRS, table=path, quantiles=quantiles).records == [PAIRS[index] for index in kept]
+
+
 def test_published_cuts() -> None:
     """The ends as the paper has them: WebGPT, AlpacaFarm, RLCD, Stack."""
     assert dict(PUBLISHED) == {"webgpt": (-0.2, 0.4), "alpacafarm": (-0.3, 0.3), "rlcd": (-1, 2), "stack": (-1, 1)}
@@ -180,6 +190,10 @@ def test_files_that_cannot_be_used_as_lists_or_tables(tmp_path: Path, content: b
         {"table": "b", "low": 0, "published": "stack"},
         {"table": "b", "low": 1, "high": 1},
         {"table": "b", "published": "imdb"},
+        {"ids": "a", "quantiles": [0.2, 0.8]},
+        {"table": "b", "low": 0, "quantiles": [0.2, 0.8]},
+        {"table": "b", "quantiles": [0.8, 0.2]},
+        {"table": "b", "quantiles": [0.2, 1.2]},
     ],
 )
 def test_rules_that_contradict_themselves(settings: dict[str, Any]) -> None:

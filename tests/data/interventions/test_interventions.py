@@ -34,6 +34,7 @@ def chain(*values: Any) -> list[Intervention]:
 SEEDED: dict[str, Callable[[int], Any]] = {
     "balance-length": lambda seed: {"name": "balance-length", "seed": seed},
     "random-pairs": lambda seed: {"name": "random-pairs", "ratio": 0.3, "seed": seed},
+    "plant-length": lambda seed: {"name": "plant-length", "share": 0.9, "seed": seed},
     "label-noise": lambda seed: {"name": "label-noise", "probability": 0.3, "seed": seed},
 }
 PLAIN = {
@@ -91,7 +92,9 @@ def test_what_is_given_is_not_changed(name: str) -> None:
     assert texts(records) == before
 
 
-@pytest.mark.parametrize("name", ["balance-length", "margin constant", "margin difference", "margin none", "cut"])
+@pytest.mark.parametrize(
+    "name", ["balance-length", "plant-length", "margin constant", "margin difference", "margin none", "cut"]
+)
 def test_once_more_changes_nothing(name: str) -> None:
     records: list[Record] = list(drawn_pairs(120))
     once = intervene(records, chain(EVERY[name]), word_lengths()).records

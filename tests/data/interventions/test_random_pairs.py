@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from made_pairs import drawn_pairs, pair
 
@@ -81,6 +82,16 @@ def test_copies_are_mixed_with_the_rest() -> None:
     places = [number for number, record in enumerate(records) if ORIGIN in record.meta]
     assert len(places) == 50
     assert sum(places) / 50 == pytest.approx(124.5, abs=37)
+
+
+def test_another_seed_is_another_order() -> None:
+    """Rank correlation of two orders of 200 that have nothing to do with each other: 0 with an sd of .07."""
+    pairs = [pair(f"q{i}", 3, 2) for i in range(200)]
+    ranks = []
+    for seed in (0, 1):
+        records = [record.id for record in random_pairs(pairs, 0.25, seed).records if ORIGIN not in record.meta]
+        ranks.append([records.index(one.id) for one in pairs])
+    assert abs(np.corrcoef(*ranks)[0, 1]) < 0.28
 
 
 def test_a_text_that_answers_this_prompt_too_is_no_donor() -> None:

@@ -8,6 +8,8 @@ from rewardlab.data.adapters import (
     canonical,
     comparison,
     counterfactual,
+    exo,
+    generated,
     hh_rlhf,
     kway,
     polarity,
@@ -19,6 +21,8 @@ from rewardlab.data.adapters import (
     scored_answers,
     single,
     stack_exchange,
+    texts,
+    tldr,
     webgpt,
 )
 from rewardlab.data.adapters.base import Adapter
@@ -37,6 +41,8 @@ ADAPTERS: dict[str, Adapter] = {
         comparison.LLMBAR,
         webgpt.ADAPTER,
         stack_exchange.ADAPTER,
+        tldr.COMPARISON,
+        tldr.POSTS,
         scored_answers.HELPSTEER,
         scored_answers.ULTRAFEEDBACK,
         qa_feedback.ADAPTER,
@@ -45,11 +51,14 @@ ADAPTERS: dict[str, Adapter] = {
         polarity.ADAPTER,
         kway.RANKED,
         kway.ADAPTER,
+        generated.ADAPTER,
+        exo.ADAPTER,
         single.LABELLED,
         single.SCORED,
         single.COMPLETION,
         single.MESSAGES,
         single.PROMPT,
+        texts.ADAPTER,
     )
 }
 """Every format by its name."""

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from rewardlab.data.adapters.base import Adapter, Parsed, broken, set_aside, usable, user_prompt
-from rewardlab.data.adapters.hh_rlhf import dialogue
+from rewardlab.data.adapters.hh_rlhf import transcript_prompt
 from rewardlab.data.rows import Row
 from rewardlab.records import Pair, Prompt
 
@@ -29,7 +29,8 @@ def parse_instruction(row: Row) -> Parsed:
     """The same, of an instruction and the input that it may have."""
     instruction = row.text("instruction")
     text = row.text("input") if row.has("input") else ""
-    return _compared(row, _conversation(f"{instruction}\n\n{text}" if text.strip() else instruction), "preference")
+    asked = f"{instruction}\n\n{text}" if text.strip() else instruction
+    return _compared(row, transcript_prompt(asked) or user_prompt(asked), "preference")
 
 
 def parse_llmbar(row: Row) -> Parsed:
@@ -50,15 +51,6 @@ def _compared(row: Row, prompt: Prompt, column: str) -> Parsed:
         return set_aside(row, "tie", "both outputs are preferred alike")
     chosen, rejected = outputs if preference < TIE else outputs[::-1]
     return usable(row, Pair(prompt, chosen, rejected, None, row.source, {**row.rest(), "preference": preference}))
-
-
-def _conversation(text: str) -> Prompt:
-    """The turns of a transcript up to the answer that is asked for; any other text is what the user said."""
-    turns = dialogue(f"\n\n{text.lstrip()}")
-    if not turns:
-        return user_prompt(text)
-    asked = turns[:-1] if turns[-1].role == "assistant" and not turns[-1].content else turns
-    return Prompt(asked) if asked else user_prompt(text)
 
 
 ADAPTER = Adapter(

@@ -21,7 +21,7 @@ from rewardlab.data.files import FileRows, data_files, is_hub_id, read_hub, spli
 from rewardlab.data.rows import Row
 from rewardlab.data.source import DataSource, read_source
 from rewardlab.errors import Problem
-from rewardlab.records import TRANSCRIPT_MARK, Message
+from rewardlab.records import TRANSCRIPT_MARK, Message, Prompt
 
 SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 ROLE_OF = {"Human": "user", "Assistant": "assistant"}
@@ -33,6 +33,15 @@ def dialogue(transcript: str) -> Turns | None:
     if before.strip() or not parts:
         return None
     return tuple(Message(ROLE_OF[mark], text.strip()) for mark, text in zip(parts[::2], parts[1::2], strict=True))
+
+
+def transcript_prompt(text: str) -> Prompt | None:
+    """The turns of a transcript up to the answer that is asked for; None where the text is none."""
+    turns = dialogue(f"\n\n{text.lstrip()}")
+    if not turns:
+        return None
+    asked = turns[:-1] if turns[-1].role == "assistant" and not turns[-1].content else turns
+    return Prompt(asked) if asked else None
 
 
 def parse(row: Row) -> Parsed:

@@ -15,6 +15,7 @@ from rewardlab.data.interventions.cut import Cut
 from rewardlab.data.interventions.label_noise import LabelNoise
 from rewardlab.data.interventions.lengths import length_row
 from rewardlab.data.interventions.margin import Margin
+from rewardlab.data.interventions.plant_length import PlantLength
 from rewardlab.data.interventions.random_pairs import RandomPairs
 from rewardlab.errors import DataError, Problem
 from rewardlab.records import Record
@@ -30,7 +31,7 @@ def _named(value: Any) -> Any:
 
 
 Intervention = Annotated[
-    BalanceLength | RandomPairs | Cut | LabelNoise | Margin,
+    BalanceLength | RandomPairs | Cut | LabelNoise | Margin | PlantLength,
     Field(discriminator="name"),
 ]
 Interventions = Annotated[list[Intervention], BeforeValidator(_named)]

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import model_validator
@@ -51,6 +52,9 @@ class CutRule(Config):
     """Kept is what lies below; null for no upper end."""
     published: Literal["webgpt", "alpacafarm", "rlcd", "stack"] | None = None
     """The published ends by name, in place of low and high."""
+    quantiles: tuple[float, float] | None = None
+    """The ends as quantiles of the table's values, in place of low and high: .2 and .8 leave out a fifth on each side;
+    0 or 1 for no end."""
     by: str = OWN_ID
     """What a record is known by: `id`, or the name of a column that its row carried (`uid`)."""
     unknown: Literal["refuse", "ignore"] = "refuse"
@@ -60,20 +64,25 @@ class CutRule(Config):
     def _one_rule(self) -> CutRule:
         if (self.ids is None) == (self.table is None):
             raise ValueError("expected either ids or a table")
-        ends = self.low is not None or self.high is not None
-        if self.ids is not None and (ends or self.published):
-            raise ValueError("expected ends (low, high, published) with a table only")
-        if self.table is not None and ends == (self.published is not None):
-            raise ValueError("expected either low or high or both, or published")
+        ways = [self.low is not None or self.high is not None, self.published is not None, self.quantiles is not None]
+        if self.ids is not None and any(ways):
+            raise ValueError("expected ends (low, high, quantiles, published) with a table only")
+        if self.table is not None and sum(ways) != 1:
+            raise ValueError("expected one of: low or high or both, quantiles, published")
+        if self.quantiles is not None and not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
+            raise ValueError("expected two quantiles from 0 to 1, the first below the second")
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError("expected low below high")
         return self
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Low and high, infinite where open."""
+    def ends(self, values: Collection[float]) -> tuple[float, float]:
+        """Low and high, infinite where open; `values` are those of the table."""
         if self.published is not None:
             return PUBLISHED[self.published]
+        if self.quantiles is not None and values:
+            low, high = self.quantiles
+            found = np.quantile(np.array(list(values)), [low, high])
+            return -math.inf if low == 0 else float(found[0]), math.inf if high == 1 else float(found[1])
         return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
 
 
@@ -153,7 +162,7 @@ def _between(rule: CutRule) -> Listed:
     """The ids of a table whose value lies between the ends."""
     path = Path(str(rule.table))
     values = _values(path, rule.column)
-    low, high = rule.ends
+    low, high = rule.ends(values.values())
     kept = {name: str(path) for name, value in values.items() if low < value < high}
     if not kept:
         ends = f"{low:g} < {rule.column} < {high:g}"

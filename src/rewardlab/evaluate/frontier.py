@@ -1,0 +1,348 @@
+"""`rewardlab evaluate frontier`: reward against distance from the reference, along trainings of policies.
+
+Every checkpoint writes completions of the same prompts, from the same seeds. They are scored by the reward that was
+trained on and by held-out ones, and their log-ratios to the reference are taken token by token. The page is drawn in
+`report.frontier`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from rewardlab.config import Config, Paths, mismatch
+from rewardlab.data.source import Sources
+from rewardlab.data.turns import PolicyEncoding
+from rewardlab.errors import ConfigError, Problem
+from rewardlab.evaluate import frontier_estimates as estimates
+from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, Values
+from rewardlab.evaluate.frontier_runs import (
+    BEST_OF,
+    REFERENCE,
+    RESERVED,
+    Checkpoint,
+    checkpoints_of,
+    is_rule,
+    reference_of,
+    started_from,
+)
+from rewardlab.evaluate.frontier_samples import LogRatios, Written, folder_of, sampled, scored, written
+from rewardlab.models.loading import Precision
+from rewardlab.models.policies import saved_encoding
+from rewardlab.records import Candidates
+from rewardlab.sample.verb import COMPLETIONS, Sampling
+from rewardlab.score.score import ScorerOptions
+from rewardlab.store.runs import Run
+from rewardlab.store.table import write_parquet
+
+ROWS = "frontier.parquet"
+LEVEL = 0.95
+WARPING = ("top_p", "top_k", "repetition_penalty")
+NO_HELD_OUT = "The checkpoints are chosen by the reward that was trained on, which flatters them: give a held-out one."
+
+
+class Rewarder(ScorerOptions):
+    """A reward; its name alone stands for it."""
+
+    text_field: ClassVar[str] = "model"
+
+
+def _in_words(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+class FrontierEvaluation(Config):
+    """Configuration of `evaluate frontier`."""
+
+    runs: dict[str, Paths] = Field(min_length=1)
+    """By name of the curve: a folder of `train sft`, `train dpo` or `train exo`, or of a policy; of several seeds, a
+    folder each. The first seed of one curve is paired with the first of the others."""
+
+    reference: Path | None = None
+    """Folder of the policy that the divergence is from. Default: the reference that the runs were trained with, or
+    their start, where they agree."""
+
+    data: Sources = Field(min_length=1)
+    """Where prompts come from, one source or several, in any known format; held-out ones."""
+
+    reward: Rewarder
+    """What the policies were trained on: a folder or hub id of a reward model, or rule:NAME."""
+
+    held_out: dict[str, Rewarder] = Field(default_factory=dict)
+    """Further rewards by name. The first one chooses the checkpoint."""
+
+    checkpoints: Annotated[str, BeforeValidator(_in_words)] = "all"
+    """Which policies of a training: all, first 5, every 2 (counted back from the last one), or their steps: 20 40."""
+
+    n: int = Field(4, ge=1)
+    """Completions of every prompt by every checkpoint."""
+
+    best_of: list[int] = Field(default_factory=lambda: [1, 2, 4, 8, 16])
+    """The n of best-of-n from the reference by the reward; of the reference as many completions are drawn as the
+    largest one needs. Empty for no such curve."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Of sampling, and of all log-probabilities."""
+
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Tokens of a completion, at most, its end included. Default: what the policies were trained on."""
+
+    area_from: float = Field(0.5, ge=0)
+    """Where the area under a frontier begins, in nats."""
+
+    area_to: float = Field(5.0, gt=0)
+    """Where it ends, in nats."""
+
+    bottom: int = Field(0, ge=0)
+    """Number of the first prompt of a slice, from 0."""
+
+    top: int | None = Field(None, ge=1)
+    """Number of the prompt behind the last one of the slice."""
+
+    limit: int | None = Field(None, ge=1)
+    """Read only the first so many rows of every source (smoke run)."""
+
+    encoding: PolicyEncoding | None = None
+    """How prompts become ids; default: as the policies' folders say, which have to agree."""
+
+    precision: Precision = "auto"
+    """dtype of the weights of all policies; auto keeps the checkpoints'."""
+
+    device: str = "auto"
+    """cpu, cuda, mps or auto."""
+
+    token_budget: int | None = Field(None, ge=64)
+    """Tokens at once while sampling; as of `sample`."""
+
+    shard_size: int = Field(256, ge=1)
+    """Completions per shard of a sample: what at most is drawn again after a kill."""
+
+    trust_remote_code: bool = False
+    """Run Python code that comes with a checkpoint. Only for sources you trust."""
+
+    title: str = "Reward against distance from the reference"
+    """Heading of the page."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the samples."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_samples(cls, value: Any) -> Any:
+        given = [name for name in WARPING if isinstance(value, Mapping) and name in value]
+        if given:
+            raise mismatch(", ".join(given), "plain sampling: of warped samples there is no divergence")
+        return value
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _known_rule(cls, value: str) -> str:
+        if not is_rule(value):
+            raise ValueError("expected all, first K, every K, or steps such as 20 40")
+        return value
+
+    @field_validator("best_of")
+    @classmethod
+    def _sizes(cls, value: list[int]) -> list[int]:
+        if any(one < 1 for one in value):
+            raise ValueError("expected numbers from 1 on")
+        return sorted(set(value))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        taken = [name for name in self.runs if name in RESERVED]
+        if taken:
+            raise ValueError(f"expected other names of runs than {', '.join(taken)}")
+        if not all(self.runs.values()):
+            raise ValueError("expected a folder for every run")
+        if self.area_from >= self.area_to:
+            raise ValueError("expected area_from below area_to")
+        if self.top is not None and self.top <= self.bottom:
+            raise ValueError("expected top above bottom")
+        return self
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of all runs."""
+        return [folder for folders in self.runs.values() for folder in folders]
+
+    def pinned(self) -> Self:
+        """With the reference that the runs agree on, so that a run records it."""
+        found = super().pinned()
+        try:
+            return found.model_copy(update={"reference": reference_of(found.folders, found.reference)})
+        except ConfigError:
+            return found
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What was measured.
+
+    Attributes:
+        values: what frontier.json holds.
+        went_from_reference: runs whose training began at the reference.
+    """
+
+    values: Values
+    went_from_reference: frozenset[str]
+
+
+def measure(config: FrontierEvaluation, run: Run) -> Frontier:
+    """Sample, score, and estimate; write `frontier.parquet`.
+
+    Raises:
+        ConfigError: no reference that the runs agree on, or encodings that differ.
+        DataError: folders without the policies asked for, or unusable data.
+        ModelError: unusable policies or rewards, or policies that read other tokens than the reference.
+        RunError: the disk is full.
+    """
+    reference = reference_of(config.folders, config.reference)
+    found = checkpoints_of(config.runs, config.checkpoints)
+    encoding = config.encoding or _encoding(found)
+    start = Checkpoint(REFERENCE, 0, 0, reference)
+    samples = _written(config, run, [start, *found], encoding)
+    of_reference, *rest = samples.written
+    write_parquet(run.path(ROWS), pa.concat_tables([one.table() for one in samples.written]))
+    checkpoints = [estimates.checkpoint_values(one, config.n, LEVEL) for one in rest]
+    first = estimates.checkpoint_values(of_reference, config.n, LEVEL)
+    best_of = estimates.best_of_values(of_reference, config.best_of, LEVEL)
+    held_out = [f"{HELD_OUT}{name}" for name in config.held_out]
+    ends = (config.area_from, config.area_to)
+    areas, differences = estimates.areas(checkpoints, best_of, first, ends, LEVEL)
+    choice = estimates.chosen(checkpoints, held_out[0] if held_out else REWARD)
+    values: Values = {
+        "level": LEVEL,
+        "temperature": config.temperature,
+        "n": config.n,
+        "max_new_tokens": _most(config, encoding),
+        "area_from": config.area_from,
+        "area_to": config.area_to,
+        "scorers": samples.scorers,
+        "reference": first,
+        "sd": {name: estimates.spread(own) for name, own in of_reference.rewards.items()},
+        "checkpoints": checkpoints,
+        "best_of": best_of,
+        "chosen": choice,
+        "changes": _changes(choice, rest),
+        "areas": areas,
+        "differences": differences,
+        "warnings": [*([] if held_out else [NO_HELD_OUT]), *_warnings(areas, ends)],
+    }
+    place = reference.resolve()
+    from_it = {name for name, folders in config.runs.items() if all(started_from(one) == place for one in folders)}
+    return Frontier(values, frozenset(from_it))
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The completions of all policies, the reference first, and the names of the scorers by reward."""
+
+    written: list[Written]
+    scorers: dict[str, str]
+
+
+def _written(
+    config: FrontierEvaluation, run: Run, policies: Sequence[Checkpoint], encoding: PolicyEncoding
+) -> _Samples:
+    order = list(config.runs)
+    folders = [folder_of(one, order) for one in policies]
+    records: list[list[Candidates]] = []
+    for one, folder in zip(policies, folders, strict=True):
+        run.log.info("%s: %s", one.words, one.policy)
+        records.append(sampled(run, folder, _sampling(config, one, encoding)))
+    ratios = LogRatios(
+        run,
+        policies[0].policy,
+        encoding,
+        temperature=config.temperature,
+        most=_most(config, encoding),
+        device=config.device,
+        precision=config.precision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    found = [ratios.of(one.policy, folder, own) for one, folder, own in zip(policies, folders, records, strict=True)]
+    files = [run.path(folder) / COMPLETIONS for folder in folders]
+    scorers: dict[str, str] = {}
+    rewards: dict[str, np.ndarray] = {}
+    asked = {REWARD: config.reward, **{f"{HELD_OUT}{name}": one for name, one in config.held_out.items()}}
+    for number, (name, options) in enumerate(asked.items()):
+        place = f"scores/{REWARD}" if number == 0 else f"scores/held-out-{number}"
+        scorers[name], rewards[name] = scored(run, place, options, files)
+    ends = np.cumsum([sum(len(record.completions) for record in own) for own in records])[:-1]
+    split = {name: np.split(values, ends) for name, values in rewards.items()}
+    made = [
+        written(one, own, ratio, {name: parts[number] for name, parts in split.items()})
+        for number, (one, own, ratio) in enumerate(zip(policies, records, found, strict=True))
+    ]
+    return _Samples(made, scorers)
+
+
+def _sampling(config: FrontierEvaluation, one: Checkpoint, encoding: PolicyEncoding) -> Sampling:
+    """What a policy is asked for; of the reference as many completions as best-of-n needs."""
+    most = max(config.best_of, default=0) if one.run == REFERENCE else 0
+    same = {"temperature", "bottom", "top", "limit", "precision", "device", "token_budget", "shard_size", "seed"}
+    values = config.model_dump(mode="json", include={*same, "data", "trust_remote_code"})
+    return Sampling.build(
+        {
+            **values,
+            "model": str(one.policy),
+            "n": max(config.n, most),
+            "max_new_tokens": _most(config, encoding),
+            "encoding": encoding.model_dump(mode="json"),
+            "logprobs": True,
+        }
+    )
+
+
+def _most(config: FrontierEvaluation, encoding: PolicyEncoding) -> int:
+    return config.max_new_tokens or encoding.max_completion_tokens
+
+
+def _encoding(policies: Sequence[Checkpoint]) -> PolicyEncoding:
+    """How the policies read prompts: they have to agree, or their rewards are of different questions.
+
+    Raises:
+        ConfigError: they do not.
+        InputError: rules that cannot be read.
+    """
+    by_rules = {(saved_encoding(str(one.policy)) or PolicyEncoding()).model_dump_json(): one for one in policies}
+    if len(by_rules) > 1:
+        problems = [
+            Problem(str(one.policy), rules, "one encoding", "Give --encoding.") for rules, one in by_rules.items()
+        ]
+        raise ConfigError("The policies read prompts in different ways", problems)
+    return PolicyEncoding.model_validate_json(next(iter(by_rules)))
+
+
+def _warnings(areas: Sequence[Values], ends: tuple[float, float]) -> list[str]:
+    """What areas have to be read with: a frontier that has no points there, or ends before."""
+    found = []
+    for one in areas:
+        if one["by"] != REWARD or one["run"] == BEST_OF:
+            continue
+        if one["inside"] == 0:
+            where = f"{one['run']}: a seed has no checkpoint between {ends[0]:g} and {ends[1]:g} nats"
+            found.append(f"{where}, so its frontier there is a straight line: keep more checkpoints.")
+        elif one["reach"] < ends[1]:
+            found.append(f"{one['run']}: a seed ends at {one['reach']:.2f} nats and counts as level beyond.")
+    return found
+
+
+def _changes(choice: Sequence[Values], all_of: Sequence[Written]) -> list[Values]:
+    """From the chosen checkpoint to the last one of its training, how each reward changes."""
+    found = []
+    for one in choice:
+        own = [each for each in all_of if (each.checkpoint.run, each.checkpoint.seed) == (one["run"], one["seed"])]
+        best = next(each for each in own if each.checkpoint.step == one["step"])
+        if own[-1] is not best:
+            rewards = {name: estimates.as_values(estimates.fallen(own[-1], best, name, LEVEL)) for name in best.rewards}
+            last = own[-1].checkpoint.step
+            found.append({"run": one["run"], "seed": one["seed"], "from": one["step"], "to": last, "rewards": rewards})
+    return found

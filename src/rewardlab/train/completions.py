@@ -1,0 +1,266 @@
+"""Records → what a policy learns from: prompts with completions to imitate, or with completions to choose among."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from rewardlab.data.layout import share_prompt
+from rewardlab.data.turns import Ids
+from rewardlab.errors import DataError, Problem
+from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
+from rewardlab.models.policy import PolicyModel
+from rewardlab.models.references import References
+from rewardlab.records import Candidates, Pair, Rated, Record
+from rewardlab.train.examples import CHUNK_RECORDS, Example, Examples
+from rewardlab.train.trainer import StepPlan
+
+Choice = Literal["consecutive", "drawn"]
+SHOWN_PROBLEMS = 5
+
+
+@dataclass(frozen=True)
+class PolicyExample(Example):
+    """A prompt with completions; its targets are their rewards.
+
+    Attributes:
+        reference: log-probabilities of the completions under the reference; empty where there is none.
+    """
+
+    reference: tuple[float, ...] = ()
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of every completion."""
+        group = self.group
+        return [len(group.prefix) + len(branch) - group.start for branch in group.branches]
+
+    def part(self, places: Sequence[int]) -> PolicyExample:
+        """Some of the completions, in the order of `places`."""
+        return replace(
+            self,
+            group=self.group.part(places),
+            targets=tuple(self.targets[place] for place in places),
+            reference=tuple(self.reference[place] for place in places) if self.reference else (),
+        )
+
+
+def policy_examples(examples: Sequence[Example]) -> list[PolicyExample]:
+    """The same examples, by their type."""
+    return [example for example in examples if isinstance(example, PolicyExample)]
+
+
+class Grouping(NamedTuple):
+    """Which of a prompt's completions a step takes.
+
+    Attributes:
+        pairs: winner and loser of two; otherwise completions with their rewards.
+        size: how many; None takes all that there are, of pairs two.
+        choice: of more than `size`, consecutive groups, or some drawn in every epoch.
+    """
+
+    pairs: bool
+    size: int | None
+    choice: Choice
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether every epoch draws."""
+        return self.choice == "drawn" and (self.pairs or self.size is not None)
+
+    def groups(self, count: int) -> list[list[int]]:
+        """The groups of `count` completions before anything is drawn.
+
+        Raises:
+            ValueError: they do not go into groups of that size.
+        """
+        size = 2 if self.pairs else self.size
+        if self.is_drawn or size is None:
+            return [list(range(count))]
+        found: list[list[int]] = consecutive_groups(count, size).tolist()
+        return found
+
+    def draw(self, example: PolicyExample, *, seed: int, epoch: int, place: int) -> PolicyExample:
+        """What an epoch takes of an example: candidates, or a winner and a loser that are no tie."""
+        count = len(example.targets)
+        if not self.pairs:
+            size = self.size or count
+            return example.part(drawn_candidates(count, size, seed=seed, epoch=epoch, prompt=place).tolist())
+        rewards = example.targets
+        untied = [[i, j] for i in range(count) for j in range(count) if rewards[i] > rewards[j]]
+        # Zeros at the end of a seed change nothing: the 2 keeps these draws apart from others.
+        return example.part(untied[np.random.default_rng([seed, epoch, place, 2]).integers(len(untied))])
+
+
+class DrawnPlan(StepPlan):
+    """A plan whose epochs draw from the completions of every prompt.
+
+    Args:
+        examples: `PolicyExample`s with all completions.
+        per_step: examples to a step.
+        epochs: passes over the data.
+        seed: of the order and the draws.
+        grouping: what is drawn.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], per_step: int, epochs: int, seed: int, *, grouping: Grouping
+    ) -> None:
+        super().__init__(examples, per_step, epochs, seed)
+        self.grouping = grouping
+
+    def taken(self, epoch: int, place: int) -> Example:
+        """Some of the example's completions."""
+        (example,) = policy_examples([self.examples[place]])
+        return self.grouping.draw(example, seed=self.seed, epoch=epoch, place=place)
+
+
+def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str) -> Examples:
+    """Completions to imitate: the chosen one of a pair, the one of highest reward, all without rewards, what is not
+    labelled bad.
+
+    Args:
+        records: of any kind.
+        model: its tokenizer and encoding.
+        name: of the data set, for messages.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    counts: Counter[str] = Counter(records=len(records))
+    items: list[Example] = []
+    for record, prompt, completions in _encoded(records, model, counts):
+        places = _imitated(record)
+        if not places:
+            counts["labelled_bad"] += 1
+        for place in places:
+            ids = completions[place]
+            if not ids.ids:
+                counts["empty_completions"] += 1
+                continue
+            counts["truncated_completions"] += ids.truncated
+            items.append(PolicyExample(share_prompt(prompt.ids, [ids.ids]), (0.0,)))
+    return _some(Examples(items, "completion", counts), name)
+
+
+def preference_examples(records: Sequence[Record], model: PolicyModel, name: str, grouping: Grouping) -> Examples:
+    """Completions to choose among, with rewards; of a pair they are (1, 0).
+
+    Left out and counted: completions without tokens; ties and identical completions where there is nothing else; of
+    pairs both. Of winner and loser the winner is first.
+
+    Args:
+        records: pairs, or candidates with rewards.
+        model: its tokenizer and encoding.
+        name: of the data set, for messages.
+        grouping: which of a prompt's completions stand in one example.
+
+    Raises:
+        DataError: records of another kind, completions that do not go into groups, or nothing is left.
+    """
+    problems = _unusable(records, name, grouping)
+    if problems:
+        more = len(problems) - SHOWN_PROBLEMS
+        rest = [Problem(name, f"{more} more records like these", "none")] if more > 0 else []
+        raise DataError("The data cannot be aligned to", [*problems[:SHOWN_PROBLEMS], *rest])
+    counts: Counter[str] = Counter(records=len(records))
+    items: list[Example] = []
+    for record, prompt, completions in _encoded(records, model, counts):
+        rewards = (1.0, 0.0) if isinstance(record, Pair) else getattr(record, "rewards", None) or ()
+        for places in grouping.groups(len(completions)):
+            there = [place for place in places if completions[place].ids]
+            counts["empty_completions"] += len(places) - len(there)
+            if grouping.pairs:
+                there.sort(key=lambda place: -rewards[place])
+            reason = _of_no_use([rewards[place] for place in there], [completions[place] for place in there], grouping)
+            if reason:
+                counts[reason] += 1
+                continue
+            counts["truncated_completions"] += sum(completions[place].truncated for place in there)
+            group = share_prompt(prompt.ids, [completions[place].ids for place in there])
+            items.append(PolicyExample(group, tuple(rewards[place] for place in there)))
+    return _some(Examples(items, "preference", counts), name)
+
+
+def with_references(examples: Examples, references: References) -> Examples:
+    """The same examples, each with its completions' log-probabilities under the reference."""
+    items: list[Example] = [
+        replace(example, reference=references.of(example.group)) for example in policy_examples(examples.items)
+    ]
+    return replace(examples, items=items)
+
+
+def _some(examples: Examples, name: str) -> Examples:
+    if not examples.items:
+        problem = Problem(name, f"nothing to learn from: {dict(examples.counts)}", "at least one usable record")
+        raise DataError("No example is left", [problem])
+    return examples
+
+
+def _encoded(
+    records: Sequence[Record], model: PolicyModel, counts: Counter[str]
+) -> Iterator[tuple[Record, Ids, list[Ids]]]:
+    """Each record with the ids of its prompt and of its completions, a chunk at a time."""
+    # A tokenizer makes a number of its own for every token; sharing them takes a quarter of the memory.
+    known: dict[int, int] = {}
+
+    def shared(ids: Ids) -> Ids:
+        return ids._replace(ids=tuple(known.setdefault(token, token) for token in ids.ids))
+
+    for start in range(0, len(records), CHUNK_RECORDS):
+        chunk = records[start : start + CHUNK_RECORDS]
+        prompts = [record.prompt for record in chunk]
+        encoded = model.encoder.completions(
+            prompts, [record.completions for record in chunk], [_ended(record) for record in chunk]
+        )
+        for record, prompt, completions in zip(chunk, model.encoder.prompts(prompts), encoded, strict=True):
+            counts["truncated_prompts"] += prompt.truncated
+            yield record, shared(prompt), [shared(one) for one in completions]
+
+
+def _ended(record: Record) -> list[bool]:
+    """Of every completion whether it is whole: a sampled one that was cut off has the finish reason `length`."""
+    reasons = record.meta.get("finish_reasons")
+    if not isinstance(reasons, list) or len(reasons) != len(record.completions):
+        return [True] * len(record.completions)
+    return [reason != "length" for reason in reasons]
+
+
+def _imitated(record: Record) -> list[int]:
+    if isinstance(record, Rated):
+        return [] if record.label is False else [0]
+    if isinstance(record, Pair):
+        return [0]
+    rewards = record.rewards
+    return list(range(len(record.completions))) if rewards is None else [int(np.argmax(rewards))]
+
+
+def _unusable(records: Sequence[Record], name: str, grouping: Grouping) -> list[Problem]:
+    """A problem per record that has no preference, or whose completions do not go into groups."""
+    problems = []
+    for record in records:
+        where = str(record.source or name)
+        if isinstance(record, Rated) or (isinstance(record, Candidates) and record.rewards is None):
+            found = "one completion" if isinstance(record, Rated) else "candidates without rewards"
+            remedy = "Label completions with a reward model first: rewardlab score."
+            problems.append(Problem(where, found, "a pair, or candidates with rewards", remedy))
+            continue
+        try:
+            grouping.groups(len(record.completions))
+        except ValueError as error:
+            found, _, expected = str(error).removeprefix("found ").partition("; expected ")
+            problems.append(Problem(where, found, expected, "Draw them instead: --choice drawn."))
+    return problems
+
+
+def _of_no_use(rewards: Sequence[float], completions: Sequence[Ids], grouping: Grouping) -> str:
+    """Why a group teaches nothing; empty where it does."""
+    if len(rewards) < 2:
+        return "too_few_completions"
+    if len({ids.ids for ids in completions}) < 2:
+        return "identical_completions"
+    return "ties" if grouping.pairs and len(set(rewards)) < 2 else ""

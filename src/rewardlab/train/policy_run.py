@@ -1,0 +1,215 @@
+"""A training of a policy from its first step to its folder: the trainer, policies along the way, what is left.
+
+model/                the policy at the end, a plain folder; adapters are merged into its weights
+policies/step-000123/ evenly spaced checkpoints: plain folders, or with lora adapter folders
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from rewardlab.data.layout import Group
+from rewardlab.errors import ModelError, Problem
+from rewardlab.models.card import policy_card
+from rewardlab.models.policies import load_policy, save_policy
+from rewardlab.models.policy import PolicyModel
+from rewardlab.store.files import clear_when_disk_is_full, read_jsonl, write_json
+from rewardlab.store.processes import processes
+from rewardlab.store.runs import Run
+from rewardlab.train.policy import MODEL, POLICIES, PolicyTraining, Prepared, TrainedPolicy
+from rewardlab.train.reward import ACCELERATOR_BUDGET, CPU_BUDGET
+from rewardlab.train.setup import trainer_arguments
+from rewardlab.train.trainer import GroupTrainer, clear_when_out_of_memory, run_training
+
+CHECKED_GROUPS = 4
+SAME, OTHER = 1e-4, 1e-2
+"""What log-probabilities of a saved folder may differ by from those of the policy that was saved, of max(1, |sum|), and
+from where on it is another policy."""
+
+
+def run_policy_training(
+    config: PolicyTraining, run: Run, prepared: Prepared, described: Sequence[str]
+) -> TrainedPolicy:
+    """Train, and leave the policy, those along the way, the history and the summary.
+
+    Raises:
+        ModelError: a saved policy that is not the one that was trained.
+        RunError: resumed with other training data, or the disk is full.
+        RewardlabError: training diverged, or does not fit into memory.
+        KeyboardInterrupt: stopped; the run can be resumed.
+    """
+    with clear_when_out_of_memory():
+        trainer = _trainer(config, run, prepared)
+        steps = kept_steps(len(prepared.plan), config.checkpoints)
+        trainer.add_callback(KeptPolicies(prepared.model, run.path(POLICIES), steps, merge=config.lora is None))
+        _log_start(run, trainer, prepared)
+        if not run_training(trainer, resume=run.resumed):
+            raise KeyboardInterrupt
+        return TrainedPolicy(
+            run.path(MODEL), processes().first(lambda: _finish(config, run, trainer, prepared, described))
+        )
+
+
+def kept_steps(steps: int, count: int) -> list[int]:
+    """The steps whose policies are kept: `count` evenly spaced ones, with the last; all where there are fewer."""
+    return sorted({math.ceil(steps * number / count) for number in range(1, count + 1)})
+
+
+class KeptPolicies(TrainerCallback):
+    """Saves policies along the way, before the checkpoint of the same step: after a kill no step is passed over.
+
+    Args:
+        model: the policy.
+        folder: one folder per step goes here.
+        steps: whose policies are kept.
+        merge: whole weights; otherwise adapters alone.
+    """
+
+    def __init__(self, model: PolicyModel, folder: Path, steps: Sequence[int], *, merge: bool) -> None:
+        self.model = model
+        self.folder = folder
+        self.steps = set(steps)
+        self.merge = merge
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save, where this is one of the steps."""
+        if state.global_step in self.steps and processes().is_first:
+            folder = self.folder / f"step-{state.global_step:06d}"
+            with clear_when_disk_is_full(folder):
+                save_policy(self.model, folder, merge=self.merge)
+
+
+def _trainer(config: PolicyTraining, run: Run, prepared: Prepared) -> GroupTrainer:
+    training, *held_out = prepared.examples
+    evaluation = {name: prepared.examples[name] for name in held_out}
+    plan, device = prepared.plan, prepared.model.device.type
+    arguments = trainer_arguments(config, run.path("checkpoints"), plan, device, best=f"{held_out[0]}_loss")
+    return GroupTrainer(
+        prepared.model,
+        arguments,
+        plan,
+        evaluation=evaluation,
+        objective=prepared.objective,
+        target=prepared.examples[training].target,
+        precision=config.precision,
+        budget=config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET),
+        patience=None,
+        history=run.path("history.jsonl"),
+        log=run.log,
+    )
+
+
+def _log_start(run: Run, trainer: GroupTrainer, prepared: Prepared) -> None:
+    """What a person who reads the log has to know."""
+    for name, data in prepared.examples.items():
+        counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in data.counts.items())
+        run.log.info("%s: %d used (%s)", name, len(data), counts)
+    model = prepared.model
+    run.log.info(
+        "%d parameters, %d of them trained, on %s; %s layout%s; %d tokens a micro-batch; %d steps",
+        sum(weight.numel() for weight in model.parameters()),
+        sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        trainer.args.device,
+        model.layout,
+        f" ({model.fallback})" if model.fallback else "",
+        trainer.budget,
+        len(trainer.plan),
+    )
+
+
+def _finish(
+    config: PolicyTraining, run: Run, trainer: GroupTrainer, prepared: Prepared, described: Sequence[str]
+) -> dict[str, Any]:
+    """Save the policy, load it again, compare, and write the summary."""
+    folder, model = run.path(MODEL), prepared.model.eval()
+    summary = _summary(run, trainer, prepared) | prepared.summary | {"seed": config.seed}
+    with clear_when_disk_is_full(folder):
+        save_policy(model, folder, card=_card(config, prepared, summary, described))
+    trainer.free_optimiser()
+    groups = [example.group for example in prepared.plan.examples[:CHECKED_GROUPS]]
+    _compare_reloaded(config, model, folder, groups, run.log)
+    write_json(run.path("summary.json"), summary)
+    return summary
+
+
+def _summary(run: Run, trainer: GroupTrainer, prepared: Prepared) -> dict[str, Any]:
+    history = list(read_jsonl(run.path("history.jsonl")))
+    split = next(iter(trainer.evaluation))
+    held_out = [line for line in history if line["split"] == split]
+    best = next(line for line in held_out if line["step"] == trainer.state.best_global_step)
+    rates = sorted(line["pairs_per_second"] for line in history if "pairs_per_second" in line)
+    model = prepared.model
+    return {
+        "steps": trainer.state.global_step,
+        "split": split,
+        "best": {key: value for key, value in best.items() if key not in ("split", "epoch")},
+        "last": {key: value for key, value in held_out[-1].items() if key not in ("split", "epoch")},
+        "counts": {name: dict(data.counts) | {"used": len(data)} for name, data in prepared.examples.items()},
+        "left_out": [],
+        "policies": sorted(path.name for path in run.path(POLICIES).glob("step-*")),
+        "prompts_per_second": rates[len(rates) // 2] if rates else None,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "layout": model.layout,
+        "fallback": model.fallback,
+        "token_budget": trainer.budget,
+    }
+
+
+def _card(config: PolicyTraining, prepared: Prepared, summary: Mapping[str, Any], described: Sequence[str]) -> str:
+    split, rows = summary["split"], summary["counts"][summary["split"]]["used"]
+    measures = {
+        f"{key} on {split}": f"{summary['last'][key]:.4f} ({rows} held-out records)"
+        for key in ("loss", "accuracy")
+        if key in summary["last"]
+    }
+    fields = {"epochs", "batch_size", "learning_rate", "schedule", "betas", "weight_decay", "precision", "seed", "lora"}
+    settings = prepared.card | config.model_dump(mode="json", include=fields)
+    path = config.model.path
+    base = str(config.model.shape) if path is None else Path(path).name if Path(path).is_dir() else path
+    encoding = prepared.model.encoding
+    notes = [
+        f"Of prompts longer than {encoding.max_prompt_tokens} tokens the end is read.",
+        f"Of completions the first {encoding.max_completion_tokens} tokens were trained on.",
+    ]
+    return policy_card(base=base, data=described, settings=settings, measures=measures, notes=notes)
+
+
+@torch.no_grad()
+def _compare_reloaded(
+    config: PolicyTraining, model: PolicyModel, folder: Path, groups: Sequence[Group], log: logging.Logger
+) -> None:
+    """The saved folder must give the same log-probabilities; one completion at a time, which takes less memory than
+    training did.
+
+    Raises:
+        ModelError: it gives others; the folder is deleted.
+    """
+    with clear_when_out_of_memory():
+        saved = load_policy(
+            folder,
+            device=str(model.device),
+            precision="float32",
+            temperature=model.temperature,
+            trust_remote_code=config.model.trust_remote_code,
+        )
+        expected, found = _one_by_one(model, groups), _one_by_one(saved, groups)
+    difference = ((found - expected).abs() / expected.abs().clamp(min=1)).max().item()
+    if not difference < OTHER:
+        shutil.rmtree(folder)
+        problem = Problem(str(folder), f"log-probabilities that differ by {difference:.1e} when loaded", "none")
+        raise ModelError("The saved policy is not the one that was trained", [problem])
+    if difference > SAME:
+        log.warning("the saved policy gives log-probabilities that differ by %.1e when loaded", difference)
+
+
+def _one_by_one(model: PolicyModel, groups: Sequence[Group]) -> Tensor:
+    return torch.cat([model([group.part([place])]) for group in groups for place in range(len(group.branches))]).cpu()

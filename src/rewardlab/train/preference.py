@@ -1,0 +1,210 @@
+"""`rewardlab train dpo` and `rewardlab train exo`: preferences or rewards of completions → a policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rewardlab.config import all_of
+from rewardlab.functional.objectives import OBJECTIVES, PolicyObjective
+from rewardlab.models.loading import ModelSource
+from rewardlab.models.policy import PolicyModel
+from rewardlab.models.references import References, cached_references, load_reference
+from rewardlab.store.processes import processes
+from rewardlab.store.runs import Run
+from rewardlab.train.completions import (
+    Choice,
+    DrawnPlan,
+    Grouping,
+    policy_examples,
+    preference_examples,
+    with_references,
+)
+from rewardlab.train.examples import Examples
+from rewardlab.train.policy import PolicyTraining, Prepared, TrainedPolicy, policy_data, start_policy
+from rewardlab.train.policy_objectives import Alignment
+from rewardlab.train.policy_run import run_policy_training
+from rewardlab.train.trainer import StepPlan
+
+OPTIONS = ("beta", "reward_beta", "label_smoothing", "gamma")
+
+
+class PreferenceTraining(PolicyTraining):
+    """What the configurations of `train dpo` and `train exo` share."""
+
+    objective: str
+    """What is minimised."""
+
+    beta: float = Field(0.1, gt=0)
+    """Weight of the divergence from the reference: the policy's beta."""
+
+    reward_beta: float | None = Field(None, gt=0)
+    """Of exo-rw and dpo-rw: rewards are divided by it before their softmax. Default: as beta."""
+
+    label_smoothing: float | None = Field(None, ge=0, lt=0.5)
+    """Believed share of flipped preferences (epsilon); default: that of the objective."""
+
+    gamma: float | None = None
+    """Of simpo: the margin that the winner is to win by."""
+
+    per_token: bool = False
+    """Divide every log-ratio by the number of tokens of the completion."""
+
+    candidates: int | None = Field(None, ge=2)
+    """Completions of a prompt that stand in one example (K). Default: all, of objectives on pairs two."""
+
+    choice: Choice = "consecutive"
+    """Of more than K completions: consecutive groups of K, or K drawn in every epoch."""
+
+    reference: ModelSource | None = None
+    """The policy that the divergence is measured from; default: the policy before its first step."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Logits of policy and reference are divided by it: that of the sampling that the completions come from."""
+
+    batch_size: int = Field(128, ge=1)
+    """Prompts per optimiser step."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        chosen = OBJECTIVES[self.objective]
+        expected = [
+            f"expected no {name} beside {self.objective}, which does not have it"
+            for name in ("reward_beta", "label_smoothing", "gamma")
+            if getattr(self, name) is not None and name not in chosen.options
+        ]
+        if "gamma" in chosen.options and self.gamma is None:
+            expected.append(f"expected gamma beside objective {self.objective}, e.g. 1")
+        if self.objective == "exo-pref" and self.label_smoothing == 0:
+            expected.append("expected label_smoothing above 0 beside objective exo-pref: its loss is infinite at 0")
+        if self.per_token and chosen.lengths:
+            expected.append(f"expected no per_token beside objective {self.objective}, which divides by lengths itself")
+        if self.candidates is not None and chosen.largest is not None and self.candidates > chosen.largest:
+            expected.append(f"expected candidates {chosen.largest} beside objective {self.objective}")
+        if self.reference is not None and not chosen.reference:
+            expected.append(f"expected no reference beside objective {self.objective}, which has none")
+        if self.reference is not None and self.reference.path is None:
+            expected.append("expected reference to have a path: random weights are no policy")
+        if self.lora is not None and self.lora.dropout:
+            expected.append("expected lora.dropout 0: policy and reference would differ before the first step")
+        if expected:
+            raise all_of(expected, self)
+        return self
+
+    def options(self) -> dict[str, float]:
+        """What the objective's loss is called with."""
+        values = {name: getattr(self, name) for name in OPTIONS if name in OBJECTIVES[self.objective].options}
+        if "reward_beta" in values and values["reward_beta"] is None:
+            values["reward_beta"] = self.beta
+        return {name: value for name, value in values.items() if value is not None}
+
+    def grouping(self) -> Grouping:
+        """Which completions stand in one example."""
+        return Grouping(OBJECTIVES[self.objective].largest == 2, self.candidates, self.choice)
+
+
+class DPOTraining(PreferenceTraining):
+    """Configuration of `train dpo`."""
+
+    objective: Literal["dpo-pref", "dpo-rw", "ipo", "ipo-sum", "hinge", "robust", "simpo"] = "dpo-pref"
+    """What is minimised; dpo-rw learns from rewards of two completions and more, the others from winner and loser."""
+
+
+class EXOTraining(PreferenceTraining):
+    """Configuration of `train exo`."""
+
+    objective: Literal["exo-pref", "exo-rw", "exo-pref-published"] = "exo-pref"
+    """What is minimised; exo-rw learns from rewards of two completions and more, the others from winner and loser."""
+
+    beta: float = Field(0.5, gt=0)
+    """Weight of the divergence from the reference: the policy's beta."""
+
+
+def train_preference(config: PreferenceTraining, run: Run) -> TrainedPolicy:
+    """Train a policy on preferences between completions, or on their rewards.
+
+    Args:
+        config: everything.
+        run: its directory; an unfinished one goes on from the newest complete checkpoint.
+
+    Raises:
+        DataError: unusable data.
+        ModelError: unusable model, reference or device, or a saved policy that is not the one that was trained.
+        RunError: resumed with other training data, or the disk is full.
+        RewardlabError: training diverged, or does not fit into memory.
+        KeyboardInterrupt: stopped; the run can be resumed.
+    """
+    objective, grouping = OBJECTIVES[config.objective], config.grouping()
+    data = policy_data(config)
+    model = start_policy(config, temperature=config.temperature)
+    examples = {
+        name: preference_examples(records, model, name, grouping)
+        for name, records in {"train": data.train, **data.evaluation}.items()
+    }
+    found: dict[str, Any] = {"objective": config.objective, "options": config.options()}
+    if objective.reference:
+        references = _references(config, model, examples)
+        examples = {name: with_references(own, references) for name, own in examples.items()}
+        found["reference"] = {
+            "key": references.store.folder.name,
+            "sequences": references.sequences,
+            "computed": references.computed,
+        }
+    training = examples["train"].items
+    plan: StepPlan
+    if grouping.is_drawn:
+        plan = DrawnPlan(training, config.batch_size, config.epochs, config.seed, grouping=grouping)
+        examples = {
+            name: own if name == "train" else _drawn_once(own, grouping, config.seed) for name, own in examples.items()
+        }
+    else:
+        plan = StepPlan(training, config.batch_size, config.epochs, config.seed)
+    found["left_out"] = _left_out(examples, objective)
+    prepared = Prepared(
+        model,
+        plan,
+        examples,
+        Alignment(objective, config.options(), config.per_token),
+        card={"objective": config.objective, **config.options(), "temperature": config.temperature},
+        summary=found,
+    )
+    return run_policy_training(config, run, prepared, data.described)
+
+
+def _references(config: PreferenceTraining, model: PolicyModel, examples: dict[str, Examples]) -> References:
+    """Log-probabilities of all completions under the reference.
+
+    Raises:
+        ModelError: a reference with another tokenizer.
+    """
+    reference = model
+    if config.reference is not None:
+        reference = load_reference(
+            str(config.reference.path),
+            model,
+            revision=config.reference.revision,
+            layout=config.layout,
+            trust_remote_code=config.reference.trust_remote_code,
+        )
+    groups = [example.group for own in examples.values() for example in own.items]
+    # Of several processes the first one computes what is missing, and the others find it.
+    return processes().in_turn(
+        lambda: cached_references(reference, groups, precision=config.precision, budget=config.token_budget)
+    )
+
+
+def _drawn_once(examples: Examples, grouping: Grouping, seed: int) -> Examples:
+    """An evaluation set draws once, so that its measures can be compared from step to step."""
+    own = policy_examples(examples.items)
+    drawn = [grouping.draw(example, seed=seed, epoch=0, place=place) for place, example in enumerate(own)]
+    return replace(examples, items=list(drawn))
+
+
+def _left_out(examples: dict[str, Examples], objective: PolicyObjective) -> list[str]:
+    ties = examples["train"].counts["ties"]
+    return [f"{ties} ties were left out of the training data: {objective.name} needs a winner."] if ties else []

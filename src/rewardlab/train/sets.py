@@ -1,0 +1,41 @@
+"""What is to be said of the sets of a training before it begins: records they share, and prompts of another form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rewardlab.models.reward import form_of, form_warning
+from rewardlab.records import Record
+
+
+def warnings_of(
+    training: Sequence[Record], validation: Mapping[str, Sequence[Record]], test: Sequence[Record]
+) -> Iterator[str]:
+    """Warnings in words, none where there is nothing to say.
+
+    Args:
+        training: the training records as they were read, before interventions.
+        validation: evaluation sets by name, the first one chooses the best checkpoint.
+        test: the set that has chosen nothing; empty where there is none.
+    """
+    trained = form_of(record.prompt for record in training)
+    sources = {f"validation.{name}": records for name, records in validation.items()} | ({"test": test} if test else {})
+    for source, records in sources.items():
+        form = form_of(record.prompt for record in records)
+        yield from filter(None, [form_warning(form, trained, f"the prompts of {source}", source)])
+        yield from _shared(source, records, "train", training, "what is measured on them has been seen in training")
+    chooser = next(iter(sources))
+    if test and chooser != "test":
+        yield from _shared("test", test, chooser, sources[chooser], "they have chosen the best checkpoint")
+
+
+def _shared(name: str, records: Sequence[Record], other: str, others: Sequence[Record], so: str) -> Iterator[str]:
+    """What of a set another one has too: the same records, and others of the same conversations."""
+    ids, roots = {record.id for record in others}, {record.prompt.root_id for record in others}
+    same = sum(record.id in ids for record in records)
+    related = sum(record.prompt.root_id in roots for record in records)
+    if related:
+        yield (
+            f"{name} is not apart from {other}: of its {len(records):,} records {same:,} are in {other} too, and "
+            f"{related:,} are of conversations that {other} has: {so}"
+        )

@@ -1,0 +1,145 @@
+"""Records as a policy learns from them: which completions, in which groups, what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from policy_toys import ENCODING, policy
+
+from rewardlab.data.turns import PolicyEncoding
+from rewardlab.errors import DataError
+from rewardlab.models.policy import PolicyModel
+from rewardlab.records import Candidates, Pair, Prompt, Rated, Source
+from rewardlab.train.completions import (
+    DrawnPlan,
+    Grouping,
+    imitation_examples,
+    policy_examples,
+    preference_examples,
+)
+from rewardlab.train.examples import Examples
+
+ASK = Prompt.of_text("river stone ")
+PAIRS = Grouping(pairs=True, size=None, choice="consecutive")
+ALL = Grouping(pairs=False, size=None, choice="consecutive")
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: Path) -> PolicyModel:
+    return policy(tokenizer)
+
+
+def candidates(*rewards: float, words: tuple[str, ...] = (), **meta: Any) -> Candidates:
+    texts = words or tuple(f"lamp {'cloud ' * (place + 1)}".strip() for place in range(len(rewards)))
+    return Candidates(ASK, texts, rewards or None, Source("file", 7), meta)
+
+
+def texts(model: PolicyModel, examples: Examples) -> list[list[str]]:
+    """What each example's completions say, ends shown."""
+    return [
+        [model.tokenizer.decode(ids[example.group.start :]) for ids in example.group.sequences()]
+        for example in examples.items
+    ]
+
+
+def test_what_is_imitated(model: PolicyModel) -> None:
+    end = model.tokenizer.eos_token
+    records = [
+        Pair(ASK, "lamp", "cloud"),
+        candidates(0.0, 2.0, 1.0),
+        Candidates(ASK, ("seven", "paper")),
+        Rated(ASK, "green", label=True),
+        Rated(ASK, "quiet", label=False),
+        Rated(ASK, "metal", score=0.1),
+    ]
+    found = imitation_examples(records, model, "train")
+    expected = ["lamp", "lamp cloud cloud", "seven", "paper", "green", "metal"]
+    assert texts(model, found) == [[text + end] for text in expected]
+    assert found.counts["labelled_bad"] == 1
+    prompt = model.encoder.prompts([ASK])[0].ids
+    assert all(example.group.sequences()[0][: example.group.start] == prompt for example in found.items)
+
+
+def test_what_was_cut_off_has_no_end(model: PolicyModel, tokenizer: Path) -> None:
+    end = model.tokenizer.eos_token
+    record = Candidates(ASK, ("seven", "paper"), meta={"finish_reasons": ["length", "stop"]})
+    assert texts(model, imitation_examples([record], model, "train")) == [["seven"], [f"paper{end}"]]
+    short = policy(tokenizer, encoding=PolicyEncoding(max_prompt_tokens=8, max_completion_tokens=2))
+    found = imitation_examples([Pair(ASK, "metal happy garden", "no")], short, "train")
+    assert [example.lengths for example in policy_examples(found.items)] == [[2]]
+    assert end not in texts(short, found)[0][0]
+    assert found.counts["truncated_completions"] == 1
+
+
+def test_the_winner_is_first_and_ties_are_counted(model: PolicyModel) -> None:
+    records = [
+        Pair(ASK, "lamp", "cloud"),
+        candidates(0.0, 2.0, 3.0, 1.0),  # two groups
+        candidates(1.0, 1.0),
+        candidates(1.0, 0.0, words=("paper", "paper")),
+        Candidates(ASK, ("", "paper"), (1.0, 0.0), meta={"finish_reasons": ["length", "stop"]}),
+    ]
+    found = preference_examples(records, model, "train", PAIRS)
+    end = model.tokenizer.eos_token
+    cloudy = [f"lamp{' cloud' * count}{end}" for count in range(5)]
+    assert texts(model, found) == [[f"lamp{end}", f"cloud{end}"], [cloudy[2], cloudy[1]], [cloudy[3], cloudy[4]]]
+    assert [example.targets for example in found.items] == [(1.0, 0.0), (2.0, 0.0), (3.0, 1.0)]
+    reasons = {name: found.counts[name] for name in ("ties", "identical_completions", "too_few_completions")}
+    assert reasons == {"ties": 1, "identical_completions": 1, "too_few_completions": 1}
+    assert found.counts["empty_completions"] == 1
+
+
+def test_rewards_keep_all_candidates_ties_too(model: PolicyModel) -> None:
+    found = preference_examples([candidates(0.0, 2.0, 2.0), Pair(ASK, "lamp", "cloud")], model, "train", ALL)
+    assert [example.targets for example in found.items] == [(0.0, 2.0, 2.0), (1.0, 0.0)]
+    four = Grouping(pairs=False, size=2, choice="consecutive")
+    found = preference_examples([candidates(4.0, 3.0, 2.0, 2.0)], model, "train", four)
+    assert [example.targets for example in found.items] == [(4.0, 3.0), (2.0, 2.0)]
+
+
+def test_every_record_that_cannot_be_used_is_named(model: PolicyModel) -> None:
+    records = [Candidates(ASK, ("a", "b"), source=Source("f", 1)), Rated(ASK, "a", score=1.0, source=Source("f", 2))]
+    with pytest.raises(DataError) as caught:
+        preference_examples([*records, candidates(1.0, 2.0, 3.0)], model, "train", PAIRS)
+    said = str(caught.value)
+    assert all(place in said for place in ("f:1", "f:2", "file:7", "3 candidates to a prompt", "--choice drawn"))
+    with pytest.raises(DataError, match="95 more"):
+        preference_examples(records[:1] * 100, model, "train", PAIRS)
+    with pytest.raises(DataError, match="nothing to learn from"):
+        preference_examples([candidates(1.0, 1.0)], model, "train", PAIRS)
+
+
+# --- drawn --------------------------------------------------------------------------------------------------------
+
+
+def plan(model: PolicyModel, grouping: Grouping, *records: Candidates, epochs: int = 40) -> DrawnPlan:
+    return DrawnPlan(preference_examples(records, model, "train", grouping).items, 1, epochs, seed=3, grouping=grouping)
+
+
+def test_pairs_are_drawn_anew_in_every_epoch_and_are_no_ties(model: PolicyModel) -> None:
+    drawn = plan(model, Grouping(pairs=True, size=None, choice="drawn"), candidates(1.0, 0.0, 1.0))
+    found = [drawn[step][0] for step in range(len(drawn))]
+    assert {example.targets for example in found} == {(1.0, 0.0)}
+    longer = [len(example.group.branches[0]) > len(example.group.branches[1]) for example in found]
+    assert 8 < sum(longer) < 32, "the winner is the first candidate or the third, each about as often"
+    assert [drawn[step][0] for step in (7, 7, 3)] == [found[7], found[7], found[3]]
+
+
+def test_candidates_are_drawn_with_their_own_rewards(model: PolicyModel) -> None:
+    drawn = plan(model, Grouping(pairs=False, size=2, choice="drawn"), candidates(10.0, 20.0, 30.0))
+    found = policy_examples([drawn[step][0] for step in range(len(drawn))])
+    assert {example.targets for example in found} == {(10.0, 20.0), (10.0, 30.0), (20.0, 30.0)}
+    lengths = {
+        reward: length for example in found for reward, length in zip(example.targets, example.lengths, strict=True)
+    }
+    whole = policy_examples(drawn.examples)[0]
+    assert lengths == dict(zip(whole.targets, whole.lengths, strict=True))
+
+
+def test_the_window_is_as_asked_for(model: PolicyModel) -> None:
+    long = Pair(Prompt.of_text("river " * 100), "lamp " * 100, "cloud")
+    (example,) = policy_examples(imitation_examples([long], model, "train").items)
+    assert example.group.start == ENCODING.max_prompt_tokens
+    assert example.lengths == [ENCODING.max_completion_tokens]

@@ -1,0 +1,58 @@
+"""What is said of the sets of a training: shared records and conversations, prompts of another form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rewardlab.records import Message, Pair, Prompt
+from rewardlab.store.runs import Run
+from rewardlab.train.reward import RewardTraining, train_reward
+from rewardlab.train.sets import warnings_of
+from tests.train import toys
+
+
+def asked(*questions: str, answer: str = "yes", is_text: bool = True) -> list[Pair]:
+    prompts = [Prompt.of_text(text) if is_text else Prompt((Message("user", text),)) for text in questions]
+    return [Pair(prompt, answer, "never") for prompt in prompts]
+
+
+def said(train: Sequence[Pair], validation: Sequence[Pair], test: Sequence[Pair] = ()) -> list[str]:
+    return list(warnings_of(train, {"dev": validation}, test))
+
+
+def test_sets_that_are_apart_have_no_warning() -> None:
+    assert said(asked("a", "b"), asked("c"), asked("d")) == []
+
+
+def test_shared_records_and_conversations_are_counted() -> None:
+    (words,) = said(asked("a", "b"), [*asked("a", "c"), *asked("b", answer="perhaps")])
+    assert "validation.dev is not apart from train: of its 3 records 1 are in train too" in words
+    assert "and 2 are of conversations that train has" in words
+
+
+def test_a_test_set_is_compared_with_the_data_and_with_what_chooses() -> None:
+    words = said(asked("a"), asked("b"), asked("a", "b"))
+    assert [line.partition(":")[0] for line in words] == [
+        "test is not apart from train",
+        "test is not apart from validation.dev",
+    ]
+
+
+def test_prompts_of_another_form_are_said_once_a_set() -> None:
+    (words,) = said(asked("a"), asked("b", is_text=False))
+    assert "the prompts of validation.dev are conversations, but the model was trained on plain texts" in words
+    assert "--validation.dev.prompt_role text" in words
+
+
+def test_a_training_says_it(tokenizer: Path, tmp_path: Path) -> None:
+    file = toys.write_pairs(tmp_path / "pairs.jsonl", toys.pairs(8))
+    model = {"shape": toys.LLAMA, "tokenizer": str(tokenizer)}
+    config = RewardTraining.build(
+        {"model": model, "train": str(file), "validation": {"val": str(file)}, "test": str(file), "device": "cpu"}
+    )
+    with Run.create(config, verb="train reward", name="run", root=tmp_path) as run:
+        train_reward(config, run)
+    log = (run.folder / "run.log").read_text(encoding="utf-8")
+    assert "validation.val is not apart from train: of its 8 records 8 are in train too" in log
+    assert log.count("is not apart from") == 3
