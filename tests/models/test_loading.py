@@ -27,6 +27,7 @@ from rewardlab.models.loading import (
     load_tokenizer,
     longest_input,
     new_reward_model,
+    product_precision,
     save_reward_model,
     torch_device,
     torch_dtype,
@@ -354,6 +355,35 @@ def backbone(shape: str, folder: Path, edit: Callable[[dict[str, torch.Tensor]],
 
 
 @pytest.mark.parametrize("shape", ENCODERS)
+@pytest.mark.parametrize(
+    ("can", "best"),
+    [
+        ({"avx2": True, "avx512_bf16": False}, "float32"),
+        ({"avx512_f": True, "avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"neon": True, "bf16": True}, "bfloat16"),
+        (None, "float32"),
+    ],
+)
+def test_products_are_bf16_where_the_cpu_multiplies_it_in_hardware(
+    can: dict[str, bool] | None, best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    if can is not None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    assert product_precision("auto", "cpu") == best
+    assert [product_precision(asked, "cpu") for asked in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+
+
+@pytest.mark.parametrize(("in_hardware", "best"), [(True, "bfloat16"), (False, "float32")])
+def test_products_are_bf16_where_the_gpu_multiplies_it_in_hardware(
+    in_hardware: bool, best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: in_hardware)
+    assert product_precision("auto", "cuda:1") == best
+    assert product_precision("auto", "mps") == "bfloat16"
+
+
 def test_every_encoder_gets_a_new_head(shape: str, tmp_path: Path) -> None:
     path = backbone(shape, tmp_path / "model")
     with pytest.raises(ModelError, match="no trained head"):

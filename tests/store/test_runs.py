@@ -387,6 +387,23 @@ def test_runs_are_found_with_stages_and_without_rubbish(tmp_path: Path) -> None:
         find_run(tmp_path, "singel")
 
 
+def test_a_folder_that_is_deleted_while_runs_are_looked_for_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = finished(tmp_path, name="kept")
+    (tmp_path / "deleted").mkdir()
+    listed = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if Path(path).name == "deleted":
+            Path(path).rmdir()
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [found.folder for found in find_runs(tmp_path)] == [kept]
+    assert not (tmp_path / "deleted").exists()
+
+
 def git(folder: Path, *words: str) -> str:
     settings = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     done = subprocess.run(["git", "-C", str(folder), *settings, *words], check=True, capture_output=True, text=True)

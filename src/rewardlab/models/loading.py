@@ -91,6 +91,9 @@ LANGUAGE_HEADS = ("lm_head", "embed_out", "cls")
 """What predicts words in a checkpoint that also has a reward head: left aside, as it changes no reward."""
 LayoutChoice = Literal["auto", "flat"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+"""Of the weights; auto keeps the checkpoint's."""
+ProductPrecision = Literal["auto", "float32", "bfloat16"]
+"""Of a training's products over float32 weights."""
 
 
 class ModelSource(Config):
@@ -343,6 +346,25 @@ def torch_device(name: str) -> str:
         expected = f"a device of this machine ({', '.join(here)})"
         raise ModelError("The device is not there", [Problem("device", name, expected, "Use --device auto.")])
     return name
+
+
+def product_precision(asked: ProductPrecision, device: str) -> ProductPrecision:
+    """`auto` as what the device is fast in: bfloat16 where it multiplies that in hardware, float32 elsewhere.
+
+    CPUs without such instructions, e.g. with AVX2 alone, take hundreds of times longer over products in bf16.
+    """
+    if asked != "auto":
+        return asked
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif kind == "cpu":
+        # Older versions of torch do not say what the CPU can do: float32 is never slow.
+        can = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+        has = any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    else:
+        has = True
+    return "bfloat16" if has else "float32"
 
 
 def load_tokenizer(path: str, source: ModelSource) -> Any:

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,13 +119,23 @@ def read_config(folder: Path) -> dict[str, Any]:
 def find_runs(root: Path) -> list[RunRecord]:
     """Every readable run under `root`, oldest first; stages of studies are runs too."""
     found = []
-    for depth in range(1, _DEEPEST + 1):
-        for path in root.glob("/".join(["*"] * depth + [RECORD])):
-            try:
-                found.append(RunRecord.read(path.parent))
-            except RewardlabError:
-                continue
+    for folder in _folders_under(root, _DEEPEST):
+        with suppress(RewardlabError):
+            if (folder / RECORD).is_file():
+                found.append(RunRecord.read(folder))
     return sorted(found, key=lambda record: (record.started, str(record.folder)))
+
+
+def _folders_under(root: Path, depth: int) -> Iterator[Path]:
+    """Folders at most so many levels below; one that somebody deletes meanwhile has none."""
+    try:
+        folders = [Path(entry) for entry in os.scandir(root) if entry.is_dir()]
+    except OSError:
+        return
+    for folder in folders:
+        yield folder
+        if depth > 1:
+            yield from _folders_under(folder, depth - 1)
 
 
 def find_run(root: Path, name: str) -> RunRecord:

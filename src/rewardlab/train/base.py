@@ -30,7 +30,7 @@ from rewardlab.data.layout import Group, pad
 from rewardlab.data.render import render as conversation
 from rewardlab.data.world import MARKS, Copula, Draws, WorldPrompt, exercise, render, respond, write_prompt
 from rewardlab.errors import RewardlabError
-from rewardlab.models.loading import torch_device
+from rewardlab.models.loading import ProductPrecision, product_precision, torch_device
 from rewardlab.models.tiny import SizeName, build, train_tokenizer
 from rewardlab.store.files import atomic_folder, write_jsonl
 from rewardlab.store.runs import Run
@@ -83,8 +83,8 @@ class BaseTraining(Config):
     """AdamW's decoupled weight decay."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """bfloat16: products in bf16 over float32 weights."""
+    precision: ProductPrecision = "auto"
+    """bfloat16: products in bf16 over float32 weights. auto takes it where the device multiplies bf16 in hardware."""
     log_every: int = Field(default=25, ge=1)
     """Steps between two lines of history.jsonl."""
     limit: int | None = Field(default=None, ge=1)
@@ -135,6 +135,7 @@ class BaseSummary(NamedTuple):
 def train_base(config: BaseTraining, run: Run) -> BaseSummary:
     """Build the tokenizer and the model, train, and write `model/` and `history.jsonl`, each whole or not at all."""
     device = torch_device(config.device)
+    config = config.model_copy(update={"precision": product_precision(config.precision, device)})
     read: dict[Kind, list[tuple[WorldPrompt, str]]] = {"exercises": exercises(config), "answers": corpus(config)}
     learned_from = [text for pairs in read.values() for pair in pairs[:TOKENIZER_TEXTS] for text in _plain(pair)]
     tokenizer = train_tokenizer(learned_from, config.vocabulary)

@@ -18,7 +18,14 @@ from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.models.feature_key import FeatureDtype
 from rewardlab.models.features import FeatureModel, Features, cached_features
-from rewardlab.models.loading import LayoutChoice, RewardSource, new_reward_model, torch_device
+from rewardlab.models.loading import (
+    LayoutChoice,
+    ProductPrecision,
+    RewardSource,
+    new_reward_model,
+    product_precision,
+    torch_device,
+)
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.reward import RewardModel
 from rewardlab.store.files import write_json
@@ -51,8 +58,8 @@ class FeatureCaching(Config):
     dtype: FeatureDtype = "float32"
     """Of the stored states. float32 loses nothing."""
 
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """bfloat16: products in bf16 over float32 weights."""
+    precision: ProductPrecision = "auto"
+    """bfloat16: products in bf16 over float32 weights. auto takes it where the device multiplies bf16 in hardware."""
 
     layout: LayoutChoice = "auto"
     """auto shares prefixes where the backbone passes the self-test."""
@@ -104,6 +111,7 @@ def cache_features(config: FeatureCaching, run: Run) -> CachedFeatures:
     """
     keep_freed_memory()
     model, groups = together(lambda: _prepared(config))
+    config = config.model_copy(update={"precision": product_precision(config.precision, model.device.type)})
     began = time.monotonic()
     found = cached_features(
         model,

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from rewardlab.config import Config
 from rewardlab.data.source import DataSource, Sources
 from rewardlab.data.turns import PolicyEncoding
-from rewardlab.models.loading import LayoutChoice, LoRA, ModelSource
+from rewardlab.models.loading import LayoutChoice, LoRA, ModelSource, ProductPrecision
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.policies import new_policy
 from rewardlab.models.policy import PolicyModel
@@ -90,8 +90,8 @@ class PolicyTraining(Config):
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
 
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """bfloat16: products in bf16 over float32 weights."""
+    precision: ProductPrecision = "auto"
+    """bfloat16: products in bf16 over float32 weights. auto takes it where the device multiplies bf16 in hardware."""
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from rewardlab.data.layout import Group
 from rewardlab.errors import ModelError, Problem
 from rewardlab.models.card import policy_card
+from rewardlab.models.loading import product_precision
 from rewardlab.models.policies import load_policy, save_policy
 from rewardlab.models.policy import PolicyModel
 from rewardlab.store.files import clear_when_disk_is_full, read_jsonl, write_json
@@ -47,6 +48,7 @@ def run_policy_training(
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
+    config = config.model_copy(update={"precision": product_precision(config.precision, prepared.model.device.type)})
     with clear_when_out_of_memory():
         trainer = _trainer(config, run, prepared)
         steps = kept_steps(len(prepared.plan), config.checkpoints)
@@ -115,10 +117,11 @@ def _log_start(run: Run, trainer: GroupTrainer, prepared: Prepared) -> None:
         run.log.info("%s: %d used (%s)", name, len(data), counts)
     model = prepared.model
     run.log.info(
-        "%d parameters, %d of them trained, on %s; %s layout%s; %d tokens a micro-batch; %d steps",
+        "%d parameters, %d of them trained, on %s, products in %s; %s layout%s; %d tokens a micro-batch; %d steps",
         sum(weight.numel() for weight in model.parameters()),
         sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         trainer.args.device,
+        trainer.precision,
         model.layout,
         f" ({model.fallback})" if model.fallback else "",
         trainer.budget,

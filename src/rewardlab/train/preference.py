@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from rewardlab.config import all_of
 from rewardlab.functional.objectives import OBJECTIVES, PolicyObjective
-from rewardlab.models.loading import ModelSource
+from rewardlab.models.loading import ModelSource, product_precision
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.references import References, cached_references, load_reference
 from rewardlab.store.processes import processes
@@ -191,10 +191,11 @@ def _references(config: PreferenceTraining, model: PolicyModel, examples: dict[s
             layout=config.layout,
             trust_remote_code=config.reference.trust_remote_code,
         )
+    precision = product_precision(config.precision, model.device.type)
     groups = [example.group for own in examples.values() for example in own.items]
     # Of several processes the first one computes what is missing, and the others find it.
     return processes().in_turn(
-        lambda: cached_references(reference, groups, precision=config.precision, budget=config.token_budget)
+        lambda: cached_references(reference, groups, precision=precision, budget=config.token_budget)
     )
 
 

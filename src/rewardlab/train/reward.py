@@ -35,9 +35,11 @@ from rewardlab.models.features import FeatureModel
 from rewardlab.models.loading import (
     LayoutChoice,
     LoRA,
+    ProductPrecision,
     RewardSource,
     load_reward_model,
     new_reward_model,
+    product_precision,
     quiet_transformers,
     save_reward_model,
 )
@@ -149,8 +151,8 @@ class RewardTraining(Config):
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
 
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """bfloat16: products in bf16 over float32 weights."""
+    precision: ProductPrecision = "auto"
+    """bfloat16: products in bf16 over float32 weights. auto takes it where the device multiplies bf16 in hardware."""
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
@@ -279,6 +281,7 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
     _check_trackers(config.report_to)
     keep_freed_memory()
     device, model, examples, evaluation, test, described, changed, use = together(lambda: _prepared(config, run.log))
+    config = config.model_copy(update={"precision": product_precision(config.precision, device)})
     plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
     sets = {"train": examples, **evaluation, **test}
     with clear_when_out_of_memory(), _board(config, run, sets) as board:
@@ -488,10 +491,11 @@ def _log_start(run: Run, trainer: GroupTrainer, sets: Mapping[str, Examples]) ->
         run.log.info("%s: %d used as %s (%s)", name, len(data), data.target, counts)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log.info(
-        "%d parameters, %d of them trained, on %s; %s layout%s; %d tokens a micro-batch; %d steps",
+        "%d parameters, %d of them trained, on %s, products in %s; %s layout%s; %d tokens a micro-batch; %d steps",
         sum(weight.numel() for weight in model.parameters()),
         trained,
         trainer.args.device,
+        trainer.precision,
         model.layout,
         f" ({model.fallback})" if model.fallback else "",
         trainer.budget,
