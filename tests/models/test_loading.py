@@ -354,7 +354,6 @@ def backbone(shape: str, folder: Path, edit: Callable[[dict[str, torch.Tensor]],
     return path
 
 
-@pytest.mark.parametrize("shape", ENCODERS)
 @pytest.mark.parametrize(
     ("can", "best"),
     [
@@ -384,6 +383,7 @@ def test_products_are_bf16_where_the_gpu_multiplies_it_in_hardware(
     assert product_precision("auto", "mps") == "bfloat16"
 
 
+@pytest.mark.parametrize("shape", ENCODERS)
 def test_every_encoder_gets_a_new_head(shape: str, tmp_path: Path) -> None:
     path = backbone(shape, tmp_path / "model")
     with pytest.raises(ModelError, match="no trained head"):
