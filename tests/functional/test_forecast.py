@@ -1,4 +1,4 @@
-"""Forecasts against tilts that are known exactly: normal distributions, two-point sets, and sets counted out by hand."""
+"""Forecasts against tilts that are known exactly: of normal distributions, two-point sets, and sets counted out."""
 
 from __future__ import annotations
 

@@ -119,8 +119,7 @@ def forecast(config: Forecasting) -> Values:
     effects = np.array([one.effect for one in audited])
     errors = np.array([one.error for one in audited])
     explained = interval(maths.explained_share(moments, effects), level=config.level)
-    assert explained.value is not None
-    spoken = explained.value >= config.least_explained
+    spoken = (explained.value or 0.0) >= config.least_explained
     grid = [*config.divergences, *_grid(max(config.divergences))]
     rows: list[Values] = []
     for place, divergence in enumerate(grid):
@@ -296,8 +295,8 @@ def _correlations(sigma: np.ndarray, spread: np.ndarray) -> list[list[float | No
     ]
 
 
-def _farthest(rewards: np.ndarray) -> float | None:
-    """The distance beyond which a tilt of the samples rests on fewer than `LEAST_SIZE` of them; None: on more, always."""
+def _farthest(rewards: np.ndarray) -> float:
+    """The distance beyond which a tilt of the samples rests on fewer than `LEAST_SIZE` of them."""
     low, high = 0.0, float(np.log(rewards.shape[1]))
 
     def size(divergence: float) -> float:

@@ -143,7 +143,7 @@ def tilt_weights(rewards: Float[np.ndarray, "prompts N"], eta: float) -> Float[n
 
 
 def tilt_divergence(rewards: Float[np.ndarray, "prompts N"], eta: float) -> Float[np.ndarray, " prompts"]:
-    """KL of the tilt from the samples, nats per prompt: eta E_w[R] - log mean exp(eta R); at most log N. Source: [1]."""
+    """KL of the tilt from the samples, nats: eta E_w[R] - log mean exp(eta R); at most log N. Source: [1]."""
     logits = eta * rewards
     normaliser = logsumexp(logits, axis=1) - math.log(rewards.shape[1])
     return np.asarray((tilt_weights(rewards, eta) * logits).sum(axis=1) - normaliser)

@@ -83,12 +83,11 @@ def findings(values: Values) -> list[str]:
     )
     if not values["spoken"]:
         least = f"{values['least_explained']:.0%}"
-        return [
-            head,
+        refusal = (
             f"That is less than {least}: no forecast is made from effects. What else the reward pays for decides what "
-            "is learnt; audit further attributes.",
-            *_told(values, ASSOCIATIONS),
-        ]
+            "is learnt; audit further attributes."
+        )
+        return [head, refusal, *_told(values, ASSOCIATIONS)]
     return [head, *_told(values, EFFECTS), *_carried(values), _reach(values)]
 
 
