@@ -10,9 +10,9 @@ from typing import Any
 from rewardlab.audit.forecast import ASSOCIATIONS, BEST_OF, EFFECTS, TILT, Forecasting, Values, forecast
 from rewardlab.audit.summary import number
 from rewardlab.report.audit_figures import TEAL
-from rewardlab.report.blocks import Figure, Html, Section
+from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
-from rewardlab.report.html import element
+from rewardlab.report.html import Html, element
 from rewardlab.report.page import page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import (
