@@ -40,7 +40,7 @@ def texts(seed: int) -> list[list[str]]:
 def write_effects(folder: Path, name: str, judge: dict[str, Any] | None, scorer: str, effect: float) -> Path:
     estimate = {"name": "double.ATE", "value": effect, "error": 0.01, "reason": ""}
     values = {
-        "attribute": {"name": name, "high": " ".join(PAYLOADS[:4]), "low": "without"},
+        "attribute": {"name": name, "high": f"{name} {PAYLOADS[0]} {PAYLOADS[2]}", "low": "without"},
         "judge": judge,
         "models": [{"scorer": scorer, "estimates": {"double": [estimate]}}],
     }
