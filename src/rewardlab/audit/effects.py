@@ -140,6 +140,7 @@ class AuditResult:
     flips: dict[str, Any] | None
     asked: list[dict[str, Any]]
     dose: dict[str, Any] | None = None
+    judge: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -154,6 +155,7 @@ class AuditResult:
             "flips": self.flips,
             "asked": self.asked,
             "dose": self.dose,
+            "judge": self.judge,
         }
 
     def lines(self) -> list[str]:
@@ -200,6 +202,7 @@ def estimate_effects(config: EffectsEstimation, run: Folder) -> AuditResult:
         flips=_flips(about, judged),
         asked=list((about.counts or {}).get("asked", [])),
         dose=diagnostics.dose(balance, sides) if (about.judge or {}).get("measure") in LENGTHS else None,
+        judge=None if about.judge is None else dict(about.judge),
     )
     write_parquet(run.path(TRIPLES), triples(scored))
     write_json(run.path(RESULT), result.as_dict())

@@ -183,6 +183,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "evaluate_frontier",
             "reward against distance from the reference along trainings of policies, beside best of n",
         ),
+        "audit forecast": Verb(
+            "rewardlab.report.forecast",
+            "Forecasting",
+            "write_forecast",
+            "what a policy will learn from a reward, before it is trained",
+        ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
         ),
