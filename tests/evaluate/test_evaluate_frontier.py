@@ -428,6 +428,19 @@ def test_a_run_that_was_stopped_draws_nothing_again(
         assert (folder / name).read_bytes() == (done / name).read_bytes()
 
 
+def test_what_could_be_sampled_can_be_measured(place: Path, tmp_path: Path) -> None:
+    """Of 128 positions the encoding's longest prompt and 60 new tokens are too many; these prompts are short."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config_of("gpt2"), dtype=torch.float32).save_pretrained(tmp_path / "policy")
+    word_tokenizer().save_pretrained(tmp_path / "policy")
+    policy = str(tmp_path / "policy")
+    more = {"n": 1, "best_of": [], "max_new_tokens": 60, "held_out": {}, "encoding": {"max_prompt_tokens": 100}}
+    folder = run_in(tmp_path / "runs", options(place, runs={"a": policy}, reference=policy, **more))
+    assert of(folder, "a", 0)["tokens"]["value"] > 1.0
+    assert of(folder, "a", 0)["rounding"] < 1e-3
+
+
 def test_adapters_along_a_training_write_what_their_merged_weights_write(place: Path, tmp_path: Path) -> None:
     model = new_policy(ModelSource(path=str(place / "reference")), None, seed=0, lora=LoRA(r=4))
     with torch.no_grad():
