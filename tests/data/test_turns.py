@@ -73,6 +73,18 @@ def test_a_chat_template_writes_the_generation_prompt_and_says_what_ends_an_answ
     assert chatty.end(TEXT) == w(3)
 
 
+def test_a_prefix_that_the_text_has_brought_is_not_cut_off() -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = CHAT
+    assert encoder(tokenizer, max_prompt_tokens=4).prompts([TALK]) == [Ids((BOS, *w(3, 6, 4)), True)]
+    text = Prompt.of_text("<s> w10 w11 w12")
+    assert encoder(max_prompt_tokens=4).prompts([text]) == [Ids((BOS, *w(10, 11, 12)), False)]
+    assert encoder(max_prompt_tokens=3).prompts([text]) == [Ids((BOS, *w(11, 12)), True)]
+    # A chat template may write none, and then there is none.
+    tokenizer.chat_template = CHAT.replace("{{ bos_token }}", "")
+    assert encoder(tokenizer, max_prompt_tokens=3).prompts([TALK]) == [Ids(w(3, 6, 4), True)]
+
+
 def test_a_template_string_says_what_stands_around_the_prompt_and_braces_are_text() -> None:
     own = encoder(template="w1 {prompt} w2")
     assert own.prompts([TEXT]) == [Ids((BOS, *w(1, 10, 11, 12, 2)), False)]

@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM
 
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.evaluate import frontier_samples
-from rewardlab.evaluate.frontier import FrontierEvaluation
-from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, areas, chosen
-from rewardlab.evaluate.frontier_runs import chosen_steps, reference_of
+from rewardlab.evaluate.frontier import FrontierEvaluation, _changes
+from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, areas, checkpoint_values, chosen
+from rewardlab.evaluate.frontier_runs import Checkpoint, chosen_steps, reference_of
+from rewardlab.evaluate.frontier_samples import Written
 from rewardlab.models.loading import LoRA, ModelSource
 from rewardlab.models.policies import new_policy, save_policy
 from rewardlab.report.frontier import evaluate_frontier
@@ -194,6 +195,48 @@ def test_the_chosen_checkpoint_has_the_best_held_out_reward(done: Path) -> None:
         ("<b>same</b>", 0),
     ]
     assert found[0]["by"] == f"{HELD_OUT}gold"
+
+
+def test_every_policy_has_the_rewards_of_its_own_completions(done: Path) -> None:
+    rules: dict[str, Any] = {}
+    exec(RULES, rules)
+    folders = {("moved", step): f"0-0/step-{step:06d}" for step in (1, 2, 3)} | {("reference", 0): "reference"}
+    found = {}
+    for (run, step), folder in folders.items():
+        lines = (done / "samples" / folder / "completions.jsonl").read_text().splitlines()
+        texts = [text for line in lines for text in json.loads(line)["completions"]]
+        own = rows(done, run, step)
+        assert own[REWARD].tolist() == rules["trained"](texts)
+        assert own[f"{HELD_OUT}gold"].tolist() == rules["gold"](texts)
+        found[run, step] = own[f"{HELD_OUT}gold"].mean()
+    assert len(set(found.values())) == len(found), "equal rewards would hide that they stand in each other's place"
+
+
+def written_by_hand(run: str, step: int, rewards: list[float]) -> Written:
+    """Two completions to each of three prompts."""
+    ones = np.ones(6)
+    own = {REWARD: np.array(rewards), f"{HELD_OUT}gold": -2.0 * np.array(rewards)}
+    checkpoint = Checkpoint(run, 0, step, Path(f"{run}-{step}"))
+    names = np.repeat(["p", "q", "r"], 2)
+    return Written(checkpoint, names, np.tile([0, 1], 3), ones, ones > 0, [[1]] * 6, 0.1 * ones, 0.0, own)
+
+
+def test_after_the_choice_it_is_the_last_minus_the_chosen_checkpoint() -> None:
+    points = [
+        written_by_hand("a", 1, [5.0, 5.0, 5.0, 5.0, 5.0, 5.0]),
+        written_by_hand("a", 2, [0.0, 2.0, 1.0, 1.0, 2.0, 0.0]),
+        written_by_hand("a", 3, [1.0, 3.0, 4.0, 6.0, 4.0, 6.0]),
+        written_by_hand("b", 3, [9.0] * 6),
+    ]
+    choice = chosen([checkpoint_values(one, 2, 0.95) for one in points], f"{HELD_OUT}gold")
+    (change,) = _changes(choice, points)
+    assert (change["run"], change["from"], change["to"]) == ("a", 2, 3)
+    # Prompt by prompt 1, 4 and 4 more: completions of a prompt say nothing about chance on their own.
+    for name, factor in ((REWARD, 1.0), (f"{HELD_OUT}gold", -2.0)):
+        gaps = factor * np.array([1.0, 4.0, 4.0])
+        found = change["rewards"][name]
+        assert found["value"] == pytest.approx(gaps.mean())
+        assert (found["low"], found["high"]) == pytest.approx(stats.t.interval(0.95, 2, gaps.mean(), stats.sem(gaps)))
 
 
 def test_without_a_held_out_reward_the_choice_is_warned_of() -> None:
@@ -383,6 +426,19 @@ def test_a_run_that_was_stopped_draws_nothing_again(
     assert drawn == [reference, *steps[:2], "stopped", steps[2], reference]
     for name in ("frontier.parquet", "frontier.json"):
         assert (folder / name).read_bytes() == (done / name).read_bytes()
+
+
+def test_what_could_be_sampled_can_be_measured(place: Path, tmp_path: Path) -> None:
+    """Of 128 positions the encoding's longest prompt and 60 new tokens are too many; these prompts are short."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config_of("gpt2"), dtype=torch.float32).save_pretrained(tmp_path / "policy")
+    word_tokenizer().save_pretrained(tmp_path / "policy")
+    policy = str(tmp_path / "policy")
+    more = {"n": 1, "best_of": [], "max_new_tokens": 60, "held_out": {}, "encoding": {"max_prompt_tokens": 100}}
+    folder = run_in(tmp_path / "runs", options(place, runs={"a": policy}, reference=policy, **more))
+    assert of(folder, "a", 0)["tokens"]["value"] > 1.0
+    assert of(folder, "a", 0)["rounding"] < 1e-3
 
 
 def test_adapters_along_a_training_write_what_their_merged_weights_write(place: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from submitit import SlurmExecutor
 
 from rewardlab.errors import ConfigError
 from rewardlab.launch.slurm import Launch, executor, minutes, require_slurm
+from rewardlab.studies.verbs import VERBS
 
 SMALL = """\
 #!/bin/bash
@@ -151,3 +153,9 @@ def test_without_slurm_it_is_said_where_there_is_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="found no sbatch and no srun on this machine"):
         require_slurm()
+
+
+def test_the_page_names_the_verbs_whose_processes_share_their_work() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"share their work take any number \(([^)]*)\)", page.replace("\n", " "))
+    assert set(re.findall(r"`([^`]+)`", named)) == {name for name, verb in VERBS.items() if verb.shares}

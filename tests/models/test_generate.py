@@ -259,6 +259,14 @@ def test_rows_of_one_prompt_may_stand_apart() -> None:
     assert [answers(network, asked, 1.5, places=places) for places in (1, 2, 3, 5)] == [alone] * 4
 
 
+def test_a_row_that_is_over_does_not_go_beyond_the_last_position() -> None:
+    """Of 128: it fills them all, and stands in the batch while the others go on, which are too many to leave it."""
+    network, full = language_model("gpt2"), Asked(tuple(4 + place % 90 for place in range(116)), 12, 0)
+    asked = [full, *(Asked((5, 6, 7), 40, seed) for seed in range(1, 12))]
+    alone = [generate(network, [one], Decoding(), ends=(), pad=0)[0] for one in asked]
+    assert generate(network, asked, Decoding(), ends=(), pad=0) == alone
+
+
 def test_answers_come_as_they_end() -> None:
     network = language_model("llama")
     asked = [Asked((5, 6), most, most) for most in (9, 2, 5, 1)]

@@ -143,6 +143,10 @@ def test_a_capped_output_layer_is_noticed() -> None:
     assert has_plain_head(network_of(SHAPES["gpt2"]))
     assert has_plain_head(network_of(FLAT_SHAPES["gemma3"]))
     assert not has_plain_head(network_of(CAPPED))
+    # New weights give small logits, which a usual cap does not bend yet; a factor is one at any size.
+    assert not has_plain_head(network_of(CAPPED | {"final_logit_softcapping": 30.0, "initializer_range": 0.002}))
+    assert not has_plain_head(network_of({**SHAPES["llama"], "model_type": "granite", "logits_scaling": 8.0}))
+    assert has_plain_head(network_of({**SHAPES["llama"], "model_type": "granite", "logits_scaling": 1.0}))
 
 
 # --- folders ------------------------------------------------------------------------------------------------------

@@ -262,6 +262,9 @@ def test_another_reference_can_be_named(tokenizer: Path, tmp_path: Path) -> None
     ({"objective": "ipo", "per_token": True}, "no per_token"),
     ({"objective": "exo-rw"}, "dpo-pref"),
     ({"objective": "simpo", "gamma": 1.0, "reference": "x"}, "no reference"),
+    ({"reference": {"path": "x", "quantisation": "8bit"}}, "no quantisation and no tokenizer of reference"),
+    ({"reference": {"path": "x", "tokenizer": "y"}}, "no quantisation and no tokenizer of reference"),
+    ({"objective": "dpo-rw", "choice": "drawn"}, "candidates beside choice drawn"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):

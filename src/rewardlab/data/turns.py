@@ -97,14 +97,14 @@ class PolicyEncoder:
         rendered = [self._rendered(prompt) for prompt in prompts]
         found = []
         for ids, prompt in zip(self._ids(rendered), prompts, strict=True):
-            prefix = () if self._is_chat(prompt) or ids[: len(self.prefix)] == self.prefix else self.prefix
-            whole = prefix + ids
-            room = self.encoding.max_prompt_tokens - len(self.suffix)
-            if len(whole) > room:
-                kept = max(room - len(prefix), 0)
-                whole = prefix + whole[len(whole) - kept :]
+            # A prefix that the text has brought is cut no more than one that is put there.
+            has_prefix = ids[: len(self.prefix)] == self.prefix
+            prefix = self.prefix if has_prefix or not self._is_chat(prompt) else ()
+            body = ids[len(prefix) :] if has_prefix else ids
+            room = max(self.encoding.max_prompt_tokens - len(prefix) - len(self.suffix), 0)
+            whole = prefix + body[max(len(body) - room, 0) :] + self.suffix
             # A policy that goes on from nothing goes on from the end of what came before, as GPT-2 does.
-            found.append(Ids((whole + self.suffix) or self._eos, len(prefix + ids) > room))
+            found.append(Ids(whole or self._eos, len(body) > room))
         return found
 
     def completions(

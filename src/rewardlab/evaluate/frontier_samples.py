@@ -199,6 +199,8 @@ class LogRatios:
             precision=self._precision,
             encoding=self._encoding,
             temperature=self._temperature,
+            # Policy and reference have both answered these prompts, with as many tokens.
+            check_length=False,
             trust_remote_code=self._trust_remote_code,
         )
 

@@ -94,7 +94,7 @@ class Slurm(Config):
     nodes: PositiveInt = 1
     """Machines."""
     tasks: PositiveInt = 1
-    """Processes on each of them, of verbs whose processes share their work (train reward, score); else 1."""
+    """Processes on each of them, of verbs whose processes share their work (train, sample, score); else 1."""
     gpus: int = Field(default=0, ge=0)
     """GPUs on each machine."""
     cpus: PositiveInt | None = None

@@ -230,7 +230,8 @@ class _Batch:
     def read(self) -> None:
         """The logits that follow on the tokens chosen last."""
         if self._places is not None:
-            self._logits = self._places.read(self._tokens)
+            going = torch.tensor([not row.is_over for row in self.rows], device=self._tokens.device)
+            self._logits = self._places.read(self._tokens, going)
 
     @property
     def _has_penalty(self) -> bool:

@@ -85,10 +85,15 @@ class Places:
                 both = (getattr(layer, name), gap), (getattr(joining, name), other_gap)
                 setattr(layer, name, torch.cat([padded(states, (0, 0, space, 0)) for states, space in both]))
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """Go on with a token a row: the logits of what follows."""
+    def read(self, tokens: Tensor, going: Tensor) -> Tensor:
+        """Go on with a token a row: the logits of what follows.
+
+        Args:
+            tokens: (rows,).
+            going: bool (rows,), which rows go on. One that is over stays at its position: it may be the model's last.
+        """
         if self._states is None:
-            self._mask = padded(self._mask, (0, 1), value=1)
+            self._mask = torch.cat([self._mask, going.to(self._mask.dtype).unsqueeze(1)], dim=1)
         return self._logits(tokens.unsqueeze(1), is_first=False)
 
     def _cut(self, count: int) -> None:

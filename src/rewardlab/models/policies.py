@@ -104,6 +104,7 @@ def load_policy(
     layout: LayoutChoice = "auto",
     encoding: PolicyEncoding | None = None,
     temperature: float = 1.0,
+    check_length: bool = True,
     trust_remote_code: bool = False,
 ) -> PolicyModel:
     """A policy, in evaluation mode; an adapter is merged into its base.
@@ -116,6 +117,8 @@ def load_policy(
         layout: `auto` shares prompts where the backbone passes the self-test.
         encoding: overrides the folder's own.
         temperature: divides the logits.
+        check_length: refuse an encoding whose longest sequences the model cannot read; False where those that it will
+            read are known to fit, since they were sampled from it.
         trust_remote_code: run Python code that comes with the checkpoint.
 
     Raises:
@@ -126,7 +129,8 @@ def load_policy(
     with quiet_transformers():
         network, sources = language_network(source, torch_dtype(precision))
         tokenizer = load_tokenizer(str(path), source)
-    _check_length(str(path), network, rules)
+    if check_length:
+        _check_length(str(path), network, rules)
     plain_head, fallback = _layout(network, rules, layout, 0.0)
     model = PolicyModel(
         network,

@@ -22,6 +22,9 @@ from rewardlab.models.attention import packed_layers
 from rewardlab.models.reward import Layout
 from rewardlab.models.token_logprobs import product_dtype, token_log_probabilities
 
+PROBED_LOGIT = 100.0
+"""How large logits are made where it is looked at what a network does with them; they are capped at 30 or so."""
+
 
 class PolicyModel(nn.Module):
     """Groups of a prompt and its completions in, one log-probability per completion out.
@@ -196,8 +199,16 @@ def has_plain_head(network: Any) -> bool:
     ids = torch.arange(1, 7, device=head.weight.device)[None] % head.weight.shape[0]
     was_training = network.training
     network.eval()
-    logits = network(input_ids=ids, use_cache=False).logits
     found = head(network.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-    network.train(was_training)
+    factor = PROBED_LOGIT / found.abs().max().clamp(min=torch.finfo(found.dtype).tiny)
+    # A cap bends large logits alone, and those of new weights are small.
+    hook = head.register_forward_hook(lambda _module, _inputs, logits: logits * factor)
+    try:
+        logits = network(input_ids=ids, use_cache=False).logits
+    finally:
+        hook.remove()
+        network.train(was_training)
     # Float16 and bfloat16 weights give the same bits both ways; float32 differs by rounding at most.
-    return logits.shape == found.shape and bool(torch.allclose(found.float(), logits.float(), rtol=1e-4, atol=1e-5))
+    return logits.shape == found.shape and bool(
+        torch.allclose(logits.float(), (found * factor).float(), rtol=1e-4, atol=1e-5 * PROBED_LOGIT)
+    )

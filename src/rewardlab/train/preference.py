@@ -90,6 +90,12 @@ class PreferenceTraining(PolicyTraining):
             expected.append(f"expected no reference beside objective {self.objective}, which has none")
         if self.reference is not None and self.reference.path is None:
             expected.append("expected reference to have a path: random weights are no policy")
+        if self.reference is not None and (self.reference.quantisation or self.reference.tokenizer):
+            expected.append(
+                "expected no quantisation and no tokenizer of reference: it is whole, and reads as the policy"
+            )
+        if self.choice == "drawn" and not self.grouping().is_drawn:
+            expected.append(f"expected candidates beside choice drawn: {self.objective} takes all that there are")
         if self.lora is not None and self.lora.dropout:
             expected.append("expected lora.dropout 0: policy and reference would differ before the first step")
         if expected:
