@@ -4,7 +4,7 @@
     200  {"rewards": [number, ...]}
 
 The server sees text alone: plain prompts as they stand, conversations as plain transcripts (`data.render`).
-Source: `SingleTurnAgentExecutor` in openrlhf/utils/agent.py and openrlhf/cli/serve_rm.py of github.com/OpenRLHF/OpenRLHF.
+Source: openrlhf/utils/agent.py (`SingleTurnAgentExecutor`) and openrlhf/cli/serve_rm.py of OpenRLHF/OpenRLHF on GitHub.
 """
 
 from __future__ import annotations
