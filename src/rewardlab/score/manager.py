@@ -209,7 +209,7 @@ class RewardManager:
     @property
     def line(self) -> str:
         """The reward in one line for the beginning of a log: every term with its weight, and what it goes up with."""
-        parts = []
+        parts: list[str] = []
         for name, term in self.loaded.items():
             weight, clip = term.config.weight, term.config.clip
             way = "only logged" if weight == 0 else "higher is better" if weight > 0 else "lower is better"
