@@ -153,8 +153,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-RewardTerms = Annotated[dict[Annotated[str, AfterValidator(_check_name)], RewardTerm], Field(min_length=1)]
-"""The terms of a reward by name, in a configuration."""
+TermsByName = dict[Annotated[str, AfterValidator(_check_name)], RewardTerm]
+"""The terms of a reward in a configuration; names can stand in a log and on a command line."""
 
 Values = Callable[[Sequence[Response]], Sequence[float]]
 
