@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -288,4 +289,4 @@ def _ends(edges: Sequence[float] | np.ndarray) -> list[str]:
     """What the strata are called."""
     if len(edges) < 2:
         return [f"{edges[0]:.0f}"]
-    return [f"{low:.0f} to {high:.0f}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)]

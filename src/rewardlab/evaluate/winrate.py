@@ -20,7 +20,7 @@ from rewardlab.data.canonical import write_records
 from rewardlab.data.comparisons import read_recorded
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource, Sources, with_limit
-from rewardlab.errors import ConfigError, DataError, Problem
+from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.functional.winrate import By
 from rewardlab.llm.agree import Agreement
 from rewardlab.records import Candidates, Pair, Prompt
@@ -191,6 +191,12 @@ class Matches:
     judges: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def said(self) -> list[tuple[str, str, Verdict]]:
+        """Judge, prompt_id and verdict of everything that was judged."""
+        models = [(one.judge, one.prompt.id, one.verdict) for one in self.compared]
+        return [*models, *((one.judge, one.prompt.id, one.verdict) for one in self.labelled)]
+
 
 def compare(config: WinrateEvaluation, run: Run) -> Matches:
     """Read the answers and have them compared, or read preferences; writes `comparisons.parquet`.
@@ -248,7 +254,16 @@ def _judged(config: WinrateEvaluation, run: Run) -> Matches:
     labelled = _labelled(config, counts)
     found = _verdicts(config, run, [*tasks, *labelled])
     compared = [
-        Compared(one.model, one.baseline, one.duel.prompt, one.occurrence, *map(len, one.duel[1:]), one.judge, verdict)
+        Compared(
+            one.model,
+            one.baseline,
+            one.duel.prompt,
+            one.occurrence,
+            len(one.duel.first),
+            len(one.duel.second),
+            one.judge,
+            verdict,
+        )
         for one, verdict in zip(tasks, found, strict=False)
     ]
     decided = [
@@ -419,11 +434,13 @@ def _table(rows: Sequence[Compared]) -> pa.Table:
 
 
 def refuse_empty(found: Matches) -> None:
-    """Raises:
-    ConfigError: no comparison at all has a preference.
+    """Stop where there is nothing to report on.
+
+    Raises:
+        ModelError: no comparison at all has a preference.
     """
-    if any(one.verdict.preference is not None for one in [*found.compared, *found.labelled]):
+    if any(verdict.preference is not None for _, _, verdict in found.said):
         return
-    reasons = sorted({one.verdict.reason for one in [*found.compared, *found.labelled]})
+    reasons = sorted({verdict.reason for _, _, verdict in found.said})
     problem = Problem("judge", f"no preference for anything ({', '.join(reasons)})", "answers that name one of two")
-    raise ConfigError("The judge gave no answer that is one", [problem])
+    raise ModelError("The judge gave no answer that is one", [problem])

@@ -273,7 +273,7 @@ def _matrix(rows: Sequence[Compared], players: Sequence[str], settings: Settings
 
 def _judge(found: Matches, settings: Settings) -> list[Estimate]:
     """Position bias and agreement of both orders, of every judge that was asked in both."""
-    said = [(one.judge, one.prompt.id, one.verdict) for one in [*found.compared, *found.labelled]]
+    said = found.said
     estimates = []
     for judge in dict.fromkeys(name for name, _, _ in said):
         own = [(prompt, verdict) for name, prompt, verdict in said if name == judge and verdict.leading is not None]
@@ -322,8 +322,8 @@ def _labelled(rows: Sequence[Labelled], settings: Settings) -> list[Estimate]:
 def _outcomes(found: Matches) -> list[Values]:
     """How many won, lost, tied or came to nothing, by judge."""
     by_judge: dict[str, list[Verdict]] = {}
-    for one in [*found.compared, *found.labelled]:
-        by_judge.setdefault(one.judge, []).append(one.verdict)
+    for judge, _, verdict in found.said:
+        by_judge.setdefault(judge, []).append(verdict)
     return [{"judge": name, "outcomes": dict(counted(own))} for name, own in by_judge.items()]
 
 

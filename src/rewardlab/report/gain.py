@@ -122,10 +122,10 @@ def gain_sections(values: Values) -> list[Section]:
         f"that all sets have ({values['counts']['left_out']:,} others are left out). Intervals ({level} %) are over "
         "prompts."
     )
-    blocks = [element("ol", [element("li", line) for line in values["findings"]]), _gains(values)]
+    told = element("ol", [element("li", line) for line in values["findings"]])
     tables = [_sets(values), *(_bins(values, name) for name in values["bins"])]
     return [
-        Section("findings", "Findings", lead, blocks),
+        Section("findings", "Findings", lead, [told, _gains(values)]),
         Section("strata", "By length", "", [_strata(values), _wins(values)]),
         Section("tables", "The numbers", "", [table.to_html() for table in tables]),
     ]
@@ -179,7 +179,7 @@ def _range(one: Mapping[str, Any]) -> str:
 
 
 def _is_base(values: Values, one: Mapping[str, Any]) -> bool:
-    return _name(one).rpartition(".")[0] == values["baseline"]
+    return _name(one).rpartition(".")[0] == str(values["baseline"])
 
 
 def _lane(one: Mapping[str, Any], group: str, label: str, color: str) -> dict[str, Any]:
