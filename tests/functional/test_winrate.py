@@ -73,9 +73,9 @@ def test_a_taste_for_length_is_taken_off() -> None:
 
 
 def test_intervals_hold_the_truth_in_a_short_simulation() -> None:
-    """60 runs of three models: 180 intervals, nominally 95 %, so below 90 % once in 200 times if they were right."""
+    """60 runs of three models, nominally 95 %: 90 % of 180 is 3 standard errors below, were they independent."""
     world = World((-0.5, 0.0, 0.5), (0.5, 0.5, 0.5), (-100.0, 50.0, 200.0))
-    assert held(world, 300, 60, "joint").mean() > 0.90
+    assert held(world, 300, 60, "others").mean() > 0.90
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_resampled_intervals_hold_the_truth() -> None:
     inside = []
     for run in range(200):
         preference, feature = world.draw(300, RNG([8, run]))
-        drawn = winrate.resampled_rates(preference, feature, np.full(3, 1e-3), RNG([9, run]), 200)[:, :, 1]
+        drawn = winrate.resampled_rates(preference, feature, np.full(3, 1e-3), RNG([9, run]), 200, "joint")[:, :, 1]
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         inside.append((low <= world.truth()) & (world.truth() <= high))
     assert 0.915 < np.mean(inside) < 0.98
@@ -166,10 +166,10 @@ def test_the_penalty_is_small_where_length_matters_and_large_where_nothing_does(
 
 def test_resamples_centre_on_the_estimate_and_spread_as_its_error() -> None:
     preference, feature = World((-0.5, 0.5), (0.6, 0.6), (0.0, 0.0)).draw(400, RNG(8))
-    drawn = winrate.resampled_rates(preference, feature, np.full(2, 1e-3), RNG(9), 200)
+    drawn = winrate.resampled_rates(preference, feature, np.full(2, 1e-3), RNG(9), 150)
     assert drawn[:, :, 0].mean(axis=0) == pytest.approx(preference.mean(axis=1), abs=0.01)
     errors = preference.std(axis=1, ddof=1) / np.sqrt(400)
-    # 200 draws give a standard deviation to within 5 % (one standard error).
+    # 150 draws give a standard deviation to within 6 % (one standard error).
     assert drawn[:, :, 0].std(axis=0) == pytest.approx(errors, rel=0.2)
     own = interval(
         winrate.length_controlled(

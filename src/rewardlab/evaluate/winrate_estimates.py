@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rewardlab.evaluate.estimates import Settings
+from rewardlab.evaluate.summary import percent
 from rewardlab.evaluate.winrate import Compared, Labelled, Matches, WinrateEvaluation
 from rewardlab.functional import winrate
 from rewardlab.functional.gain import strata
@@ -334,15 +335,16 @@ def _warnings(values: Values, rates: Mapping[str, tuple[Estimate, Estimate]]) ->
         if raw.value is None or controlled.value is None:
             continue
         if abs(controlled.value - raw.value) > APART * raw.value:
+            even, plain = percent(controlled.value), percent(raw.value)
             found.append(
-                f"{name}: at equal length the win rate is {controlled.value:.1%}, raw it is {raw.value:.1%}: more than "
-                "a third apart, so length has a large part in it."
+                f"{name}: at equal length the win rate is {even} %, raw it is {plain} %: more than a third apart, so "
+                "length has a large part in it."
             )
         share = values["fits"][name]["as_long"]
         if min(share, 1.0 - share) < FEW_AT_EQUAL_LENGTH:
             found.append(
-                f"{name}: its answer is at least as long as the other one in {share:.1%} of the comparisons, so the "
-                "win rate at equal length is an extrapolation."
+                f"{name}: its answer is at least as long as the other one in {percent(share)} % of the comparisons, so "
+                "the win rate at equal length is an extrapolation."
             )
     unusable: Counter[str] = Counter()
     total = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from rewardlab.audit.summary import number
 from rewardlab.evaluate.gain import GainEvaluation, Values, gain_values, read_sets
-from rewardlab.evaluate.summary import estimate_lines, percent
+from rewardlab.evaluate.summary import MINUS, estimate_lines, percent
 from rewardlab.report.audit_figures import PURPLE, TEAL
 from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
@@ -175,7 +175,7 @@ def _wins(values: Values) -> Figure:
 
 
 def _range(one: Mapping[str, Any]) -> str:
-    return str(one["name"]).rpartition(".")[2]
+    return str(one["name"]).rpartition(".")[2].replace("-", MINUS)
 
 
 def _is_base(values: Values, one: Mapping[str, Any]) -> bool:

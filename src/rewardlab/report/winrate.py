@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardlab.audit.summary import number
-from rewardlab.evaluate.summary import estimate_lines, percent
+from rewardlab.evaluate.summary import MINUS, estimate_lines, percent
 from rewardlab.evaluate.winrate import WinrateEvaluation, compare, refuse_empty
 from rewardlab.evaluate.winrate_estimates import Values, winrate_values
 from rewardlab.report.audit_figures import TEAL
@@ -19,6 +19,7 @@ from rewardlab.report.html import Html, element
 from rewardlab.report.page import page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import BLUE, GREY, Spec
+from rewardlab.report.words import DASH
 from rewardlab.store.files import write_json, write_text
 from rewardlab.store.runs import Run
 
@@ -133,6 +134,11 @@ def _after(one: Mapping[str, Any]) -> str:
     return str(one["name"]).partition(".")[2]
 
 
+def _range(one: Mapping[str, Any]) -> str:
+    """The range of a stratum, with true minus signs."""
+    return str(one["name"]).rpartition(".")[2].replace("-", MINUS)
+
+
 def _share(one: Mapping[str, Any]) -> str:
     """`63.1 % (60.2 to 65.9)`; of small shares two digits."""
     if one["value"] is None:
@@ -207,7 +213,7 @@ def _rate_table(values: Values) -> Html:
 
 def _length_blocks(values: Values) -> list[Figure | Html]:
     rows = [
-        _lane(one, _after(one).rpartition(".")[0], f"{_after(one).rpartition('.')[2]} characters", BLUE)
+        _lane(one, _after(one).rpartition(".")[0], f"{_range(one)} characters", BLUE)
         for one in values["estimates"]["strata"]
         if one["value"] is not None
     ]
@@ -217,7 +223,7 @@ def _length_blocks(values: Values) -> list[Figure | Html]:
     fits = tuple({"model": name, **values["fits"][name]} for name in values["models"])
     columns = (
         Column("model", "Model"),
-        Column("mean_difference", "Longer by (characters)", lambda value: f"{value:,.0f}".replace("-", "\u2212")),
+        Column("mean_difference", "Longer by (characters)", lambda value: f"{value:,.0f}".replace("-", MINUS)),
         Column("as_long", "At least as long", lambda value: f"{100 * value:.1f} %"),
         Column("theta", "Quality", number),
         Column("phi", "Length", number),
@@ -265,7 +271,7 @@ def _ranking_blocks(values: Values) -> list[Figure | Html]:
 
 
 def _cell(one: Mapping[str, Any] | None) -> str:
-    return "\u2014" if one is None else _share(one)
+    return DASH if one is None else _share(one)
 
 
 def _judge_blocks(values: Values) -> list[Figure | Html]:
