@@ -264,6 +264,9 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
         Pair(chat("Hi", "Hello!", "And?"), "a", "b", None, HERE),
     ),
     ("llmbar", {"input": "q", "output_1": "a", "output_2": "b", "label": 2}, Pair(Q, "b", "a", None, HERE)),
+    # --- AlpacaEval model outputs
+    ("outputs", {"instruction": "q", "output": "a", "generator": "m"}, Candidates(Q, ("a",), None, HERE)),
+    ("outputs", {"instruction": "q", "input": "i", "output": "a"}, Candidates(chat("q\n\ni"), ("a",), None, HERE)),
     (
         "helpsteer",
         {

@@ -263,7 +263,7 @@ def test_the_file_in_the_docs_is_a_judge(tmp_path: Path) -> None:
 
 
 def test_the_shipped_judges() -> None:
-    assert list(judges()) == ["grade", "win"]
+    assert list(judges()) == ["alpaca", "grade", "win"]
     assert judges()["grade"].choices == ("1", "2", "3", "4", "5")
     assert judges()["win"].choices == ("A", "B")
     assert all(field.description for field in JudgeTemplate.model_fields.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rewardlab.evaluate.quality import CLEAR_GOLD_GAP
@@ -86,11 +86,15 @@ def format_accuracy(result: Mapping[str, Any]) -> str:
     size = size_words(counts)
     intervals = f"{100 * options['level']:g} % intervals, clustered by {options['cluster']}"
     lines = [f"{scorers} on {result['split']}: {size}; {intervals}"]
-    groups = [[Estimate.from_dict(one) for one in members] for members in result["estimates"].values() if members]
-    width = max(len(one.name) for members in groups for one in members)
-    for members in groups:
-        lines += ["", *(_row(one, width) for one in members)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *estimate_lines(result["estimates"])])
+
+
+def estimate_lines(estimates: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Groups of estimates as aligned lines, an empty one before each group: name, value, interval, observations, or
+    why there is none."""
+    groups = [[Estimate.from_dict(one) for one in members] for members in estimates.values() if members]
+    width = max((len(one.name) for members in groups for one in members), default=0)
+    return [line for members in groups for line in ("", *(_row(one, width) for one in members))]
 
 
 def size_words(counts: Mapping[str, int | None]) -> str:

@@ -189,6 +189,18 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "write_forecast",
             "what a policy will learn from a reward, before it is trained",
         ),
+        "evaluate winrate": Verb(
+            "rewardlab.report.winrate",
+            "WinrateEvaluation",
+            "evaluate_winrate",
+            "whose answers a judge prefers, raw and at equal length",
+        ),
+        "evaluate gain": Verb(
+            "rewardlab.report.gain",
+            "GainEvaluation",
+            "evaluate_gain",
+            "how much of a gain in reward is there at equal length",
+        ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
         ),

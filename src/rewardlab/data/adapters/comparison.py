@@ -7,17 +7,47 @@
                  (arXiv 2307.12950), AlpacaEval annotations. An input follows its instruction after a blank line; an
                  instruction that is a transcript (RLCD) becomes the conversation that it is
     llmbar       {input, output_1, output_2, label}: LLMBar (arXiv 2310.07641) and the sets processed like it
+
+Beside them `outputs`, {instruction, input?, output}: what one model answered, as AlpacaEval takes it.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from rewardlab.data.adapters.base import Adapter, Parsed, broken, set_aside, usable, user_prompt
 from rewardlab.data.adapters.hh_rlhf import transcript_prompt
 from rewardlab.data.rows import Row
-from rewardlab.records import Pair, Prompt
+from rewardlab.records import Candidates, Pair, Prompt, Source
 
 FIRST, TIE, SECOND = 1.0, 1.5, 2.0
 OUTPUTS = ("output_1", "output_2")
+
+
+class Comparison(NamedTuple):
+    """Two outputs as a row has them, empty or identical ones too.
+
+    Attributes:
+        prompt: what was asked.
+        first, second: the outputs.
+        preference: from 1 (the first is better) to 2; None where the row has none.
+        source: where the row stands.
+    """
+
+    prompt: Prompt
+    first: str
+    second: str
+    preference: float | None
+    source: Source
+
+
+def read_comparison(row: Row) -> Comparison:
+    """A row of any of the three formats, told by its columns; what is wrong is noted in `row.problems`."""
+    if row.knows("instruction"):
+        return _read(row, _instruction(row), "preference")
+    if row.knows("prompt"):
+        return _read(row, user_prompt(row.conversation("prompt")), "preference")
+    return _read(row, user_prompt(row.text("input")), "label")
 
 
 def parse(row: Row) -> Parsed:
@@ -27,10 +57,7 @@ def parse(row: Row) -> Parsed:
 
 def parse_instruction(row: Row) -> Parsed:
     """The same, of an instruction and the input that it may have."""
-    instruction = row.text("instruction")
-    text = row.text("input") if row.has("input") else ""
-    asked = f"{instruction}\n\n{text}" if text.strip() else instruction
-    return _compared(row, transcript_prompt(asked) or user_prompt(asked), "preference")
+    return _compared(row, _instruction(row), "preference")
 
 
 def parse_llmbar(row: Row) -> Parsed:
@@ -38,19 +65,38 @@ def parse_llmbar(row: Row) -> Parsed:
     return _compared(row, user_prompt(row.text("input")), "label")
 
 
-def _compared(row: Row, prompt: Prompt, column: str) -> Parsed:
-    outputs = row.text("output_1", empty=True), row.text("output_2", empty=True)
+def parse_output(row: Row) -> Parsed:
+    """One output of an instruction: a candidate."""
+    prompt, output = _instruction(row), row.text("output", empty=True)
+    return broken(row) if row.problems else usable(row, Candidates(prompt, (output,), None, row.source, row.rest()))
+
+
+def _instruction(row: Row) -> Prompt:
+    instruction = row.text("instruction")
+    text = row.text("input") if row.has("input") else ""
+    asked = f"{instruction}\n\n{text}" if text.strip() else instruction
+    return transcript_prompt(asked) or user_prompt(asked)
+
+
+def _read(row: Row, prompt: Prompt, column: str) -> Comparison:
+    first, second = (row.text(name, empty=True) for name in OUTPUTS)
     preference = row.number(column)
     if preference is not None and not FIRST <= preference <= SECOND:
         row.complain(column, "a number from 1 (the first is better) to 2 (the second is)")
+    return Comparison(prompt, first, second, preference, row.source)
+
+
+def _compared(row: Row, prompt: Prompt, column: str) -> Parsed:
+    read = _read(row, prompt, column)
     if row.problems:
         return broken(row)
-    if preference is None:
+    if read.preference is None:
         return set_aside(row, "no_preference", "no preference was given")
-    if preference == TIE:
+    if read.preference == TIE:
         return set_aside(row, "tie", "both outputs are preferred alike")
-    chosen, rejected = outputs if preference < TIE else outputs[::-1]
-    return usable(row, Pair(prompt, chosen, rejected, None, row.source, {**row.rest(), "preference": preference}))
+    chosen, rejected = (read.first, read.second) if read.preference < TIE else (read.second, read.first)
+    meta = {**row.rest(), "preference": read.preference}
+    return usable(row, Pair(prompt, chosen, rejected, None, row.source, meta))
 
 
 ADAPTER = Adapter(
@@ -76,4 +122,12 @@ LLMBAR = Adapter(
     required=("input", *OUTPUTS, "label"),
     optional=(),
     parse=parse_llmbar,
+)
+
+MODEL_OUTPUTS = Adapter(
+    name="outputs",
+    title="AlpacaEval model outputs: {instruction, input?, output}",
+    required=("instruction", "output"),
+    optional=("input",),
+    parse=parse_output,
 )

@@ -1,0 +1,292 @@
+"""`rewardlab evaluate gain`: how much of a gain in reward is there at equal length.
+
+Score tables of several models' answers to the same prompts, from one scorer. The page is drawn in `report.gain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from rewardlab.config import Config
+from rewardlab.errors import DataError, Problem
+from rewardlab.evaluate.estimates import Settings
+from rewardlab.functional import gain
+from rewardlab.functional.intervals import Interval, interval, mean, percentile_ends, proportion, resample
+from rewardlab.records import Estimate
+from rewardlab.score.comparing import of_scores
+from rewardlab.score.tables import ScoreTable, read_scores
+
+Values = dict[str, Any]
+
+NO_GAIN = "the interval of the gain holds 0, so a share of it means nothing"
+TOTAL = "Mean reward of the model minus that of the baseline."
+NON_LENGTH = "Mean gain within bins of length (NRG): what is left where lengths are alike."
+RATIO = "NRG over the whole gain: 100 % where length has no part in it."
+ONE_SIDED = "Share of answers in bins of length that hold answers of one of the two alone; they add nothing to NRG."
+LEVEL = "What the model adds at the same length, by a regression on a spline of the length."
+THROUGH = "The rest of the gain: what its other lengths add, by the same regression."
+STRATUM = "Mean reward of the answers whose length (tokens) is in this range."
+WINS = "How often the model's answer has the higher reward, where the difference in length (tokens) is in this range."
+LONGEST = "longest of "
+
+
+class GainEvaluation(Config):
+    """Configuration of `evaluate gain`."""
+
+    sets: dict[str, Path] = Field(min_length=1)
+    """By name of the model, the folder of `rewardlab score` (or its Parquet table) of its answers: all to the same
+    prompts, by the same scorer."""
+
+    baseline: str | None = None
+    """The set that gains are over. Default: the first one."""
+
+    longest_of: str | None = None
+    """A set with several answers to a prompt: the longest one of each prompt becomes a set of its own, the gain that
+    length alone can make."""
+
+    bin_tokens: int = Field(gain.BIN_TOKENS, ge=1)
+    """Width of the bins of length, in tokens of the scorer."""
+
+    strata: int = Field(4, ge=2, le=20)
+    """Parts of equal size by length, and by difference in length."""
+
+    draws: int = Field(1000, ge=100)
+    """Resamples of prompts behind an interval of NRG."""
+
+    level: float = Field(0.95, gt=0.5, lt=1.0)
+    """Coverage of the intervals."""
+
+    title: str = "Gain in reward at equal length"
+    """Heading of the page."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the resamples."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in (self.baseline, self.longest_of):
+            if name is not None and name not in self.sets:
+                raise ValueError(f"expected one of the sets, {', '.join(self.sets)}, not {name}")
+        if len(self.sets) + (self.longest_of is not None) < 2:
+            raise ValueError("expected two sets at least, or longest_of")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The set that gains are over."""
+        return self.baseline or next(iter(self.sets))
+
+
+class Answers(NamedTuple):
+    """The scored answers of one model, prompt by prompt.
+
+    Attributes:
+        prompt: id of each answer's prompt; answers of a prompt stand together.
+        reward: of each.
+        tokens: of each, by the scorer.
+    """
+
+    prompt: np.ndarray
+    reward: np.ndarray
+    tokens: np.ndarray
+
+    def only(self, kept: np.ndarray) -> Answers:
+        """Those answers."""
+        return Answers(self.prompt[kept], self.reward[kept], self.tokens[kept])
+
+
+@dataclass(frozen=True)
+class ReadSets:
+    """What is compared: answers by set, what scored them, and prompts that not all sets have."""
+
+    answers: Mapping[str, Answers]
+    scorer: str
+    left_out: int
+
+
+def read_sets(config: GainEvaluation) -> ReadSets:
+    """The sets, cut to the prompts that all of them have.
+
+    Raises:
+        DataError: tables that cannot be used, of several scorers, without lengths, or without a common prompt.
+    """
+    tables = dict(zip(config.sets, read_scores(list(config.sets.values())), strict=True))
+    problems = []
+    scorers = list(dict.fromkeys(table.scorer for table in tables.values()))
+    if len(scorers) > 1:
+        problems.append(Problem("sets", f"scores by {', '.join(scorers)}", "one scorer", "Score all of them with one."))
+    for table in tables.values():
+        if table.tokens is None:
+            remedy = "A rule reads no tokens: score with a model, or with an ensemble of one."
+            problems.append(Problem(str(table.path), "no lengths in tokens", "a scorer with a tokenizer", remedy))
+    if problems:
+        raise DataError("The scores cannot be compared", problems)
+    found = {name: _answers(table) for name, table in tables.items()}
+    everywhere = set.intersection(*(set(one.prompt.tolist()) for one in found.values()))
+    anywhere = set.union(*(set(one.prompt.tolist()) for one in found.values()))
+    if not everywhere:
+        remedy = "Sample all of them from the same prompts."
+        problem = Problem("sets", "no prompt that all of them have", "answers to the same prompts", remedy)
+        raise DataError("The scores cannot be compared", [problem])
+    common = np.array(sorted(everywhere))
+    found = {name: one.only(np.isin(one.prompt, common)) for name, one in found.items()}
+    if config.longest_of is not None:
+        found[f"{LONGEST}{config.longest_of}"] = longest(found[config.longest_of])
+    return ReadSets(found, scorers[0], len(anywhere) - len(everywhere))
+
+
+def _answers(table: ScoreTable) -> Answers:
+    """The rows of a table, prompt by prompt, in the order of the rows."""
+    prompts = np.empty(len(table.score), dtype=object)
+    for (prompt, _, _), row in table.rows.items():
+        prompts[row] = prompt
+    order = np.argsort(prompts.astype(str), kind="stable")
+    tokens = table.tokens if table.tokens is not None else np.zeros(len(order), dtype=np.int64)
+    return Answers(prompts[order].astype(str), table.score[order], tokens[order])
+
+
+def longest(answers: Answers) -> Answers:
+    """Of every prompt the answer with the most tokens, of equals the first: the best that length alone chooses.
+
+    Source: Singhal et al. 2023, A long way to go, arXiv 2310.03716, section 4 (longest of N).
+    """
+    order = np.lexsort((np.arange(len(answers.tokens)), -answers.tokens, answers.prompt))
+    first = np.r_[True, answers.prompt[order][1:] != answers.prompt[order][:-1]]
+    return answers.only(order[first])
+
+
+def gain_values(found: ReadSets, config: GainEvaluation) -> Values:
+    """Everything that gain.json holds, without the findings."""
+    settings = Settings(config.level, "prompt", config.seed)
+    base = found.answers[config.base]
+    others = {name: one for name, one in found.answers.items() if name != config.base}
+    means = [one for name, answers in found.answers.items() for one in _means(name, answers, settings)]
+    gains, bins = [], {}
+    for name, own in others.items():
+        estimates, rows = _gain(name, base, own, config, settings)
+        gains += estimates
+        bins[name] = rows
+    groups = {
+        "sets": means,
+        "gain": gains,
+        "strata": _strata(found.answers, config.strata, settings),
+        "wins": [one for name, own in others.items() for one in _wins(name, base, own, config.strata, settings)],
+    }
+    options = {"level": config.level, "draws": config.draws, "seed": config.seed, "bin_tokens": config.bin_tokens}
+    prompts = len(np.unique(base.prompt))
+    return {
+        "scorer": found.scorer,
+        "baseline": config.base,
+        "sets": list(found.answers),
+        "options": options,
+        "counts": {"prompts": prompts, "left_out": found.left_out},
+        "estimates": {name: [one.as_dict() for one in group] for name, group in groups.items()},
+        "bins": bins,
+    }
+
+
+def _means(name: str, answers: Answers, settings: Settings) -> list[Estimate]:
+    return [
+        settings.estimate(f"reward.{name}", mean(answers.reward, answers.prompt, settings.level), "", unit="answers"),
+        settings.estimate(
+            f"tokens.{name}", mean(answers.tokens.astype(float), answers.prompt, settings.level), "", unit="answers"
+        ),
+    ]
+
+
+def _gain(
+    name: str, base: Answers, own: Answers, config: GainEvaluation, settings: Settings
+) -> tuple[list[Estimate], list[Values]]:
+    """The gain of a set over the baseline, by bins and by regression, and the bins themselves."""
+    prompt = np.concatenate([base.prompt, own.prompt])
+    tokens = np.concatenate([base.tokens, own.tokens])
+    reward = np.concatenate([base.reward, own.reward])
+    second = np.arange(len(prompt)) >= len(base.prompt)
+    point = gain.non_length_gain(tokens, reward, second, config.bin_tokens)
+    taken = gain.decomposed_gain(tokens, reward, second)
+    total = interval(taken.total, prompt, settings.level)
+    resampled = _resampled(gain.gain_terms(tokens, reward, second, config.bin_tokens), prompt, config, settings, name)
+    ratio = resampled[2]
+    if total.low is None or total.high is None or total.low <= 0.0 <= total.high:
+        ratio = Interval(point.ratio, n=len(prompt), clusters=total.clusters, reason=NO_GAIN)
+    parts = [
+        ("total", total, TOTAL),
+        ("non_length", resampled[1], NON_LENGTH),
+        ("ratio", ratio, RATIO),
+        ("one_sided", Interval(point.one_sided, n=len(prompt), clusters=total.clusters), ONE_SIDED),
+        ("at_equal_length", interval(taken.at_equal_length, prompt, settings.level), LEVEL),
+        ("through_length", interval(taken.through_length, prompt, settings.level), THROUGH),
+    ]
+    estimates = [settings.estimate(f"{part}.{name}", found, said, unit="answers") for part, found, said in parts]
+    return estimates, [one._asdict() for one in point.bins]
+
+
+def _resampled(
+    terms: np.ndarray, prompt: np.ndarray, config: GainEvaluation, settings: Settings, name: str
+) -> list[Interval]:
+    """Total gain, NRG, ratio and one-sided share, with percentiles over resamples of prompts."""
+    clusters = len(np.unique(prompt))
+    if clusters < 2:
+        values = gain.gain_statistics(terms.sum(axis=0)[None, :])[0].tolist()
+        return [Interval(value, n=len(terms), clusters=clusters, reason="one prompt") for value in values]
+    found = resample(terms, gain.gain_statistics, settings.generator(f"gain {name}"), prompt, config.draws)
+    low, high = percentile_ends(found, settings.level)
+    method = f"cluster bootstrap, {config.draws} draws"
+    return [
+        Interval(float(value), float(low[at]), float(high[at]), found.n, found.clusters, method)
+        for at, value in enumerate(found.values)
+    ]
+
+
+def _strata(answers: Mapping[str, Answers], count: int, settings: Settings) -> list[Estimate]:
+    """Mean reward of every set within parts of equal size by the length of all answers."""
+    place, edges = gain.strata(np.concatenate([one.tokens for one in answers.values()]).astype(float), count)
+    parts = np.split(place, np.cumsum([len(one.tokens) for one in answers.values()])[:-1])
+    found = []
+    for (name, one), own in zip(answers.items(), parts, strict=True):
+        for number, ends in enumerate(_ends(edges)):
+            inside = own == number
+            value = mean(one.reward[inside], one.prompt[inside], settings.level)
+            found.append(settings.estimate(f"stratum.{name}.{ends}", value, STRATUM, unit="answers"))
+    return found
+
+
+def _wins(name: str, base: Answers, own: Answers, count: int, settings: Settings) -> list[Estimate]:
+    """How often a set's answer has the higher reward, by difference in length; of several answers to a prompt the
+    first meets the first, and so on."""
+    left, right = _paired(own, base)
+    won = np.array([of_scores(a, b).preference for a, b in zip(own.reward[left], base.reward[right], strict=True)])
+    difference = (own.tokens[left] - base.tokens[right]).astype(float)
+    prompt = own.prompt[left]
+    found = [settings.estimate(f"wins.{name}", proportion(won.astype(float), prompt, settings.level), WINS)]
+    place, edges = gain.strata(difference, count)
+    for number, ends in enumerate(_ends(edges)):
+        inside = place == number
+        value = proportion(won[inside].astype(float), prompt[inside], settings.level)
+        found.append(settings.estimate(f"wins.{name}.{ends}", value, WINS))
+    return found
+
+
+def _paired(first: Answers, second: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Places of answers that meet."""
+    left, right = [], []
+    for prompt in np.unique(first.prompt):
+        pairs = zip(np.flatnonzero(first.prompt == prompt), np.flatnonzero(second.prompt == prompt), strict=False)
+        for one, other in pairs:
+            left.append(one)
+            right.append(other)
+    return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+
+
+def _ends(edges: Sequence[float] | np.ndarray) -> list[str]:
+    """What the strata are called."""
+    if len(edges) < 2:
+        return [f"{edges[0]:.0f}"]
+    return [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)]

@@ -1,0 +1,357 @@
+"""Numbers of comparisons: win rates raw and at equal length, strata of length, a ranking, and what the judge is worth.
+
+Observations are comparisons, clusters are prompts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rewardlab.evaluate.estimates import Settings
+from rewardlab.evaluate.summary import percent
+from rewardlab.evaluate.winrate import Compared, Labelled, Matches, WinrateEvaluation
+from rewardlab.functional import winrate
+from rewardlab.functional.gain import strata
+from rewardlab.functional.intervals import (
+    Interval,
+    interval,
+    percentile_ends,
+    proportion,
+    resample,
+)
+from rewardlab.records import Estimate
+from rewardlab.score.comparing import Verdict, counted
+from rewardlab.score.references import asked
+
+Values = dict[str, Any]
+
+APART = 1.0 / 3.0
+"""Raw and length-controlled rates that differ by more than this share of the raw one are warned of."""
+FEW_AT_EQUAL_LENGTH = 0.05
+NO_COMPARISONS = "no comparison has a preference"
+NO_ORDERS = "the judge was not asked in both orders"
+NO_RANKING = "a ranking needs three players"
+
+RAW = "Share of comparisons won, ties counted half."
+LC = "What the win rate would be at equal length: at the difference in length of 0, by the fitted model."
+STRENGTH = "Bradley-Terry strength: differences are log-odds of winning; all of them sum to 0."
+RANK = "Place in the ranking; the interval is over resamples of prompts."
+PLACE = "How often the answer in the first place is preferred, over both orders; 50 % without a position bias."
+CONSISTENT = "How often both orders name the same answer."
+AGREED = "How often the judge prefers the answer that people prefer, ties counted half."
+STRATUM = "Win rate where the difference in length (characters) is in this range."
+
+
+class Table(NamedTuple):
+    """Comparisons with the baseline, models by instructions; NaN where there is none.
+
+    Attributes:
+        models: names of the rows.
+        preference: of the model's answer.
+        difference: its characters minus the baseline's.
+    """
+
+    models: list[str]
+    preference: np.ndarray
+    difference: np.ndarray
+
+
+def table_of(rows: Sequence[Compared], baseline: str) -> Table:
+    """Comparisons with `baseline` that have a preference."""
+    own = [one for one in rows if one.baseline == baseline and one.verdict.preference is not None]
+    models = list(dict.fromkeys(one.model for one in own))
+    keys = {key: at for at, key in enumerate(dict.fromkeys(_key(one) for one in own))}
+    preference = np.full((len(models), len(keys)), np.nan)
+    difference = np.full((len(models), len(keys)), np.nan)
+    for one in own:
+        place = models.index(one.model), keys[_key(one)]
+        preference[place] = one.verdict.preference
+        difference[place] = one.characters - one.baseline_characters
+    return Table(models, preference, difference)
+
+
+def winrate_values(found: Matches, config: WinrateEvaluation) -> Values:
+    """Everything that winrate.json holds, without the findings."""
+    settings = Settings(config.level, "prompt", config.seed)
+    table = table_of(found.compared, config.base)
+    rates, fits = _rates(table, config, settings)
+    players = list(dict.fromkeys([*(one.model for one in found.compared), *(one.baseline for one in found.compared)]))
+    groups = {
+        "win_rate": [one for pair in rates.values() for one in pair],
+        "strata": _strata(table, config.strata, settings),
+        "ranking": _ranking(found.compared, players, config.draws, settings),
+        "judge": _judge(found, settings),
+        "labelled": _labelled(found.labelled, settings),
+    }
+    values: Values = {
+        "baseline": config.base,
+        "models": table.models,
+        "judges": dict(found.judges),
+        "options": {
+            "level": config.level,
+            "draws": config.draws,
+            "seed": config.seed,
+            "difficulty": config.difficulty,
+            "rules": {name: one.rule for name, one in config.judges.items()},
+        },
+        "counts": {name: count for name, count in found.counts.items() if count},
+        "outcomes": _outcomes(found),
+        "estimates": {name: [one.as_dict() for one in group] for name, group in groups.items()},
+        "fits": fits,
+        "matrix": _matrix(found.compared, players, settings),
+    }
+    return {**values, "warnings": _warnings(values, rates)}
+
+
+def _key(one: Compared) -> tuple[str, int]:
+    return asked(one.prompt), one.occurrence
+
+
+# --- rates ---------------------------------------------------------------------------------------------------------
+
+
+def _rates(
+    table: Table, config: WinrateEvaluation, settings: Settings
+) -> tuple[dict[str, tuple[Estimate, Estimate]], dict[str, Values]]:
+    """Raw and length-controlled win rate of each model, and the fits behind the latter."""
+    there = ~np.isnan(table.preference)
+    reasons = [
+        winrate.why_not_fitted(preference[known], difference[known])
+        for preference, difference, known in zip(table.preference, table.difference, there, strict=True)
+    ]
+    fitted = [at for at, reason in enumerate(reasons) if not reason]
+    feature = np.array([winrate.length_feature(own) for own in table.difference]).reshape(table.preference.shape)
+    gammas = dict(
+        zip(fitted, winrate.difficulties(table.preference[fitted], feature[fitted], config.difficulty), strict=True)
+    )
+    found: dict[int, winrate.LengthControlled] = {}
+    for at in fitted:
+        known, gamma = there[at], gammas[at]
+        columns = winrate.design(feature[at, known], None if gamma is None else gamma[known])
+        own = table.preference[at, known]
+        penalty = winrate.chosen_penalty(columns, own, settings.generator(f"folds {table.models[at]}"))
+        found[at] = winrate.length_controlled(own, columns, penalty)
+    drawn = np.zeros((0, 0, 2))
+    if fitted:
+        penalties = np.array([found[at].penalty for at in fitted])
+        drawn = winrate.resampled_rates(
+            table.preference[fitted],
+            feature[fitted],
+            penalties,
+            settings.generator("resamples"),
+            config.draws,
+            config.difficulty,
+        )
+    rates, fits = {}, {}
+    for at, name in enumerate(table.models):
+        known = there[at]
+        raw = proportion(table.preference[at, known], np.flatnonzero(known), settings.level)
+        controlled = Interval(None, reason=reasons[at])
+        if at in found:
+            controlled = _controlled(found[at], drawn[:, fitted.index(at), 1], int(known.sum()), settings.level)
+        rates[name] = (
+            settings.estimate(f"raw.{name}", raw, RAW, unit="comparisons"),
+            settings.estimate(f"lc.{name}", controlled, LC, unit="comparisons"),
+        )
+        fits[name] = _fit(table, at, found.get(at), reasons[at], raw, controlled, config)
+    return rates, fits
+
+
+def _controlled(found: winrate.LengthControlled, drawn: np.ndarray, n: int, level: float) -> Interval:
+    """The rate with the percentiles of its resamples, and the standard error by the sandwich."""
+    made = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(made, [0.5 - level / 2.0, 0.5 + level / 2.0]).tolist()
+    method = f"cluster bootstrap, {len(made)} draws, every fit made anew"
+    error = interval(found.rate, None, level).error
+    return Interval(found.rate.value, low, high, n, n, method, error=error)
+
+
+def _fit(
+    table: Table,
+    at: int,
+    found: winrate.LengthControlled | None,
+    reason: str,
+    raw: Interval,
+    controlled: Interval,
+    config: WinrateEvaluation,
+) -> Values:
+    """What is behind the rates of a model: standard errors, coefficients, lengths."""
+    difference = table.difference[at][~np.isnan(table.difference[at])]
+    alone = winrate.ONE_MODEL if found is not None and found.psi is None and config.difficulty != "none" else ""
+    return {
+        "raw_error": raw.error,
+        "lc_error": controlled.error,
+        "theta": None if found is None else found.theta,
+        "phi": None if found is None else found.phi,
+        "psi": None if found is None else found.psi,
+        "penalty": None if found is None else found.penalty,
+        "reason": reason or alone,
+        "mean_difference": float(difference.mean()),
+        "sd_difference": float(difference.std(ddof=1)) if len(difference) > 1 else None,
+        "as_long": float((difference >= 0).mean()),
+    }
+
+
+def _strata(table: Table, count: int, settings: Settings) -> list[Estimate]:
+    """Win rates within parts of equal size by difference in length."""
+    found = []
+    for name, preference, difference in zip(*table, strict=True):
+        known = ~np.isnan(preference)
+        place, edges = strata(difference[known], count)
+        for number in range(int(place.max()) + 1):
+            inside = place == number
+            last = len(edges) < 2 or number == len(edges) - 2
+            ends = f"{edges[number]:.0f} to {edges[-1 if last else number + 1]:.0f}"
+            rate = proportion(preference[known][inside], np.flatnonzero(inside), settings.level)
+            found.append(settings.estimate(f"stratum.{name}.{ends}", rate, STRATUM, unit="comparisons"))
+    return found
+
+
+# --- ranking -------------------------------------------------------------------------------------------------------
+
+
+def _wins(rows: Sequence[Compared], players: Sequence[str]) -> np.ndarray:
+    """Wins of each player over each other, one matrix per prompt, ties half a win of either."""
+    keys = {key: at for at, key in enumerate(dict.fromkeys(_key(one) for one in rows))}
+    wins = np.zeros((len(keys), len(players), len(players)))
+    for one in rows:
+        if one.verdict.preference is not None:
+            model, other = players.index(one.model), players.index(one.baseline)
+            wins[keys[_key(one)], model, other] += one.verdict.preference
+            wins[keys[_key(one)], other, model] += 1.0 - one.verdict.preference
+    return wins
+
+
+def _ranking(rows: Sequence[Compared], players: Sequence[str], draws: int, settings: Settings) -> list[Estimate]:
+    """Bradley-Terry strengths and places, resampled by prompt."""
+    if len(players) < 3:
+        return [settings.missing("strength", NO_RANKING, STRENGTH, unit="comparisons")]
+    wins = _wins(rows, players)
+    count, size = len(wins), len(players)
+    if not winrate.is_connected(wins.sum(axis=0)):
+        return [settings.missing("strength", winrate.NOT_CONNECTED, STRENGTH, unit="comparisons")]
+
+    def strengths_and_places(sums: np.ndarray) -> np.ndarray:
+        strengths = winrate.bradley_terry(sums.reshape(-1, size, size))
+        places = 1.0 + (strengths[:, None, :] > strengths[:, :, None]).sum(axis=2)
+        return np.concatenate([strengths, np.where(np.isnan(strengths), np.nan, places)], axis=1)
+
+    drawn = resample(wins.reshape(count, -1), strengths_and_places, settings.generator("ranking"), None, draws)
+    low, high = percentile_ends(drawn, settings.level)
+    method = f"cluster bootstrap, {draws} draws"
+    found = []
+    for at, player in enumerate(players):
+        games = int((wins[:, at] + wins[:, :, at]).sum())
+        for name, place, reading in (("strength", at, STRENGTH), ("rank", size + at, RANK)):
+            value = Interval(float(drawn.values[place]), float(low[place]), float(high[place]), games, count, method)
+            found.append(settings.estimate(f"{name}.{player}", value, reading, unit="comparisons"))
+    return found
+
+
+def _matrix(rows: Sequence[Compared], players: Sequence[str], settings: Settings) -> list[Values]:
+    """Win rate of each player over each other that it met."""
+    found = []
+    for model in players:
+        for other in players:
+            own = [
+                (at, one.verdict.preference if one.model == model else 1.0 - one.verdict.preference)
+                for at, one in enumerate(rows)
+                if one.verdict.preference is not None and {one.model, one.baseline} == {model, other}
+            ]
+            if own and model != other:
+                rate = proportion(np.array([value for _, value in own]), None, settings.level)
+                ends = {"value": rate.value, "low": rate.low, "high": rate.high, "n": len(own)}
+                found.append({"model": model, "other": other, **ends})
+    return found
+
+
+# --- the judge -----------------------------------------------------------------------------------------------------
+
+
+def _judge(found: Matches, settings: Settings) -> list[Estimate]:
+    """Position bias and agreement of both orders, of every judge that was asked in both."""
+    said = found.said
+    estimates = []
+    for judge in dict.fromkeys(name for name, _, _ in said):
+        own = [(prompt, verdict) for name, prompt, verdict in said if name == judge and verdict.leading is not None]
+        if not own:
+            estimates.append(settings.missing(f"first_place.{judge}", NO_ORDERS, PLACE, unit="comparisons"))
+            continue
+        clusters = np.array([prompt for prompt, _ in own])
+        places = np.array([_first_place(verdict) for _, verdict in own])
+        same = np.array([_same(verdict) for _, verdict in own])
+        for name, values, reading in (("first_place", places, PLACE), ("consistency", same, CONSISTENT)):
+            rate = proportion(values, clusters, settings.level)
+            estimates.append(settings.estimate(f"{name}.{judge}", rate, reading, unit="comparisons"))
+    return estimates
+
+
+def _first_place(verdict: Verdict) -> float:
+    leading, trailing = _named(verdict)
+    return (leading + 1.0 - trailing) / 2.0
+
+
+def _same(verdict: Verdict) -> float:
+    leading, trailing = _named(verdict)
+    return float(leading == trailing)
+
+
+def _named(verdict: Verdict) -> tuple[float, float]:
+    """Whether the first answer was named, where it stood first and where it stood second; 1/2 where neither was."""
+    shares = [0.5 if share is None else share for share in (verdict.leading, verdict.trailing)]
+    leading, trailing = (1.0 if share > 0.5 else 0.0 if share < 0.5 else 0.5 for share in shares)
+    return leading, trailing
+
+
+def _labelled(rows: Sequence[Labelled], settings: Settings) -> list[Estimate]:
+    """Agreement with people, over all files and by file."""
+    files = list(dict.fromkeys(one.file for one in rows))
+    found = []
+    for name in ["all", *files] if len(files) > 1 else files:
+        own = [one for one in rows if name in ("all", one.file) and one.verdict.preference is not None]
+        values = np.array([one.verdict.preference for one in own], dtype=np.float64)
+        rate = proportion(values, np.array([one.prompt.id for one in own]), settings.level) if own else Interval(None)
+        estimate = settings.estimate(f"agreement.{name}", rate, AGREED, reason=NO_COMPARISONS)
+        found.append(estimate)
+    return found
+
+
+def _outcomes(found: Matches) -> list[Values]:
+    """How many won, lost, tied or came to nothing, by judge."""
+    by_judge: dict[str, list[Verdict]] = {}
+    for judge, _, verdict in found.said:
+        by_judge.setdefault(judge, []).append(verdict)
+    return [{"judge": name, "outcomes": dict(counted(own))} for name, own in by_judge.items()]
+
+
+def _warnings(values: Values, rates: Mapping[str, tuple[Estimate, Estimate]]) -> list[str]:
+    """What the rates have to be read with."""
+    found = []
+    for name, (raw, controlled) in rates.items():
+        if raw.value is None or controlled.value is None:
+            continue
+        if abs(controlled.value - raw.value) > APART * raw.value:
+            even, plain = percent(controlled.value), percent(raw.value)
+            found.append(
+                f"{name}: at equal length the win rate is {even} %, raw it is {plain} %: more than a third apart, so "
+                "length has a large part in it."
+            )
+        share = values["fits"][name]["as_long"]
+        if min(share, 1.0 - share) < FEW_AT_EQUAL_LENGTH:
+            found.append(
+                f"{name}: its answer is at least as long as the other one in {percent(share)} % of the comparisons, so "
+                "the win rate at equal length is an extrapolation."
+            )
+    unusable: Counter[str] = Counter()
+    total = 0
+    for one in values["outcomes"]:
+        total += sum(one["outcomes"].values())
+        unusable.update({key: n for key, n in one["outcomes"].items() if key not in ("wins", "losses", "ties")})
+    if unusable.total() > 0.02 * total:
+        words = ", ".join(f"{count} {reason}" for reason, count in unusable.most_common())
+        found.append(f"{unusable.total():,} of {total:,} comparisons have no preference and are left out: {words}.")
+    return found

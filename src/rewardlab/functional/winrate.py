@@ -1,0 +1,444 @@
+"""Win rates: raw, at equal length, and as a ranking.
+
+Conventions
+    p            preference of a model's answer over the baseline's, in [0, 1]; a tie is 1/2. NaN where there is none
+    d            length of the model's answer minus the baseline's, in characters
+    t            tanh(d / sd(d)), the length feature of a model's comparisons
+    gamma_i      difficulty of instruction i, shared by all models: the larger, the better they fare on it
+    m, i         number of a model, number of an instruction (the observation and the cluster)
+    weights      how often an instruction counts: 1, or what a resample drew
+
+    logit P(model wins) = theta_m + phi_m t_mi + psi_m gamma_i
+
+    gamma is fitted first, over all models with psi_m = 1, then theta, phi and psi of each model with gamma held. The
+    win rate at equal length is the mean over the instructions of the prediction at t = 0. Where the answers are hardly
+    ever equally long that is an extrapolation, and only as good as the form of the model.
+
+References
+    [1] Dubois et al. 2024, Length-controlled AlpacaEval, arXiv 2404.04475, section 3.
+    [2] Bradley and Terry 1952, Rank analysis of incomplete block designs.
+    [3] Ford 1957, Solution of a ranking problem from binary comparisons.
+    [4] Huber 1967, The behavior of maximum likelihood estimates under nonstandard conditions.
+    [5] Zermelo 1929; Hunter 2004, MM algorithms for generalized Bradley-Terry models.
+    [6] Davison and Hinkley 1997, Bootstrap methods and their application, chapters 2 and 3.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.random import Generator
+from scipy.sparse.csgraph import connected_components
+from scipy.special import expit, log_expit
+
+from rewardlab.functional.intervals import Statistic
+
+RIDGE = 1.0
+"""Of gamma and of phi in the joint fit: 1 / variance of the normal distribution they are thought to come from."""
+PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+"""Strengths of the second fit's ridge that cross-validation chooses from."""
+FOLDS = 5
+FEWEST = 10
+"""Instructions below which nothing is fitted: each fold needs two."""
+TOO_FEW = f"fewer than {FEWEST} comparisons are too few for a fit"
+ALL_ALIKE = "every comparison has the same winner, so there is nothing to fit"
+SAME_DIFFERENCE = "the difference in length is the same everywhere, so its effect cannot be told"
+ONE_MODEL = "with one model the difficulty of an instruction cannot be told from its outcome, so it is left out"
+NOT_CONNECTED = "some models always win or never meet the others, so no finite strengths fit"
+
+_STEPS = 100
+_CONVERGED = 1e-8
+_LARGEST_STEP = 4.0
+
+
+By = Literal["joint", "others", "none"]
+"""How gamma is found for a model's fit; see `difficulties`."""
+
+
+class Difficulty(NamedTuple):
+    """The joint fit of all models.
+
+    Attributes:
+        gamma: difficulty of each instruction; sums to 0 over the instructions, by their weights.
+        theta, phi: of each model, in this fit alone.
+    """
+
+    gamma: Float[np.ndarray, " instructions"]
+    theta: Float[np.ndarray, " models"]
+    phi: Float[np.ndarray, " models"]
+
+
+class LengthControlled(NamedTuple):
+    """The fit of one model with gamma held.
+
+    Attributes:
+        rate: win rate at equal length, with its influence values per comparison.
+        theta, phi: see the conventions.
+        psi: of gamma; None where gamma is left out.
+        penalty: strength of the ridge on phi and psi.
+    """
+
+    rate: Statistic
+    theta: float
+    phi: float
+    psi: float | None
+    penalty: float
+
+
+def length_feature(difference: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """tanh(d / sd(d)), with the sample standard deviation (n - 1); 0 everywhere where d does not vary.
+
+    NaN stays NaN and has no part in the standard deviation.
+
+    Source: [1], equation 2.
+    """
+    known = difference[~np.isnan(difference)]
+    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return np.asarray(np.tanh(difference / spread) if spread > 0.0 else difference * 0.0)
+
+
+def why_not_fitted(preference: Float[np.ndarray, " n"], difference: Float[np.ndarray, " n"]) -> str:
+    """Why a model's comparisons cannot be fitted; empty where they can.
+
+    Args:
+        preference: p, without NaN.
+        difference: d.
+
+    Source: none; the conditions under which the estimates of [1] are finite.
+    """
+    if len(preference) < FEWEST:
+        return TOO_FEW
+    if np.ptp(preference) == 0.0 and preference[0] in (0.0, 1.0):
+        return ALL_ALIKE
+    return SAME_DIFFERENCE if np.ptp(difference) == 0.0 else ""
+
+
+def fit_difficulty(
+    preference: Float[np.ndarray, "models instructions"],
+    feature: Float[np.ndarray, "models instructions"],
+    weights: Float[np.ndarray, " instructions"] | None = None,
+    ridge: float = RIDGE,
+) -> Difficulty:
+    """gamma, fitted jointly over all models with psi = 1.
+
+        min  sum_i w_i [ sum_m loss(p_mi, theta_m + phi_m t_mi + gamma_i) + ridge / 2 gamma_i^2 ] + ridge / 2 |phi|^2
+
+    with loss(p, z) = -p log sigma(z) - (1 - p) log sigma(-z). Newton's method; as no two gamma share a term, they are
+    eliminated and a step costs as much as one for theta and phi.
+
+    Args:
+        preference: p; NaN where a model has no answer. Every model has wins and losses, or parts of them.
+        feature: t, NaN in the same places.
+        weights: of the instructions; 1 without.
+        ridge: above 0, so that the optimum is unique.
+
+    Source: [1], section 3; the elimination is the Schur complement.
+    """
+    models, count = preference.shape
+    there = ~np.isnan(preference)
+    p, t = np.where(there, preference, 0.0), np.where(there, feature, 0.0)
+    own = np.ones(count) if weights is None else weights
+    each = there * own
+    shared, gamma = np.zeros(2 * models), np.zeros(count)
+
+    def objective(shared: Float[np.ndarray, " k"], gamma: Float[np.ndarray, " n"]) -> float:
+        z = shared[:models, None] + shared[models:, None] * t + gamma
+        fit = float((each * _loss(p, z)).sum())
+        return fit + ridge / 2.0 * (float(own @ np.square(gamma)) + float(np.square(shared[models:]).sum()))
+
+    value = objective(shared, gamma)
+    for _ in range(_STEPS):
+        q = expit(shared[:models, None] + shared[models:, None] * t + gamma)
+        rest, curve = each * (q - p), each * q * (1.0 - q)
+        slope = np.concatenate([rest.sum(axis=1), (rest * t).sum(axis=1) + ridge * shared[models:]])
+        slope_gamma = rest.sum(axis=0) + ridge * own * gamma
+        # An instruction that no resample drew has no term: its gamma stays 0 and divides by 1.
+        diagonal = np.where(own > 0.0, curve.sum(axis=0) + ridge * own, 1.0)
+        across = np.concatenate([curve, curve * t])
+        matrix = _block(curve, t, ridge) - (across / diagonal) @ across.T
+        step = np.linalg.solve(matrix, slope - across @ (slope_gamma / diagonal))
+        step_gamma = (slope_gamma - across.T @ step) / diagonal
+        size = float(max(np.abs(step).max(), np.abs(step_gamma).max(initial=0.0)))
+        scale = min(1.0, _LARGEST_STEP / max(size, _CONVERGED))
+        following = objective(shared - scale * step, gamma - scale * step_gamma)
+        while following > value + 1e-12 * abs(value) and scale > 1e-6:
+            scale /= 2.0
+            following = objective(shared - scale * step, gamma - scale * step_gamma)
+        shared, gamma, value = shared - scale * step, gamma - scale * step_gamma, following
+        if size < _CONVERGED:
+            break
+    return Difficulty(gamma, shared[:models], shared[models:])
+
+
+def _block(
+    curve: Float[np.ndarray, "models n"], t: Float[np.ndarray, "models n"], ridge: float
+) -> Float[np.ndarray, "k k"]:
+    """Second derivatives in theta and phi, which no two models share."""
+    first, mixed, second = curve.sum(axis=1), (curve * t).sum(axis=1), (curve * t * t).sum(axis=1)
+    return np.asarray(np.block([[np.diag(first), np.diag(mixed)], [np.diag(mixed), np.diag(second + ridge)]]))
+
+
+def difficulties(
+    preference: Float[np.ndarray, "models instructions"],
+    feature: Float[np.ndarray, "models instructions"],
+    by: By = "joint",
+    weights: Float[np.ndarray, " instructions"] | None = None,
+) -> list[Float[np.ndarray, " instructions"] | None]:
+    """gamma as each model's fit takes it; None where there are not enough models to tell it from.
+
+    Args:
+        preference: p of the models that can be fitted, as in `fit_difficulty`.
+        feature: t.
+        by: "joint" fits it over all models, as published. A model's own outcomes are then on both sides of its fit,
+            which with few models and a strong effect of length biases it a little; "others" fits it for each model
+            over the others; "none" leaves it out.
+        weights: of the instructions.
+
+    Source: [1], section 3, for "joint"; fitting over the others is ours, after the cross-fitting of Chernozhukov et
+    al. 2018, Double/debiased machine learning.
+    """
+    models = len(preference)
+    if by == "none" or models < 2:
+        return [None] * models
+    if by == "joint":
+        return [fit_difficulty(preference, feature, weights).gamma] * models
+    return [
+        fit_difficulty(np.delete(preference, own, 0), np.delete(feature, own, 0), weights).gamma
+        for own in range(models)
+    ]
+
+
+def fit_logistic(
+    columns: Float[np.ndarray, "n k"],
+    preference: Float[np.ndarray, " n"],
+    penalty: float,
+    weights: Float[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, " k"]:
+    """b that minimises sum w loss(p, X b) / sum w + penalty / 2 sum_{j > 0} b_j^2, by Newton's method.
+
+    Args:
+        columns: X; its first column is the intercept, which is not penalised.
+        preference: p in [0, 1]: fractions count as so much of a win and the rest of a loss. Not all 0, not all 1.
+        penalty: above 0.
+        weights: w; 1 without.
+
+    Source: logistic regression with a ridge, le Cessie and van Houwelingen 1992; fractions: Papke and Wooldridge 1996.
+    """
+    each = np.full(len(preference), 1.0) if weights is None else weights
+    each = each / each.sum()
+    ridge = np.full(columns.shape[1], penalty)
+    ridge[0] = 0.0
+    found = np.zeros(columns.shape[1])
+    value = _objective(columns, preference, each, ridge, found)
+    for _ in range(_STEPS):
+        q = expit(columns @ found)
+        slope = columns.T @ (each * (q - preference)) + ridge * found
+        matrix = (columns * (each * q * (1.0 - q))[:, None]).T @ columns + np.diag(ridge)
+        step = np.linalg.lstsq(matrix, slope, rcond=None)[0]
+        size = float(np.abs(step).max())
+        scale = min(1.0, _LARGEST_STEP / max(size, _CONVERGED))
+        following = _objective(columns, preference, each, ridge, found - scale * step)
+        while following > value + 1e-12 * abs(value) and scale > 1e-6:
+            scale /= 2.0
+            following = _objective(columns, preference, each, ridge, found - scale * step)
+        found, value = found - scale * step, following
+        if size < _CONVERGED:
+            break
+    return found
+
+
+def _objective(
+    columns: Float[np.ndarray, "n k"],
+    preference: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"],
+    ridge: Float[np.ndarray, " k"],
+    found: Float[np.ndarray, " k"],
+) -> float:
+    return float(weights @ _loss(preference, columns @ found)) + float(ridge @ np.square(found)) / 2.0
+
+
+def _loss(p: Float[np.ndarray, "*n"], z: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    return np.asarray((1.0 - p) * z - log_expit(z))
+
+
+def chosen_penalty(
+    columns: Float[np.ndarray, "n k"],
+    preference: Float[np.ndarray, " n"],
+    generator: Generator,
+    penalties: tuple[float, ...] = PENALTIES,
+    folds: int = FOLDS,
+) -> float:
+    """The penalty of `fit_logistic` with the least log loss on comparisons left out, fold by fold.
+
+    Args:
+        columns: X, as there.
+        preference: p.
+        generator: deals the comparisons out to the folds.
+        penalties: to choose from, the smallest first; of equals the smallest is taken.
+        folds: as many as fit.
+
+    Source: Stone 1974, Cross-validatory choice and assessment of statistical predictions.
+    """
+    fold = generator.permutation(np.arange(len(preference)) % folds)
+    losses = np.zeros(len(penalties))
+    for number in range(folds):
+        held = fold == number
+        kept = preference[~held]
+        if np.ptp(kept) == 0.0 and kept[0] in (0.0, 1.0):
+            continue
+        for index, penalty in enumerate(penalties):
+            found = fit_logistic(columns[~held], kept, penalty)
+            losses[index] += float(_loss(preference[held], columns[held] @ found).sum())
+    return penalties[int(np.argmin(losses))]
+
+
+def design(feature: Float[np.ndarray, " n"], gamma: Float[np.ndarray, " n"] | None) -> Float[np.ndarray, "n k"]:
+    """Columns of the second fit: 1, t, and gamma where there is one. Source: [1], equation 2."""
+    columns = [np.ones(len(feature)), feature]
+    return np.stack(columns if gamma is None else [*columns, gamma], axis=1)
+
+
+def length_controlled(
+    preference: Float[np.ndarray, " n"], columns: Float[np.ndarray, "n k"], penalty: float
+) -> LengthControlled:
+    """The win rate at equal length of one model, with gamma held.
+
+        LC = mean_i sigma(theta + psi gamma_i)
+        influence on b:  A^-1 (x_i (p_i - q_i) - penalty b'),  A = mean(x_i x_i' q_i (1 - q_i)) + penalty I'
+        influence on LC: sigma(theta + psi gamma_i) - LC + mean(dLC/db) . influence on b
+
+    I' and b' leave the intercept out. The influence takes gamma, the penalty and sd(d) as they are; `resampled_rates`
+    fits gamma anew.
+
+    Args:
+        preference: p, without NaN.
+        columns: of `design`.
+        penalty: of `fit_logistic`.
+
+    Source: [1], section 3; [4] for the influence.
+    """
+    found = fit_logistic(columns, preference, penalty)
+    ridge = np.full(len(found), penalty)
+    ridge[0] = 0.0
+    q = expit(columns @ found)
+    matrix = (columns * (q * (1.0 - q))[:, None]).T @ columns / len(q) + np.diag(ridge)
+    scores = columns * (preference - q)[:, None] - ridge * found
+    own = np.linalg.lstsq(matrix, scores.T, rcond=None)[0].T
+    level = _at_equal_length(columns)
+    predicted = expit(level @ found)
+    rate = float(predicted.mean())
+    slope = (level * (predicted * (1.0 - predicted))[:, None]).mean(axis=0)
+    psi = float(found[2]) if len(found) > 2 else None
+    return LengthControlled(
+        Statistic(rate, predicted - rate + own @ slope), float(found[0]), float(found[1]), psi, penalty
+    )
+
+
+def _at_equal_length(columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    level = columns.copy()
+    level[:, 1] = 0.0
+    return level
+
+
+def resampled_rates(
+    preference: Float[np.ndarray, "models instructions"],
+    feature: Float[np.ndarray, "models instructions"],
+    penalties: Float[np.ndarray, " models"],
+    generator: Generator,
+    draws: int = 1000,
+    by: By = "joint",
+) -> Float[np.ndarray, "draws models 2"]:
+    """Raw win rate and win rate at equal length of every model, in resamples of whole instructions.
+
+    gamma and the fits of the models are made anew in every resample, with the penalties and the features as they are.
+    NaN where a resample has nothing to fit.
+
+    Args:
+        preference: p, NaN where a model has no answer.
+        feature: t, NaN in the same places.
+        penalties: of each model's fit.
+        generator: source of the draws.
+        draws: number of resamples.
+        by: of `difficulties`.
+
+    Source: [6], section 3.8 (whole clusters).
+    """
+    models, count = preference.shape
+    there = ~np.isnan(preference)
+    found = np.full((draws, models, 2), np.nan)
+    for draw in range(draws):
+        weights = np.bincount(generator.integers(0, count, size=count), minlength=count).astype(np.float64)
+        usable = np.array([_varies(own[kept], weights[kept]) for own, kept in zip(preference, there, strict=True)])
+        gammas = iter(difficulties(preference[usable], feature[usable], by, weights))
+        for model in np.flatnonzero((there * weights).sum(axis=1) > 0.0):
+            kept = there[model] & (weights > 0.0)
+            own, each = preference[model, kept], weights[kept]
+            found[draw, model, 0] = float(each @ own / each.sum())
+            if usable[model]:
+                gamma = next(gammas)
+                columns = design(feature[model, kept], None if gamma is None else gamma[kept])
+                fitted = fit_logistic(columns, own, float(penalties[model]), each)
+                found[draw, model, 1] = float(each @ expit(_at_equal_length(columns) @ fitted) / each.sum())
+    return found
+
+
+def _varies(preference: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> bool:
+    drawn = preference[weights > 0.0]
+    return len(drawn) > 0 and not (np.ptp(drawn) == 0.0 and drawn[0] in (0.0, 1.0))
+
+
+def is_connected(wins: Float[np.ndarray, "models models"]) -> bool:
+    """Whether finite strengths fit: however the models are split in two, each part has won against the other.
+
+    Args:
+        wins: wins[a, b] counts a's wins over b; ties are half a win of either.
+
+    Source: [3].
+    """
+    return int(connected_components(wins > 0.0, directed=True, connection="strong")[0]) == 1
+
+
+def bradley_terry(wins: Float[np.ndarray, "*draws models models"]) -> Float[np.ndarray, "*draws models"]:
+    """Strengths s, of sum 0, with P(a beats b) = sigma(s_a - s_b): the maximum of the likelihood, by Newton's method.
+
+        max  sum_{a, b} wins_ab log sigma(s_a - s_b)
+
+    NaN where no finite strengths fit (`is_connected`).
+
+    Args:
+        wins: wins[..., a, b] counts a's wins over b, fractions too; the diagonal is 0.
+
+    Source: [2]; existence [3]; the same maximum as the iteration of [5].
+    """
+    models = wins.shape[-1]
+    flat = wins.reshape(-1, models, models)
+    found = np.full((len(flat), models), np.nan)
+    fits = np.array([is_connected(one) for one in flat], dtype=bool)
+    found[fits] = _strengths(flat[fits])
+    return found.reshape(wins.shape[:-1])
+
+
+def _strengths(wins: Float[np.ndarray, "draws models models"]) -> Float[np.ndarray, "draws models"]:
+    draws, models, _ = wins.shape
+    games = wins + wins.swapaxes(1, 2)
+    strengths = np.zeros((draws, models))
+    active: Bool[np.ndarray, " draws"] = np.ones(draws, dtype=bool)
+    for _ in range(_STEPS):
+        if not active.any():
+            break
+        now = strengths[active]
+        q = expit(now[:, :, None] - now[:, None, :])
+        slope = (wins[active] - games[active] * q).sum(axis=2)
+        curve = games[active] * q * (1.0 - q)
+        # The strengths are known up to a constant: 1 / models in every cell holds their sum at 0.
+        matrix = -curve + 1.0 / models
+        matrix[:, range(models), range(models)] += curve.sum(axis=2)
+        step = np.linalg.solve(matrix, slope[..., None])[..., 0]
+        step -= step.mean(axis=1, keepdims=True)
+        size = np.abs(step).max(axis=1)
+        # A full step may leap over the maximum where a strength is far out; a short one is always uphill.
+        strengths[active] = now + step * np.minimum(1.0, 1.0 / np.maximum(size, _CONVERGED))[:, None]
+        active[active] = size > _CONVERGED
+    return strengths

@@ -1,0 +1,106 @@
+"""Gains of the verb, from score tables made by hand: the worked case, longest of N, and tables that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rewardlab.cli.main import main
+from rewardlab.evaluate.gain import Answers, longest
+from rewardlab.score.score import SCHEMA
+from rewardlab.store.files import read_json
+
+Row = tuple[str, float, int | None]
+
+
+def table(path: Path, rows: list[Row], scorer: str = "rm@1") -> Path:
+    """A score table of (prompt, reward, tokens)."""
+    columns = {
+        "prompt_id": [prompt for prompt, _, _ in rows],
+        "completion_id": [f"c{n}" for n in range(len(rows))],
+        "occurrence": [0] * len(rows),
+        "row": list(range(len(rows))),
+        "candidate": [0] * len(rows),
+        "scorer": [scorer] * len(rows),
+        "score": [reward for _, reward, _ in rows],
+        "prompt_tokens": [3] * len(rows),
+        "completion_tokens": [tokens for _, _, tokens in rows],
+        "truncated": [False] * len(rows),
+    }
+    pq.write_table(pa.table(columns, schema=SCHEMA), path)
+    return path
+
+
+def estimates(tmp_path: Path, name: str) -> dict[str, dict[str, Any]]:
+    values = read_json(tmp_path / "home" / name / "gain.json")
+    return {one["name"]: one for group in values["estimates"].values() for one in group}
+
+
+def test_the_worked_case(tmp_path: Path) -> None:
+    a = [(f"p{n}", 0.10, 5) if n < 8 else (f"p{n}", 0.60, 50) for n in range(10)]
+    b = [(f"p{n}", 0.15, 5) if n < 2 else (f"p{n}", 0.65, 50) for n in range(10)]
+    flags = ["--sets.a", str(table(tmp_path / "a.parquet", a)), "--sets.b", str(table(tmp_path / "b.parquet", b))]
+    assert main(["evaluate", "gain", *flags, "--run", "worked"]) == 0
+    found = estimates(tmp_path, "worked")
+    assert found["total.b"]["value"] == pytest.approx(0.35)
+    assert found["non_length.b"]["value"] == pytest.approx(0.05)
+    assert found["ratio.b"]["value"] == pytest.approx(1 / 7)
+    assert found["one_sided.b"]["value"] == 0.0
+    assert found["at_equal_length.b"]["value"] == pytest.approx(0.05)
+    assert found["through_length.b"]["value"] == pytest.approx(0.30)
+    assert found["wins.b"]["value"] == 1.0
+    assert found["non_length.b"]["clusters"] == 10
+    page = (tmp_path / "home/worked/report.html").read_text()
+    assert "14.3 % of it" in page
+
+
+def test_a_policy_that_is_only_longer_gains_nothing_at_equal_length(tmp_path: Path) -> None:
+    """Rewards are a line in length plus noise; the longest of four is longer still."""
+    generator = np.random.default_rng(0)
+    sft, ppo = [], []
+    for prompt in range(150):
+        for mean, rows in ((80.0, sft), (110.0, ppo)):
+            for tokens in generator.normal(mean, 25.0, 4).clip(5).astype(int):
+                rows.append((f"p{prompt}", float(0.02 * tokens + generator.normal(0.0, 0.3)), int(tokens)))
+    ppo += [("alone", 1.0, 50)]
+    flags = [
+        "--sets.sft",
+        str(table(tmp_path / "sft.parquet", sft)),
+        "--sets.ppo",
+        str(table(tmp_path / "p.parquet", ppo)),
+    ]
+    assert main(["evaluate", "gain", *flags, "--longest_of", "sft", "--draws", "200", "--run", "longer"]) == 0
+    found = estimates(tmp_path, "longer")
+    for name in ("ppo", "longest of sft"):
+        assert found[f"total.{name}"]["low"] > 0.3
+        for part in ("non_length", "at_equal_length"):
+            # A bin of 20 tokens is 0.4 wide in the reward, and longer answers lie further up in it.
+            assert abs(found[f"{part}.{name}"]["value"]) < 0.15
+    assert found["at_equal_length.ppo"]["low"] < 0.0 < found["at_equal_length.ppo"]["high"]
+    assert found["tokens.longest of sft"]["n"] == 150
+    assert read_json(tmp_path / "home/longer/gain.json")["counts"] == {"prompts": 150, "left_out": 1}
+
+
+def test_the_longest_answer_of_each_prompt() -> None:
+    answers = Answers(np.array(["a", "a", "a", "b"]), np.array([1.0, 2.0, 3.0, 4.0]), np.array([5, 9, 9, 1]))
+    found = longest(answers)
+    assert (found.prompt.tolist(), found.reward.tolist(), found.tokens.tolist()) == (["a", "b"], [2.0, 4.0], [9, 1])
+
+
+def test_tables_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = table(tmp_path / "one.parquet", [("a", 1.0, 5)])
+    others = {
+        "one scorer": table(tmp_path / "two.parquet", [("a", 1.0, 5)], "rm@2"),
+        "a scorer with a tokenizer": table(tmp_path / "three.parquet", [("a", 1.0, None)]),
+        "answers to the same prompts": table(tmp_path / "four.parquet", [("b", 1.0, 5)]),
+    }
+    for expected, other in others.items():
+        assert main(["evaluate", "gain", "--sets.a", str(one), "--sets.b", str(other)]) == 2
+        assert expected in capsys.readouterr().err
+    assert main(["evaluate", "gain", "--sets.a", str(one)]) == 2
+    assert "two sets at least" in capsys.readouterr().err

@@ -1,0 +1,218 @@
+"""Win rates at equal length against simulations with known truth, general optimisers and closed forms."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from rewardlab.functional import winrate
+from rewardlab.functional.intervals import interval
+
+RNG = np.random.default_rng
+NODES, SHARES = np.polynomial.hermite_e.hermegauss(60)
+
+
+class World(NamedTuple):
+    """Simulated models: quality and taste of the judge for length are set."""
+
+    quality: tuple[float, ...]
+    taste: tuple[float, ...]
+    longer: tuple[float, ...]
+
+    def draw(self, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        difficulty = generator.normal(size=count)
+        difference = np.stack([generator.normal(mean, 300.0, count) for mean in self.longer])
+        feature = np.stack([winrate.length_feature(own) for own in difference])
+        z = np.array(self.quality)[:, None] + np.array(self.taste)[:, None] * feature + difficulty
+        return (generator.random(z.shape) < expit(z)).astype(np.float64), feature
+
+    def truth(self) -> np.ndarray:
+        """The mean of sigma(quality + difficulty) over a standard normal difficulty, by Gauss-Hermite quadrature."""
+        weights = SHARES / SHARES.sum()
+        return np.array([float(weights @ expit(one + NODES)) for one in self.quality])
+
+
+def held(world: World, count: int, runs: int, by: winrate.By) -> np.ndarray:
+    """How often the interval of each model's rate holds the truth."""
+    found = np.zeros(len(world.quality))
+    for run in range(runs):
+        preference, feature = world.draw(count, RNG([7, run]))
+        gammas = winrate.difficulties(preference, feature, by)
+        for model, gamma in enumerate(gammas):
+            columns = winrate.design(feature[model], gamma)
+            rate = interval(winrate.length_controlled(preference[model], columns, 1e-3).rate)
+            assert rate.low is not None
+            assert rate.high is not None
+            found[model] += rate.low <= world.truth()[model] <= rate.high
+    return np.asarray(found / runs)
+
+
+def test_the_length_feature_by_hand() -> None:
+    # The sample standard deviation of -1, 0, 1 is 1.
+    assert winrate.length_feature(np.array([-1.0, 0.0, 1.0])).tolist() == pytest.approx([-np.tanh(1), 0.0, np.tanh(1)])
+    assert winrate.length_feature(np.array([5.0, 5.0])).tolist() == [0.0, 0.0]
+    assert np.isnan(winrate.length_feature(np.array([1.0, np.nan, 2.0]))).tolist() == [False, True, False]
+
+
+def test_a_taste_for_length_is_taken_off() -> None:
+    """Twins of one quality, of which one is longer: raw they differ, at equal length they do not."""
+    world = World((0.0, 0.0), (1.2, 1.2), (400.0, -400.0))
+    preference, feature = world.draw(4000, RNG(0))
+    raw = preference.mean(axis=1)
+    assert raw[0] - raw[1] > 0.25
+    gammas = winrate.difficulties(preference, feature)
+    rates = [
+        winrate.length_controlled(preference[model], winrate.design(feature[model], gammas[model]), 1e-4).rate.value
+        for model in range(2)
+    ]
+    assert rates == pytest.approx([0.5, 0.5], abs=0.04)
+
+
+def test_intervals_hold_the_truth_in_a_short_simulation() -> None:
+    """60 runs of three models, nominally 95 %: 90 % of 180 is 3 standard errors below, were they independent."""
+    world = World((-0.5, 0.0, 0.5), (0.5, 0.5, 0.5), (-100.0, 50.0, 200.0))
+    assert held(world, 300, 60, "others").mean() > 0.90
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("by", "low"), [("joint", 0.935), ("others", 0.94), ("none", 0.94)])
+def test_intervals_hold_the_truth_in_95_of_100_runs(by: winrate.By, low: float) -> None:
+    """1,000 runs of three models: the share held has a standard error of 0.5 points or less."""
+    world = World((-0.5, 0.0, 0.5), (0.5, 0.5, 0.5), (-100.0, 50.0, 200.0))
+    assert low < held(world, 500, 1000, by).mean() < 0.965
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_resampled_intervals_hold_the_truth() -> None:
+    """200 runs of three models with 200 resamples each: the share held has a standard error of 1 point."""
+    world = World((-0.5, 0.0, 0.5), (0.5, 0.5, 0.5), (-100.0, 50.0, 200.0))
+    inside = []
+    for run in range(200):
+        preference, feature = world.draw(300, RNG([8, run]))
+        drawn = winrate.resampled_rates(preference, feature, np.full(3, 1e-3), RNG([9, run]), 200, "joint")[:, :, 1]
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        inside.append((low <= world.truth()) & (world.truth() <= high))
+    assert 0.915 < np.mean(inside) < 0.98
+
+
+def test_the_fits_are_the_minima_of_what_they_say() -> None:
+    """A general optimiser on the objective as the docstring writes it, with fractions, gaps and weights."""
+    generator = RNG(3)
+    preference, feature = generator.random((3, 12)), generator.normal(size=(3, 12))
+    preference[1, 4] = feature[1, 4] = np.nan
+    weights = generator.integers(0, 3, size=12).astype(float)
+    found = winrate.fit_difficulty(preference, feature, weights)
+
+    def joint(values: np.ndarray) -> float:
+        theta, phi, gamma = values[:3], values[3:6], values[6:]
+        total = 0.5 * float((phi**2).sum()) + 0.5 * float(weights @ gamma**2)
+        for m in range(3):
+            for i in range(12):
+                if not np.isnan(preference[m, i]):
+                    q = expit(theta[m] + phi[m] * feature[m, i] + gamma[i])
+                    p = preference[m, i]
+                    total -= weights[i] * (p * np.log(q) + (1 - p) * np.log(1 - q))
+        return total
+
+    best = minimize(joint, np.zeros(18), method="BFGS", options={"gtol": 1e-8})
+    assert np.concatenate([found.theta, found.phi]) == pytest.approx(best.x[:6], abs=1e-4)
+    assert found.gamma[weights > 0] == pytest.approx(best.x[6:][weights > 0], abs=1e-4)
+    assert float(weights @ found.gamma) == pytest.approx(0.0, abs=1e-6)
+    columns = winrate.design(feature[0], found.gamma)
+
+    def single(values: np.ndarray) -> float:
+        q = expit(columns @ values)
+        fit = -(preference[0] * np.log(q) + (1 - preference[0]) * np.log(1 - q)).mean()
+        return float(fit) + 0.01 / 2 * float((values[1:] ** 2).sum())
+
+    least = minimize(single, np.zeros(3), method="BFGS", options={"gtol": 1e-9})
+    assert winrate.fit_logistic(columns, preference[0], 0.01) == pytest.approx(least.x, abs=1e-4)
+
+
+def test_weights_are_copies() -> None:
+    generator = RNG(4)
+    columns, preference = winrate.design(generator.normal(size=30), None), generator.random(30)
+    twice = np.arange(30) % 3
+    repeated = np.repeat(np.arange(30), twice)
+    weighted = winrate.fit_logistic(columns, preference, 0.02, twice.astype(float))
+    assert winrate.fit_logistic(columns[repeated], preference[repeated], 0.02) == pytest.approx(weighted, abs=1e-8)
+
+
+def test_the_influence_is_what_leaving_one_out_does() -> None:
+    preference, feature = World((0.3,), (0.8,), (100.0,)).draw(300, RNG(5))
+    columns = winrate.design(feature[0], None)
+    rate = winrate.length_controlled(preference[0], columns, 0.01).rate
+    without = [
+        winrate.length_controlled(np.delete(preference[0], i), np.delete(columns, i, 0), 0.01).rate.value
+        for i in range(40)
+    ]
+    # theta - theta_(i) is psi_i / n to first order; the next one is 1 / n^2.
+    assert 300 * (rate.value - np.array(without)) == pytest.approx(rate.influence[:40], abs=0.03)
+    assert float(rate.influence.mean()) == pytest.approx(0.0, abs=1e-8)
+
+
+def test_the_penalty_is_small_where_length_matters_and_large_where_nothing_does() -> None:
+    strong, feature = World((0.0,), (3.0,), (0.0,)).draw(2000, RNG(6))
+    assert winrate.chosen_penalty(winrate.design(feature[0], None), strong[0], RNG(0)) <= 1e-3
+    noise = (RNG(7).random(60) < 0.5).astype(float)
+    assert winrate.chosen_penalty(winrate.design(feature[0, :60], None), noise, RNG(0)) >= 3e-2
+
+
+def test_resamples_centre_on_the_estimate_and_spread_as_its_error() -> None:
+    preference, feature = World((-0.5, 0.5), (0.6, 0.6), (0.0, 0.0)).draw(400, RNG(8))
+    drawn = winrate.resampled_rates(preference, feature, np.full(2, 1e-3), RNG(9), 150)
+    assert drawn[:, :, 0].mean(axis=0) == pytest.approx(preference.mean(axis=1), abs=0.01)
+    errors = preference.std(axis=1, ddof=1) / np.sqrt(400)
+    # 150 draws give a standard deviation to within 6 % (one standard error).
+    assert drawn[:, :, 0].std(axis=0) == pytest.approx(errors, rel=0.2)
+    own = interval(
+        winrate.length_controlled(
+            preference[0], winrate.design(feature[0], winrate.difficulties(preference, feature)[0]), 1e-3
+        ).rate
+    )
+    assert drawn[:, 0, 1].std() == pytest.approx(own.error, rel=0.25)
+
+
+def test_what_cannot_be_fitted_says_why() -> None:
+    vary = np.arange(20.0)
+    assert winrate.why_not_fitted(np.full(5, 0.5), vary[:5]) == winrate.TOO_FEW
+    assert winrate.why_not_fitted(np.ones(20), vary) == winrate.ALL_ALIKE
+    assert winrate.why_not_fitted(vary / 20, np.ones(20)) == winrate.SAME_DIFFERENCE
+    assert winrate.why_not_fitted(vary / 20, vary) == ""
+    assert winrate.difficulties(vary[None] / 20, vary[None]) == [None]
+
+
+# --- rankings ------------------------------------------------------------------------------------------------------
+
+
+def test_strengths_of_two_models_are_a_log_odds() -> None:
+    strengths = winrate.bradley_terry(np.array([[0.0, 30.0], [10.0, 0.0]]))
+    assert strengths.tolist() == pytest.approx([np.log(3) / 2, -np.log(3) / 2])
+
+
+def test_strengths_are_those_that_zermelo_iterates_to() -> None:
+    wins = RNG(10).integers(1, 40, size=(5, 5)).astype(float)
+    np.fill_diagonal(wins, 0.0)
+    power = np.ones(5)
+    for _ in range(5000):
+        games = (wins + wins.T) / (power[:, None] + power)
+        power = wins.sum(axis=1) / games.sum(axis=1)
+        power /= np.exp(np.log(power).mean())
+    assert winrate.bradley_terry(wins) == pytest.approx(np.log(power), abs=1e-8)
+    # Any number of matrices at once, and a judge who turns everything around turns the ranking around.
+    both = winrate.bradley_terry(np.stack([wins, wins.T]))
+    assert both[0] == pytest.approx(-both[1], abs=1e-8)
+
+
+def test_a_model_that_never_loses_has_no_finite_strength() -> None:
+    wins = np.array([[0.0, 5.0, 5.0], [0.0, 0.0, 2.0], [0.0, 3.0, 0.0]])
+    assert not winrate.is_connected(wins)
+    assert np.isnan(winrate.bradley_terry(wins)).all()
+    wins[2, 0] = 0.5
+    assert np.isfinite(winrate.bradley_terry(wins)).all()
