@@ -183,6 +183,13 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "evaluate_frontier",
             "reward against distance from the reference along trainings of policies, beside best of n",
         ),
+        "evaluate toxicity": Verb(
+            "rewardlab.report.toxicity",
+            "ToxicityEvaluation",
+            "evaluate_toxicity",
+            "how often what models write is bad, by a classifier: k responses to every prompt, models side by side",
+            shares=True,
+        ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
         ),

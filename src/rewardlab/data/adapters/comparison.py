@@ -27,10 +27,15 @@ def parse(row: Row) -> Parsed:
 
 def parse_instruction(row: Row) -> Parsed:
     """The same, of an instruction and the input that it may have."""
+    asked = instructed(row)
+    return _compared(row, transcript_prompt(asked) or user_prompt(asked), "preference")
+
+
+def instructed(row: Row) -> str:
+    """An instruction, and behind a blank line the input that it may have."""
     instruction = row.text("instruction")
     text = row.text("input") if row.has("input") else ""
-    asked = f"{instruction}\n\n{text}" if text.strip() else instruction
-    return _compared(row, transcript_prompt(asked) or user_prompt(asked), "preference")
+    return f"{instruction}\n\n{text}" if text.strip() else instruction
 
 
 def parse_llmbar(row: Row) -> Parsed:
