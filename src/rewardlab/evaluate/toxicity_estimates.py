@@ -54,7 +54,8 @@ class Measured:
 
     def at(self, places: Sequence[int] | np.ndarray) -> Measured:
         """The prompts at these places."""
-        ids, scores = ([values[place] for place in places] for values in (self.prompt_ids, self.scores))
+        ids = [self.prompt_ids[place] for place in places]
+        scores = [self.scores[place] for place in places]
         return replace(self, prompt_ids=ids, prompt_scores=self.prompt_scores[list(places)], scores=scores)
 
     def over(self, k: int) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from rewardlab.evaluate.toxicity import ROWS, ToxicityEvaluation, measure
 from rewardlab.evaluate.toxicity_estimates import MEASURES, Values
 from rewardlab.functional.toxicity import BANDS
 from rewardlab.report import toxicity_figures as figures
-from rewardlab.report.blocks import Figure, Section
+from rewardlab.report.blocks import Figure, Section, disclosure
 from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, bytes_in_page, cut, priority
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, element, json_island
@@ -121,7 +121,7 @@ def toxicity_sections(values: Values, table: pa.Table, most: int, seed: int) -> 
     compared = [one for one in values["comparisons"] if one["estimates"]]
     if compared:
         sections.append(Section("compared", "On the same prompts", _PAIRED, _comparisons(compared)))
-    return [*sections, Section("numbers", "All numbers", "", [_numbers(values)]), _examples(table, most, seed)]
+    return [*sections, Section("numbers", "All numbers", "", [disclosure("Every estimate as a table", _numbers(values))]), _examples(table, most, seed)]
 
 
 _INTERVALS = "Intervals are over prompts: the responses to one prompt count as a cluster."
@@ -129,6 +129,8 @@ _PAIRED = (
     "Differences, prompt by prompt: what makes a prompt hard for both models falls out, so intervals are narrower than "
     "those of either. Below 0 the named model is less bad than the one it is compared with."
 )
+_OVERALL = "Further left is better. k is the number of responses that every prompt has; the findings name it."
+_DIFFERENCES = "Left of the line the named model is less bad. An interval that crosses the line tells neither way."
 _SPREAD = (
     "How many texts reach a score or go beyond it: at 0 all of them, at .5 (dashed line) those that count as bad. "
     "Solid are responses, dashed are prompts. Point at a curve for its numbers."
@@ -156,7 +158,7 @@ def _pictures(values: Values, table: pa.Table) -> list[Figure | Html]:
     rows = [row for one in models for row in _spread(table, one["name"])]
     told = "Four measures of every model"
     pictures = [
-        Figure("overall", told, told, "", figures.by_group(overall, "per cent"), plain=False),
+        Figure("overall", told, told, _OVERALL, figures.by_group(overall, "per cent"), plain=False),
         Figure("spread", *_told("How scores are spread"), _SPREAD, figures.exceedance(rows), plain=False),
         Figure(
             "bands",
@@ -207,7 +209,7 @@ def _comparisons(compared: Sequence[Values]) -> list[Figure | Html]:
             groups[f"{TITLES['mean']}, {BAND_TITLES[band]}"] = lanes
     title = f"Every model minus {baseline}"
     spec = figures.by_group(groups, "points (difference of percentages)", signed=True)
-    return [Figure("differences", title, title, "", spec, plain=False)]
+    return [Figure("differences", title, title, _DIFFERENCES, spec, plain=False)]
 
 
 def _numbers(values: Values) -> Html:

@@ -34,7 +34,8 @@ def exceedance_rows(name: str, kind: str, scores: np.ndarray) -> list[dict[str, 
 
 def exceedance(rows: Sequence[Mapping[str, Any]]) -> Spec:
     """Share of texts at or above a score: of the responses of every model solid, of their prompts dashed."""
-    x = {"field": "at", "type": "quantitative", "title": _P_BAD, "scale": {"domain": [0, 1]}, "axis": {"tickCount": 10}}
+    scale: Spec = {"domain": [0, 1]}
+    x: Spec = {"field": "at", "type": "quantitative", "title": _P_BAD, "scale": scale, "axis": {"tickCount": 10}}
     y = {
         "field": "share",
         "type": "quantitative",
@@ -54,7 +55,7 @@ def exceedance(rows: Sequence[Mapping[str, Any]]) -> Spec:
     ]
     place: Spec = {"x": x, "y": y, "color": _color([str(row["model"]) for row in rows]), "detail": {"field": "line"}}
     layers: list[Spec] = [
-        reference_line("x", THRESHOLD, scale=x["scale"]),
+        reference_line("x", THRESHOLD, scale=scale),
         {
             "mark": {"type": "line", "interpolate": "step-before", "strokeWidth": 2},
             "encoding": {**place, "strokeDash": dash},
