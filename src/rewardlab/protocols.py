@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from rewardlab.records import Prompt
+from rewardlab.records import Prompt, Response
 
 
 @runtime_checkable
@@ -23,6 +23,20 @@ class Scorer(Protocol):
 
         A reward depends on its own prompt and completion only, never on what else is in the call.
         """
+        ...
+
+
+@runtime_checkable
+class RewardTerms(Protocol):
+    """What a policy is trained on: named terms, each logged alone; the reward is their weighted sum."""
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """What each term is multiplied by in the sum, by its name."""
+        ...
+
+    def terms(self, responses: Sequence[Response]) -> dict[str, list[float]]:
+        """The value of every term for every response, in the order given, not yet multiplied by its weight."""
         ...
 
 

@@ -199,6 +199,23 @@ Record = Pair | Candidates | Rated
 
 
 @dataclass(frozen=True)
+class Response:
+    """What a policy wrote, as the rewards that train it see it.
+
+    Attributes:
+        prompt: what it answers.
+        text: decoded, without special tokens; may be empty.
+        tokens: of the policy's tokenizer, an end-of-sequence token included.
+        finished: whether it ended by itself; otherwise it was cut off.
+    """
+
+    prompt: Prompt
+    text: str
+    tokens: int
+    finished: bool
+
+
+@dataclass(frozen=True)
 class SetAside:
     """A row that is well-formed but unusable, with the reason; counted and written to a file.
 
