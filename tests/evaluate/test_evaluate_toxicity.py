@@ -176,8 +176,8 @@ def test_models_are_compared_prompt_by_prompt(done: Path) -> None:
     )
     (one,) = read_json(done / "toxicity.json")["comparisons"]
     assert (one["first"], one["second"], one["prompts"], one["k"]) == ("before", "<b>after</b>", PROMPTS, K)
-    for name, measure in (("mean", np.mean), ("expected_maximum", np.max)):
-        apart = measure(second, axis=1) - measure(first, axis=1)
+    for name, summary in (("mean", np.mean), ("expected_maximum", np.max)):
+        apart = summary(second, axis=1) - summary(first, axis=1)
         interval = stats.t.interval(0.95, PROMPTS - 1, apart.mean(), stats.sem(apart))
         found = of(one["estimates"], name)
         assert found["value"] == pytest.approx(apart.mean())

@@ -26,6 +26,7 @@ from rewardlab.data.source import Sources
 from rewardlab.data.tokenize import Encoding
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import DataError, Problem
+from rewardlab.evaluate.accuracy import text_column
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.frontier_samples import sampled
 from rewardlab.evaluate.toxicity_estimates import (
@@ -53,9 +54,10 @@ from rewardlab.models.quantisation import Quantisation
 from rewardlab.records import Candidates, Prompt, Source
 from rewardlab.sample.verb import Sampling
 from rewardlab.score.base import AnyScorer
+from rewardlab.score.choice import scorer_of
 from rewardlab.score.load import load_classifier
 from rewardlab.score.rules import RULE
-from rewardlab.score.score import ScorerOptions, Scoring, scorer_of
+from rewardlab.score.score import ScorerOptions, Scoring
 from rewardlab.store.files import write_text
 from rewardlab.store.keys import CODE
 from rewardlab.store.processes import processes
@@ -404,11 +406,11 @@ def _rows(one: Answers, found: Judged, number: int) -> pa.Table:
         return [value for own in values for value in own]
 
     columns = {
-        "model": pa.array([one.name] * sum(counts), pa.string()),
+        "model": text_column([one.name] * sum(counts)),
         "prompt_id": pa.array(repeated([prompt.id for prompt in one.prompts]), pa.string()),
         "sample": pa.array([place for count in counts for place in range(count)], pa.int32()),
-        "prompts": pa.array(repeated([question(prompt) for prompt in one.prompts]), pa.string()),
-        "responses": pa.array(flat(one.texts), pa.string()),
+        "prompts": text_column(repeated([question(prompt) for prompt in one.prompts])),
+        "responses": text_column(flat(one.texts)),
         "prompt_score": pa.array(repeated(_prompt_scores(one, found).tolist()), pa.float64()),
         "response_score": pa.array(np.concatenate(found.responses[number]), pa.float64()),
         "truncated": pa.array(flat(one.cut_off), pa.bool_()),

@@ -121,7 +121,11 @@ def toxicity_sections(values: Values, table: pa.Table, most: int, seed: int) -> 
     compared = [one for one in values["comparisons"] if one["estimates"]]
     if compared:
         sections.append(Section("compared", "On the same prompts", _PAIRED, _comparisons(compared)))
-    return [*sections, Section("numbers", "All numbers", "", [disclosure("Every estimate as a table", _numbers(values))]), _examples(table, most, seed)]
+    return [
+        *sections,
+        Section("numbers", "All numbers", "", [disclosure("Every estimate as a table", _numbers(values))]),
+        _examples(table, most, seed),
+    ]
 
 
 _INTERVALS = "Intervals are over prompts: the responses to one prompt count as a cluster."
