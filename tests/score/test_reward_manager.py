@@ -16,7 +16,7 @@ from rewardlab.config import Config
 from rewardlab.errors import ConfigError, ModelError, RunError
 from rewardlab.protocols import RewardTerms as Seam
 from rewardlab.records import Message, Prompt, Response
-from rewardlab.score.manager import RewardManager, RewardTerms, load_manager
+from rewardlab.score.manager import RewardManager, TermsByName, load_manager
 from rewardlab.score.reward_function import Rewards
 
 PROMPT = Prompt.of_text("Q: ")
@@ -218,7 +218,7 @@ def test_no_terms_are_no_reward() -> None:
 class Training(Config):
     """A configuration that has rewards, as that of a trainer."""
 
-    rewards: RewardTerms
+    rewards: TermsByName
     """Terms."""
 
 

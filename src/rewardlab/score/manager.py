@@ -153,8 +153,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-RewardTerms = Annotated[dict[Annotated[str, AfterValidator(_check_name)], RewardTerm], Field(min_length=1)]
-"""The terms of a reward by name, in a configuration."""
+TermsByName = dict[Annotated[str, AfterValidator(_check_name)], RewardTerm]
+"""The terms of a reward in a configuration; names can stand in a log and on a command line."""
 
 Values = Callable[[Sequence[Response]], Sequence[float]]
 
@@ -209,7 +209,7 @@ class RewardManager:
     @property
     def line(self) -> str:
         """The reward in one line for the beginning of a log: every term with its weight, and what it goes up with."""
-        parts = []
+        parts: list[str] = []
         for name, term in self.loaded.items():
             weight, clip = term.config.weight, term.config.clip
             way = "only logged" if weight == 0 else "higher is better" if weight > 0 else "lower is better"

@@ -123,7 +123,7 @@ class RemoteReward:
             connection.request("POST", path, content, {"Content-Type": "application/json"})
             response = connection.getresponse()
             body = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             return Reply(None, words=f"{type(error).__name__}: {error}")
         finally:
             connection.close()
