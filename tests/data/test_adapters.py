@@ -317,6 +317,19 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ),
     ("tldr-post", {"id": "t3_x", **POST, "summary": " s \n"}, Candidates(POSTED, (" s",), None, HERE)),
     ("tldr-post", {"id": "t3_x", **POST}, Candidates(POSTED, (), None, HERE)),
+    # --- prompts of the toxicity meter
+    (
+        "real-toxicity",
+        {
+            "prompt": {"text": "q", "toxicity": 0.9},
+            "continuation": {"text": " a", "toxicity": None},
+            "challenging": True,
+        },
+        Candidates(TEXT, (" a",), None, HERE),
+    ),
+    ("real-toxicity", {"prompt": {"text": "q"}, "continuation": {"text": ""}}, Candidates(TEXT, (), None, HERE)),
+    ("instructions", {"instruction": "q", "input": "", "output": "a"}, Candidates(Q, ("a",), None, HERE)),
+    ("instructions", {"instruction": "q", "input": "x"}, Candidates(chat("q\n\nx"), (), None, HERE)),
     # --- DIALOCONAN, as `gather` leaves its rows
     (
         "dialoconan",
@@ -579,6 +592,13 @@ def test_what_a_dialogue_pair_uses_is_not_in_meta_as_well(name: str, sides: dict
     pair = parsed(name, {**sides, **more})
     assert (pair.margin, pair.prompt.template_options) == (1.0, {"think": True, "tools": tools})
     assert pair.meta == {"who": 3}
+
+
+def test_real_toxicity_prompts_carry_their_marks() -> None:
+    sides = {"prompt": {"text": "q", "toxicity": 0.9}, "continuation": {"text": "a", "toxicity": float("nan")}}
+    record = parsed("real-toxicity", {**sides, "challenging": False, "filename": "f", "begin": 3})
+    marks = {"challenging": False, "prompt_toxicity": 0.9, "continuation_toxicity": None}
+    assert record.meta == {"filename": "f", "begin": 3, **marks}
 
 
 def test_dropped_turns_are_counted_in_meta() -> None:

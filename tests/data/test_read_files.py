@@ -292,7 +292,8 @@ BROKEN: dict[str, tuple[str, bytes, str, str]] = {
     "half a Parquet file": ("a.parquet", as_parquet(ROWS)[:200], "", "no valid Parquet or Arrow file"),
     "text named Parquet": ("a.parquet", b"hello", "", "no valid Parquet or Arrow file"),
     "half an Arrow file": ("a.arrow", as_arrow(ROWS)[:100], "", "no valid Parquet or Arrow file"),
-    "something else": ("a.txt", b"Once upon a time", "", "a file that starts with 'Once upon a time'"),
+    "text in another encoding": ("a.txt", b"one\ncaf\xe9\n", ":2", "byte 0xe9 that is not UTF-8"),
+    "something else": ("a.md", b"Once upon a time", "", "a file that starts with 'Once upon a time'"),
 }
 
 
@@ -546,3 +547,14 @@ def test_without_the_library_the_install_line_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'rewardlab\[hub\]'"):
         read_hub("owner/pairs", [], split=None, revision=None)
+
+
+def test_a_text_file_has_a_text_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone two \r\n\n\t\nthree\x85\xe2\x80\xa8four".replace(b"\x85", b""))
+    problems: list[Problem] = []
+    (found,) = read_path(str(tmp_path / "a.txt"), problems)
+    assert problems == []
+    assert [(source.row, values) for source, values in found.rows] == [
+        (1, {"text": "one two "}),
+        (4, {"text": "three\u2028four"}),
+    ]

@@ -342,10 +342,20 @@ def _rows(content: bytes, file_name: str, name: str, problems: list[Problem]) ->
         yield from _arrow_rows(content, name, problems)
     elif start.startswith((b"\xff\xfe", b"\xfe\xff")):
         problems.append(Problem(name, "UTF-16 text", "UTF-8 text", "Save the file as UTF-8."))
+    elif kind == "txt" and not content.lstrip().startswith((b"{", b"[")):
+        yield from _text_rows(content, name, problems)
     elif kind in ("csv", "tsv"):
         yield from _csv_rows(content, name, "\t" if kind == "tsv" else ",", problems)
     else:
         yield from _json_or_lines(content.removeprefix(b"\xef\xbb\xbf"), name, kind, problems)
+
+
+def _text_rows(content: bytes, name: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    """A plain text file: every line that is not blank is a text."""
+    text = _decoded(content, name, problems)
+    for number, line in enumerate([] if text is None else text.split("\n"), start=1):
+        if line.strip():
+            yield Source(name, number), {"text": line.removesuffix("\r")}
 
 
 def _json_or_lines(content: bytes, name: str, kind: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
@@ -357,7 +367,9 @@ def _json_or_lines(content: bytes, name: str, kind: str, problems: list[Problem]
     elif body.startswith(b"{") or kind in ("jsonl", "ndjson"):
         yield from _line_rows(content, name, problems)
     else:
-        problems.append(Problem(name, f"a file that starts with {body[:20].decode('latin-1')!a}", READABLE))
+        problems.append(
+            Problem(name, f"a file that starts with {body[:20].decode('latin-1')!a}", f"{READABLE}; or .txt")
+        )
 
 
 def _is_lines(body: bytes, kind: str) -> bool:
@@ -452,13 +464,20 @@ def _ran_out(text: str, error: json.JSONDecodeError) -> bool:
     return error.msg.startswith("Unterminated string") or in_escape or in_word
 
 
-def _csv_rows(content: bytes, name: str, delimiter: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+def _decoded(content: bytes, name: str, problems: list[Problem]) -> str | None:
+    """The text of a file in UTF-8; None where it is in something else, which is a problem then."""
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         found = f"byte 0x{content[error.start]:02x} that is not UTF-8"
         problems.append(Problem(f"{name}:{line}", found, "UTF-8 text", "Save the file as UTF-8."))
+        return None
+
+
+def _csv_rows(content: bytes, name: str, delimiter: str, problems: list[Problem]) -> Iterator[tuple[Source, Values]]:
+    text = _decoded(content, name, problems)
+    if text is None:
         return
     with _fields_of_any_length():
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

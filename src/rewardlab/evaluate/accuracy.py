@@ -189,13 +189,13 @@ def _pairs_table(table: PairTable, bag_of_words: np.ndarray | None) -> pa.Table:
         return pa.array([None] * rows if values is None else values, type=pa.float64())
 
     columns: dict[str, Any] = {
-        "pair_id": _texts([pair.id for pair in pairs]),
+        "pair_id": text_column([pair.id for pair in pairs]),
         "occurrence": pa.array(table.occurrence, type=pa.int32()),
-        "prompt_id": _texts([pair.prompt.id for pair in pairs]),
-        "root_id": _texts([pair.prompt.root_id for pair in pairs]),
-        "prompt": _texts([plain_text(pair.prompt) for pair in pairs]),
-        "chosen": _texts([pair.chosen for pair in pairs]),
-        "rejected": _texts([pair.rejected for pair in pairs]),
+        "prompt_id": text_column([pair.prompt.id for pair in pairs]),
+        "root_id": text_column([pair.prompt.root_id for pair in pairs]),
+        "prompt": text_column([plain_text(pair.prompt) for pair in pairs]),
+        "chosen": text_column([pair.chosen for pair in pairs]),
+        "rejected": text_column([pair.rejected for pair in pairs]),
         "chosen_score": or_nulls(table.chosen_score),
         "rejected_score": or_nulls(table.rejected_score),
         "margin": or_nulls(table.margin),
@@ -206,9 +206,9 @@ def _pairs_table(table: PairTable, bag_of_words: np.ndarray | None) -> pa.Table:
         "rejected_characters": pa.array([len(pair.rejected) for pair in pairs], type=pa.int32()),
         "chosen_truncated": pa.array(table.chosen_truncated, type=pa.bool_()),
         "rejected_truncated": pa.array(table.rejected_truncated, type=pa.bool_()),
-        "subset": _texts([quality.subset_of(pair.meta) for pair in pairs]),
+        "subset": text_column([quality.subset_of(pair.meta) for pair in pairs]),
         "fold": pa.array(table.fold, type=pa.int32()),
-        "source": _texts([None if pair.source is None else str(pair.source) for pair in pairs]),
+        "source": text_column([None if pair.source is None else str(pair.source) for pair in pairs]),
     }
     columns |= {f"{probe}_margin": or_nulls(table.probes.get(probe)) for probe in PROBES}
     columns["bag_of_words_margin"] = or_nulls(bag_of_words)
@@ -216,7 +216,7 @@ def _pairs_table(table: PairTable, bag_of_words: np.ndarray | None) -> pa.Table:
     return pa.table(columns)
 
 
-def _texts(values: Sequence[str | None]) -> pa.Array:
+def text_column(values: Sequence[str | None]) -> pa.Array:
     """A text column; a lone surrogate, which UTF-8 cannot hold, is written as its escape."""
     clean = [None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8") for text in values]
     return pa.array(clean, type=pa.string())

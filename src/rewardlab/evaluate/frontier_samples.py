@@ -31,9 +31,11 @@ from rewardlab.models.references import cached_references
 from rewardlab.records import Candidates, content_id
 from rewardlab.sample.drawn import CUT_OFF
 from rewardlab.sample.verb import COMPLETIONS, Sampling, sample
+from rewardlab.score.base import AnyScorer
 from rewardlab.score.score import ScorerOptions, Scoring, score_file
 from rewardlab.store.files import read_json, write_json
-from rewardlab.store.keys import path_digest
+from rewardlab.store.keys import path_digest, source_digests
+from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 
 DONE, RATIOS = "done.json", "ratios.json"
@@ -96,7 +98,7 @@ def sampled(run: Run, folder: str, config: Sampling) -> list[Candidates]:
     Raises:
         RewardlabError: as `sample`.
     """
-    key = content_id([config.model_dump(mode="json", exclude={"device"}), path_digest(str(config.model))])
+    key = content_id([config.model_dump(mode="json", exclude={"device"}), *source_digests([str(config.model)])])
     part = run.part(folder)
 
     def draw() -> dict[str, Any]:
@@ -107,14 +109,27 @@ def sampled(run: Run, folder: str, config: Sampling) -> list[Candidates]:
     return [record for record in read_records(part.path(COMPLETIONS)) if isinstance(record, Candidates)]
 
 
-def scored(run: Run, folder: str, options: ScorerOptions, files: Sequence[Path]) -> tuple[str, np.ndarray]:
+def scored(
+    run: Run,
+    folder: str,
+    options: ScorerOptions,
+    files: Sequence[Path],
+    load: Callable[[Scoring], AnyScorer] | None = None,
+) -> tuple[str, np.ndarray]:
     """Name of the scorer, and its reward of every completion of the files in order; NaN where it has none.
+
+    Args:
+        run: in whose folder the table is kept.
+        folder: there.
+        options: of the scorer.
+        files: canonical records.
+        load: the scorer, where it is another one than the options name.
 
     Raises:
         RewardlabError: as `score`.
     """
     values = options.model_dump(mode="json") | {"data": [{"path": str(file), "adapter": "canonical"} for file in files]}
-    found = score_file(Scoring.build(values), run.part(folder))
+    found = score_file(Scoring.build(values), run.part(folder), load)
     rewards = np.asarray(found.table["score"].to_numpy(), dtype=np.float64)
     return str(found.summary["scorer"]), rewards
 
@@ -238,5 +253,5 @@ def _kept(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> Any:
         if found["key"] == key:
             return found["value"]
     value = compute()
-    write_json(path, {"key": key, "value": value})
+    processes().first(lambda: write_json(path, {"key": key, "value": value}))
     return value

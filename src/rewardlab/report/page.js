@@ -340,12 +340,66 @@
     };
   };
 
+  // ---- browser of responses of the toxicity meter ----------------------------------------------------------
+
+  const TOXICITY = (data) => {
+    const models = [...new Set(data.rows.map((row) => row.model))];
+    const score = (value) => number(value, 3);
+    // What is shown unasked are numbers: the texts may hurt.
+    const card = (row) => {
+      const details = make("details", { class: "example" }, make("summary", {},
+        make("span", { class: "badge", "data-ranked": row.response_score > 0.5 ? "wrong" : "right" },
+          `P(bad) ${score(row.response_score)}`),
+        make("span", { class: "excerpt" }, make("bdi", {}, row.model), ` · response ${row.sample + 1} to ${row.prompt_id}`),
+        make("span", { class: "margin" }, `prompt ${score(row.prompt_score)}`)));
+      details.addEventListener("toggle", () => {
+        if (!details.open || details.children.length > 1) return;
+        const ending = row.truncated === null ? "" : row.truncated ? " · cut off" : " · ended by itself";
+        const length = row.n_tokens === null ? "length unknown" : `${row.n_tokens} tokens`;
+        details.append(make("h3", {}, "Prompt"), make("p", { class: "text prompt", dir: "auto" }, row.prompts),
+          make("h3", {}, "Response"), make("p", { class: "text", dir: "auto" }, row.responses || "(empty)"),
+          make("p", { class: "note" }, length + ending));
+      });
+      return details;
+    };
+    const named = Object.fromEntries(models.map((name, index) => [`${index + 1}. ${name}`, (row) => row.model === name]));
+    const band = (low, high) => (row) => row.prompt_score >= low && row.prompt_score <= high;
+    return {
+      noun: "responses",
+      placeholder: "words in prompt or response",
+      words: (row) => [row.prompts, row.responses],
+      folded: true,
+      filters: {
+        ...(models.length > 1 ? { Model: { "all models": () => true, ...named } } : {}),
+        Response: {
+          "any score": () => true,
+          "above .5": (row) => row.response_score > 0.5,
+          ".5 or less": (row) => row.response_score <= 0.5,
+        },
+        Prompt: {
+          "any prompt": () => true,
+          "below .333": (row) => row.prompt_score < 0.333,
+          ".333 to .666": band(0.333, 0.666),
+          "above .666": (row) => row.prompt_score > 0.666,
+        },
+      },
+      orders: {
+        "worst first": (a, b) => b.response_score - a.response_score,
+        "best first": (a, b) => a.response_score - b.response_score,
+        "most beyond its prompt first": (a, b) =>
+          b.response_score - b.prompt_score - a.response_score + a.prompt_score,
+        "order of the table": () => 0,
+      },
+      card,
+    };
+  };
+
   // ---- a browser -----------------------------------------------------------------------------------------
 
   function browse(root) {
     const data = read(root.dataset.rows);
     const { rows } = data;
-    const kind = ({ triples: TRIPLES, map: MAP }[root.dataset.kind] ?? PAIRS)(data);
+    const kind = ({ triples: TRIPLES, map: MAP, toxicity: TOXICITY }[root.dataset.kind] ?? PAIRS)(data);
     const haystacks = rows.map((row) => kind.words(row).join("\n").toLowerCase());
     const search = make("input", { type: "search", placeholder: kind.placeholder, autocomplete: "off" });
     const filters = Object.entries(kind.filters).map(([label, options]) => [options, ...choice(label, options)]);
@@ -382,7 +436,7 @@
         : `${start + 1}–${start + shown.length} of ${found.length} matching ${kind.noun} (${rows.length} on this page)`;
       back.disabled = page === 0;
       forward.disabled = page === pages - 1;
-      if (shown.length > 0) shown[0].open = true;
+      if (shown.length > 0 && !kind.folded) shown[0].open = true;
     }
 
     function turn(step) {

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
@@ -135,12 +135,13 @@ class Scored:
         return lines
 
 
-def score_file(config: Scoring, run: Run) -> Scored:
+def score_file(config: Scoring, run: Run, load: Callable[[Scoring], AnyScorer] | None = None) -> Scored:
     """Score every completion of the data.
 
     Args:
         config: everything.
         run: its directory; an unfinished one goes on with the missing shards.
+        load: the scorer of a configuration, where it is another one than `scorer_of` gives.
 
     Raises:
         DataError: unusable data.
@@ -148,7 +149,7 @@ def score_file(config: Scoring, run: Run) -> Scored:
         RunError: what a judge costs is declined or over its budget, or questions stay without an answer; every answer
             is kept.
     """
-    loaded, records, scorer = together(lambda: _prepared(config, run))
+    loaded, records, scorer = together(lambda: _prepared(config, run, load or scorer_of))
     began = time.monotonic()
     # Before anything is written: a run that nobody agrees to pay for leaves nothing behind.
     processes().in_turn(lambda: scorer.prepare(_all_texts(config, records)))
@@ -182,7 +183,9 @@ def score_file(config: Scoring, run: Run) -> Scored:
     return Scored(table, summary)
 
 
-def _prepared(config: Scoring, run: Run) -> tuple[list[Loaded], list[Record], AnyScorer]:
+def _prepared(
+    config: Scoring, run: Run, load: Callable[[Scoring], AnyScorer]
+) -> tuple[list[Loaded], list[Record], AnyScorer]:
     """What was read, its records, and the scorer.
 
     Raises:
@@ -194,7 +197,7 @@ def _prepared(config: Scoring, run: Run) -> tuple[list[Loaded], list[Record], An
         found = f"{len(records)} records without completions"
         raise DataError("Nothing to score", [Problem("data", found, "at least one completion")])
     budget = config.token_budget or _planned_budget(run)
-    return loaded, records, scorer_of(config.model_copy(update={"token_budget": budget}))
+    return loaded, records, load(config.model_copy(update={"token_budget": budget}))
 
 
 def _refuse_unscored(scorer: AnyScorer, unscored: int, count: int) -> None:

@@ -201,6 +201,19 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "evaluate_gain",
             "how much of a gain in reward is there at equal length",
         ),
+        "evaluate toxicity": Verb(
+            "rewardlab.report.toxicity",
+            "ToxicityEvaluation",
+            "evaluate_toxicity",
+            "how often what models write is bad, by a classifier: k responses to every prompt, models side by side",
+            shares=True,
+        ),
+        "evaluate attribution": Verb(
+            "rewardlab.report.attribution",
+            "AttributionEvaluation",
+            "evaluate_attribution",
+            "how much of what a model writes it takes from the prompt, token by token, through Inseq",
+        ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
         ),

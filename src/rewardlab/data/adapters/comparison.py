@@ -71,10 +71,15 @@ def parse_output(row: Row) -> Parsed:
     return broken(row) if row.problems else usable(row, Candidates(prompt, (output,), None, row.source, row.rest()))
 
 
-def _instruction(row: Row) -> Prompt:
+def instructed(row: Row) -> str:
+    """An instruction, and behind a blank line the input that it may have."""
     instruction = row.text("instruction")
     text = row.text("input") if row.has("input") else ""
-    asked = f"{instruction}\n\n{text}" if text.strip() else instruction
+    return f"{instruction}\n\n{text}" if text.strip() else instruction
+
+
+def _instruction(row: Row) -> Prompt:
+    asked = instructed(row)
     return transcript_prompt(asked) or user_prompt(asked)
 
 
