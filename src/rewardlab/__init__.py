@@ -9,6 +9,7 @@ from rewardlab.records import Candidates, Estimate, Message, Pair, Prompt, Rated
 
 if TYPE_CHECKING:
     from rewardlab.score.load import load_scorer
+    from rewardlab.score.reward_function import load_rewards
 
 __all__ = [
     "Candidates",
@@ -23,6 +24,7 @@ __all__ = [
     "Rated",
     "RewardlabError",
     "RunError",
+    "load_rewards",
     "load_scorer",
 ]
 
@@ -35,4 +37,8 @@ def __getattr__(name: str) -> Any:
         from rewardlab.score.load import load_scorer
 
         return load_scorer
+    if name == "load_rewards":
+        from rewardlab.score.reward_function import load_rewards
+
+        return load_rewards
     raise AttributeError(f"module 'rewardlab' has no attribute {name!r}")

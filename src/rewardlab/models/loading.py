@@ -56,6 +56,7 @@ from rewardlab.models.backbones import (
     state_widths,
     unread_weights,
 )
+from rewardlab.models.classes import ClassReading, refuse_no_classes
 from rewardlab.models.heads import (
     CONVERT,
     INDEX,
@@ -214,6 +215,7 @@ def load_reward_model(
     trust_remote_code: bool = False,
     merge: bool = True,
     quantisation: Quantisation | None = None,
+    classes: ClassReading | None = None,
 ) -> RewardModel:
     """A trained reward model, in evaluation mode.
 
@@ -231,9 +233,11 @@ def load_reward_model(
         trust_remote_code: run Python code that comes with the checkpoint.
         merge: of an adapter, put it into the weights; otherwise it runs beside them, as it does beside quantised ones.
         quantisation: weights of the backbone in fewer bits.
+        classes: of a classifier, how the class `label` becomes the reward; None for its logit.
 
     Raises:
-        ModelError: unreadable folder, a head that is missing or newly initialised, or several labels and no choice.
+        ModelError: unreadable folder, a head that is missing or newly initialised, several labels and no choice, or no
+            classes where some are asked for.
     """
     # One commit for tokenizer, weights and rules, even when the hub gets another while they are read.
     revision = _located(str(path), revision).commit
@@ -246,6 +250,8 @@ def load_reward_model(
     network = checkpoint.network
     own_code = _has_own_code(network)
     top = None if readout.is_plain else _saved_readout(str(path), revision, readout, network)
+    if classes is not None:
+        refuse_no_classes(str(path), network.config, has_readout=top is not None, own_code=own_code)
     if top is not None:
         refuse_choice(str(path), label, None if output == LOGITS else output)
     column = _column(str(path), network, label, output) if top is None else None
@@ -270,6 +276,7 @@ def load_reward_model(
         own_code=own_code and top is None,
         output=output,
         readout=top,
+        classes=classes,
     )
     return model.to(device).eval()
 

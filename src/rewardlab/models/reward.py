@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 from rewardlab.data.layout import Group, pad, share_prefix
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding, TokenSequence
 from rewardlab.errors import ModelError, Problem
+from rewardlab.models.classes import ClassReading, is_exclusive
 from rewardlab.models.memory import is_out_of_memory
 from rewardlab.models.readouts import READS, AnyReadout, Readout
 from rewardlab.models.states import Reading, reads_segments
@@ -76,6 +77,7 @@ class RewardModel(nn.Module):
         own_code: the network's class came with its checkpoint; the layout is flat.
         output: name of the network's output that holds the reward; only code of its own knows others than `logits`.
         readout: reads the backbone's states; None is the network's own head.
+        classes: how the class `label` becomes the reward; None for its logit.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class RewardModel(nn.Module):
         own_code: bool = False,
         output: str = LOGITS,
         readout: AnyReadout | None = None,
+        classes: ClassReading | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -107,6 +110,7 @@ class RewardModel(nn.Module):
         self._label_chosen = label is not None
         self.own_code = own_code
         self.output = output
+        self.classes = classes
         self._warned = False
 
     @property
@@ -151,6 +155,11 @@ class RewardModel(nn.Module):
         pad_id: int | None = self.tokenizer.pad_token_id
         return 0 if pad_id is None else pad_id
 
+    def read_by(self, encoding: Encoding) -> None:
+        """Turn text into ids by other rules from now on."""
+        self.encoding = encoding
+        self.encoder = Encoder(self.tokenizer, encoding)
+
     def encode(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[Encoded]]:
         """Token sequences of completions as answers to prompts.
 
@@ -186,7 +195,7 @@ class RewardModel(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             if self.readout is None:
                 head: Any = self.plain_network.score
-                rewards: Tensor = head(states[:, -1].to(next(head.parameters()).dtype))[:, self.label]
+                rewards = self._of_outputs(head(states[:, -1].to(next(head.parameters()).dtype)))
             else:
                 rewards = self.readout(states.to(next(self.readout.parameters()).dtype))
         return rewards.float()
@@ -205,10 +214,13 @@ class RewardModel(nn.Module):
             order = mask.argsort(dim=1, stable=True)
             ids, mask, types = (tensor.gather(1, order) for tensor in (ids, mask, types))
         segments = {"token_type_ids": types} if reads_segments(self.plain_network, groups) else {}
-        rewards: Tensor = network(input_ids=ids, attention_mask=mask, return_dict=True, **segments).logits[
-            :, self.label
-        ]
-        return rewards
+        return self._of_outputs(network(input_ids=ids, attention_mask=mask, return_dict=True, **segments).logits)
+
+    def _of_outputs(self, outputs: Tensor) -> Tensor:
+        """Rewards, shape [sequences], of what a head gives, shape [sequences, outputs]."""
+        if self.classes is None:
+            return outputs[:, self.label]
+        return self.classes.rewards(outputs, self.label, exclusive=is_exclusive(self.plain_network.config))
 
     def _by_own_code(self, groups: Sequence[Group]) -> Tensor:
         """Sequences of one length at a time: where such code looks for the last token is its own affair, and without

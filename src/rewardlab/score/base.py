@@ -131,17 +131,17 @@ class AnyScorer(abc.ABC):
         Raises:
             DataError: different numbers, or entries of another form.
         """
-        _check_lists(prompts, completions)
+        check_lists(prompts, completions)
         if len(prompts) != len(completions):
             problem = Problem("completions", str(len(completions)), f"one per prompt ({len(prompts)})")
             raise DataError("Prompts and completions do not match", [problem])
         order: dict[tuple[Any, ...], list[int]] = {}
-        parsed = [_prompt(prompt, row) for row, prompt in enumerate(prompts)]
+        parsed = [read_prompt(prompt, row) for row, prompt in enumerate(prompts)]
         for row, prompt in enumerate(parsed):
             # The very text, not its id: ids are the same for texts that differ in Unicode normal form.
             order.setdefault((prompt.messages, canonical_json(prompt.template_options)), []).append(row)
         rows = list(order.values())
-        texts = [[_completion(completions[row], row) for row in members] for members in rows]
+        texts = [[read_completion(completions[row], row) for row in members] for members in rows]
         rewards = self.score([parsed[members[0]] for members in rows], texts)
         result = [0.0] * len(prompts)
         for members, values in zip(rows, rewards, strict=True):
@@ -177,7 +177,7 @@ def check_verified(name: str, found: Verified, remedy: str) -> Verified:
     return found
 
 
-def _check_lists(prompts: Any, completions: Any) -> None:
+def check_lists(prompts: Any, completions: Any) -> None:
     """A text is a sequence too, of its characters: it would be scored letter by letter.
 
     Raises:
@@ -194,7 +194,12 @@ def _check_lists(prompts: Any, completions: Any) -> None:
         raise DataError("One text cannot be scored as a list", problems)
 
 
-def _prompt(prompt: PromptLike, row: int) -> Prompt:
+def read_prompt(prompt: PromptLike, row: int) -> Prompt:
+    """A prompt in any form.
+
+    Raises:
+        DataError: it is no text and no conversation.
+    """
     if isinstance(prompt, Prompt):
         return prompt
     if isinstance(prompt, str):
@@ -205,7 +210,12 @@ def _prompt(prompt: PromptLike, row: int) -> Prompt:
     return Prompt(tuple(_message(message, f"prompt {row}") for message in prompt))
 
 
-def _completion(completion: CompletionLike, row: int) -> str:
+def read_completion(completion: CompletionLike, row: int) -> str:
+    """The text of a completion in either form.
+
+    Raises:
+        DataError: it is no text, and not one message.
+    """
     if isinstance(completion, str):
         return completion
     if not _is_list(completion):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rewardlab.data.source import DataSource
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, ModelError, Problem
 from rewardlab.llm.asking import JudgeEndpoint
+from rewardlab.models.classes import ClassReading, ClassScale
 from rewardlab.models.loading import LayoutChoice, Precision, load_reward_model, torch_device
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.quantisation import Quantisation
@@ -23,6 +25,9 @@ from rewardlab.score.local import LocalScorer
 from rewardlab.score.rules import RULE, built_in_rule, python_rule
 from rewardlab.score.template import chosen, read_template
 from rewardlab.store.keys import CODE, JUDGE, source_digests
+
+ANSWER: Final = "answer"
+"""The form of text that is the response alone."""
 
 
 def load_scorer(
@@ -107,6 +112,74 @@ def load_scorer(
     if not name and template is None:
         raise ConfigError("No scorer is named", [Problem("model", "nothing", "a model, a template, or both")])
     return _load_local(name, template, label=label, revision=revision, **computing)
+
+
+def load_classifier(
+    model: str | Path,
+    *,
+    bad: str | int | None = None,
+    good: str | int | None = None,
+    scale: ClassScale = "probability",
+    revision: str | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+    layout: LayoutChoice = "auto",
+    encoding: Encoding | None = None,
+    token_budget: int | None = None,
+    trust_remote_code: bool = False,
+    quantisation: Quantisation | None = None,
+) -> LocalScorer:
+    """Any sequence classifier as a reward of the response alone: 1 - P(bad), or P(good), or the log-odds of either.
+
+    Args:
+        model: a folder or a hub id.
+        bad: the label that is punished, an index or a name of the model's configuration; or else
+        good: the label that is rewarded.
+        scale: probability, or logit: log((1 - P) / P) of a bad one.
+        revision: of a hub id.
+        device: cpu, cuda, mps or auto.
+        precision: dtype of the weights; auto keeps the checkpoint's.
+        layout: auto shares prefixes where the backbone passes the self-test.
+        encoding: overrides the folder's rules, as a whole; its form is `answer`.
+        token_budget: tokens per micro-batch.
+        trust_remote_code: run Python code that comes with the checkpoint.
+        quantisation: weights of the backbone in fewer bits.
+
+    Raises:
+        ConfigError: no label, or both, or an encoding that reads more than the response.
+        ModelError: a model that is no classifier, or a label that it has not: the message lists those it has.
+    """
+    label, field = (good, "good") if bad is None else (bad, "bad")
+    if label is None or (bad is not None and good is not None):
+        found = "neither of them" if label is None else f"{bad!r} and {good!r}"
+        problem = Problem("bad, good", found, "one of them: the label that is punished, or the one that is rewarded")
+        raise ConfigError("The sign of the reward is not said", [problem])
+    if encoding is not None and encoding.form != ANSWER:
+        problem = Problem("encoding.form", encoding.form, f"{ANSWER}: only the response is scored")
+        raise ConfigError("A classifier reads the response alone", [problem])
+    classes = ClassReading(field == "bad", scale)
+    keep_freed_memory()
+    try:
+        loaded = load_reward_model(
+            model,
+            revision=revision,
+            device=torch_device(device),
+            precision=precision,
+            layout=layout,
+            encoding=encoding,
+            label=label,
+            trust_remote_code=trust_remote_code,
+            quantisation=quantisation,
+            classes=classes,
+        )
+    except ModelError as error:
+        problems = [replace(one, where=field) if one.where == "label" else one for one in error.problems]
+        raise ModelError(error.summary, problems) from error
+    if encoding is None:
+        loaded.read_by(loaded.encoding.model_copy(update={"form": ANSWER, "template": None}))
+    names: Any = loaded.plain_network.config
+    name = str(names.id2label.get(loaded.label, label))
+    return LocalScorer(loaded, f"{classes.words(name)} of {_identity(model, loaded)}", token_budget)
 
 
 def _load_local(
@@ -213,5 +286,7 @@ def _identity(path: str | Path, model: RewardModel) -> str:
     rules = model.encoding.model_dump(mode="json")
     dtype = str(next(model.parameters()).dtype)
     content = [weights[0] if len(weights) == 1 else weights, rules, dtype, model.label, model.output]
-    key = content_id(content if model.quantisation is None else [*content, model.quantisation])
+    content += [] if model.quantisation is None else [model.quantisation]
+    content += [] if model.classes is None else [asdict(model.classes)]
+    key = content_id(content)
     return f"{shown_name(path)}@{key[:12]}"

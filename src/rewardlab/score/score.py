@@ -22,22 +22,14 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
-from rewardlab.config import Config
 from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.perturb import PERTURBATIONS, Perturbation, perturbed
-from rewardlab.data.source import DataSource, Sources, with_limit
-from rewardlab.data.tokenize import Encoding
+from rewardlab.data.source import Sources, with_limit
 from rewardlab.errors import DataError, ModelError, Problem
-from rewardlab.llm.asking import JudgeEndpoint
-from rewardlab.models.loading import LayoutChoice, Precision
-from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.reward import form_of, form_warning
 from rewardlab.records import Message, Prompt, Record, completion_id, content_id
 from rewardlab.score.base import AnyScorer
-from rewardlab.score.ensemble import Ensemble
-from rewardlab.score.implicit import Implicit
-from rewardlab.score.load import load_scorer
-from rewardlab.score.template import chosen, read_template
+from rewardlab.score.choice import ScorerChoice, scorer_of
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
@@ -74,42 +66,8 @@ class CompletionKey(NamedTuple):
     occurrence: int
 
 
-class ScorerOptions(Config):
-    """Which reward model, and how it is run."""
-
-    model: str | None = None
-    """Folder or hub id of the reward model, rule:NAME, python:FILE.py:FUNCTION and python:MODULE.FUNCTION, which run
-    that code, or judge:NAME and judge:FILE.yaml, which ask a chat model."""
-
-    template: str | None = None
-    """Name or file of a scoring template: how a published model is read. Without a model, the template's own."""
-
-    ensemble: Ensemble | None = None
-    """Several reward models as one scorer, in place of a model."""
-
-    implicit: Implicit | None = None
-    """A policy and its reference as a scorer, in place of a model: beta times the difference of log-probabilities."""
-
-    label: str | None = None
-    """Of a classifier with several labels, which is the reward: an index, or a name."""
-
-    revision: str | None = None
-    """Branch, tag or commit of a hub id."""
-
-    encoding: Encoding | None = None
-    """Overrides the model's (or template's) own rules for turning text into ids, as a whole."""
-
-    precision: Precision = "auto"
-    """dtype of the weights; auto takes the template's, or keeps the checkpoint's."""
-
-    quantisation: Quantisation | None = None
-    """Weights of the backbone in fewer bits: 8bit, 4bit, or fields of a quantisation configuration of transformers."""
-
-    layout: LayoutChoice = "auto"
-    """auto shares prefixes where the backbone passes the self-test."""
-
-    token_budget: int | None = Field(None, ge=64)
-    """Tokens per micro-batch. Default: 2,048 on a CPU, 65,536 elsewhere; a resumed run keeps what it began with."""
+class ScorerOptions(ScorerChoice):
+    """Which reward model, and how it fills a table."""
 
     shard_size: int = Field(512, ge=1)
     """Completions per shard: what at most is computed again after a kill."""
@@ -117,43 +75,16 @@ class ScorerOptions(Config):
     verify: int = Field(0, ge=0)
     """Compare so many completions, drawn with the seed, with one-by-one flat scoring."""
 
-    trust_remote_code: bool = False
-    """Run Python code that comes with the checkpoint. Only for sources you trust."""
-
-    device: str = "auto"
-    """cpu, cuda, mps or auto."""
-
-    endpoint: JudgeEndpoint | None = None
-    """An OpenAI-compatible chat model that a judge asks; its URL alone will do."""
-
-    references: DataSource | None = None
-    """Answers in any known format that a judge compares with: the first one of each prompt, of pairs the chosen one."""
-
-    yes: bool = False
-    """Ask a judge without being asked about the cost first."""
-
     seed: int = Field(0, ge=0, lt=2**32)
     """Of the probes' shuffle and the verified sample."""
 
     @model_validator(mode="after")
     def _names_a_scorer(self) -> Self:
-        ways = [self.model is not None or self.template is not None, self.ensemble is not None]
-        ways.append(self.implicit is not None)
-        if not any(ways):
+        if not self.named:
             raise ValueError("expected a model, a template, or both, or an ensemble, or an implicit reward")
-        if sum(ways) > 1:
+        if len(self.named) > 1:
             raise ValueError("expected one of a model, an ensemble and an implicit reward")
         return self
-
-    def pinned(self) -> Self:
-        """With the model that a template names, so that a run records it and a study sees when it changes."""
-        found = super().pinned()
-        model, template = chosen(found.model, found.template)
-        if model is not None or template is None:
-            return found
-        rules = read_template(template)
-        revision = found.revision or rules.revision
-        return found.model_copy(update={"model": rules.model, "template": template, "revision": revision})
 
 
 class Scoring(ScorerOptions):
@@ -275,32 +206,6 @@ def _refuse_unscored(scorer: AnyScorer, unscored: int, count: int) -> None:
     if unscored == count:
         found = "; ".join(scorer.facts.get("judge", {}).get("examples", [])) or "nothing"
         raise ModelError("There is no score for anything", [Problem(scorer.name, found, "answers that are scores")])
-
-
-def scorer_of(options: ScorerOptions) -> AnyScorer:
-    """The scorer that options name, loaded.
-
-    Raises:
-        ConfigError, ModelError: see `load_scorer`.
-    """
-    return load_scorer(
-        options.model,
-        template=options.template,
-        label=options.label,
-        revision=options.revision,
-        device=options.device,
-        precision=options.precision,
-        layout=options.layout,
-        encoding=options.encoding,
-        token_budget=options.token_budget,
-        trust_remote_code=options.trust_remote_code,
-        endpoint=options.endpoint,
-        references=options.references,
-        yes=options.yes,
-        ensemble=options.ensemble,
-        implicit=options.implicit,
-        quantisation=options.quantisation,
-    )
 
 
 def _all_texts(config: Scoring, records: Sequence[Record]) -> Iterator[tuple[Prompt, Sequence[str]]]:

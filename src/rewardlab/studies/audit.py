@@ -22,7 +22,8 @@ from rewardlab.audit.chains import REWRITES
 from rewardlab.audit.published import Errors
 from rewardlab.audit.rewrite import Rewriting
 from rewardlab.errors import ConfigError, InputError, RewardlabError, RunError
-from rewardlab.score.score import ScorerOptions, scorer_of
+from rewardlab.score.choice import scorer_of
+from rewardlab.score.score import ScorerOptions
 from rewardlab.store.files import atomic_path
 from rewardlab.store.record import RunRecord
 from rewardlab.store.runs import Run

@@ -1,0 +1,118 @@
+"""Which scorer, and how it is run: the part of a configuration that every user of a scorer has."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field
+
+from rewardlab.config import Config
+from rewardlab.data.source import DataSource
+from rewardlab.data.tokenize import Encoding
+from rewardlab.llm.asking import JudgeEndpoint
+from rewardlab.models.loading import LayoutChoice, Precision
+from rewardlab.models.quantisation import Quantisation
+from rewardlab.score.base import AnyScorer
+from rewardlab.score.ensemble import Ensemble
+from rewardlab.score.implicit import Implicit
+from rewardlab.score.load import load_scorer
+from rewardlab.score.template import chosen, read_template
+
+
+class ScorerChoice(Config):
+    """Which reward model, and how it is run."""
+
+    model: str | None = None
+    """Folder or hub id of the reward model, rule:NAME, python:FILE.py:FUNCTION and python:MODULE.FUNCTION, which run
+    that code, or judge:NAME and judge:FILE.yaml, which ask a chat model."""
+
+    template: str | None = None
+    """Name or file of a scoring template: how a published model is read. Without a model, the template's own."""
+
+    ensemble: Ensemble | None = None
+    """Several reward models as one scorer, in place of a model."""
+
+    implicit: Implicit | None = None
+    """A policy and its reference as a scorer, in place of a model: beta times the difference of log-probabilities."""
+
+    label: str | None = None
+    """Of a classifier with several labels, which is the reward: an index, or a name."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+
+    encoding: Encoding | None = None
+    """Overrides the model's (or template's) own rules for turning text into ids, as a whole."""
+
+    precision: Precision = "auto"
+    """dtype of the weights; auto takes the template's, or keeps the checkpoint's."""
+
+    quantisation: Quantisation | None = None
+    """Weights of the backbone in fewer bits: 8bit, 4bit, or fields of a quantisation configuration of transformers."""
+
+    layout: LayoutChoice = "auto"
+    """auto shares prefixes where the backbone passes the self-test."""
+
+    token_budget: int | None = Field(None, ge=64)
+    """Tokens per micro-batch. Default: 2,048 on a CPU, 65,536 elsewhere; a resumed run keeps what it began with."""
+
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint. Only for sources you trust."""
+
+    device: str = "auto"
+    """cpu, cuda, mps or auto."""
+
+    endpoint: JudgeEndpoint | None = None
+    """An OpenAI-compatible chat model that a judge asks; its URL alone will do."""
+
+    references: DataSource | None = None
+    """Answers in any known format that a judge compares with: the first one of each prompt, of pairs the chosen one."""
+
+    yes: bool = False
+    """Ask a judge without being asked about the cost first."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The ways in which a scorer is named; a model and a template are one."""
+        ways = {
+            "model": self.model is not None or self.template is not None,
+            "ensemble": self.ensemble is not None,
+            "implicit": self.implicit is not None,
+        }
+        return tuple(way for way, is_given in ways.items() if is_given)
+
+    def pinned(self) -> Self:
+        """With the model that a template names, so that a run records it and a study sees when it changes."""
+        found = super().pinned()
+        model, template = chosen(found.model, found.template)
+        if model is not None or template is None:
+            return found
+        rules = read_template(template)
+        revision = found.revision or rules.revision
+        return found.model_copy(update={"model": rules.model, "template": template, "revision": revision})
+
+
+def scorer_of(options: ScorerChoice) -> AnyScorer:
+    """The scorer that options name, loaded.
+
+    Raises:
+        ConfigError, ModelError: see `load_scorer`.
+    """
+    return load_scorer(
+        options.model,
+        template=options.template,
+        label=options.label,
+        revision=options.revision,
+        device=options.device,
+        precision=options.precision,
+        layout=options.layout,
+        encoding=options.encoding,
+        token_budget=options.token_budget,
+        trust_remote_code=options.trust_remote_code,
+        endpoint=options.endpoint,
+        references=options.references,
+        yes=options.yes,
+        ensemble=options.ensemble,
+        implicit=options.implicit,
+        quantisation=options.quantisation,
+    )
