@@ -147,14 +147,19 @@ class RewardTerm(ScorerChoice):
         return expected
 
 
-def _check_names(terms: dict[str, RewardTerm]) -> dict[str, RewardTerm]:
+def check_names(terms: dict[str, RewardTerm]) -> dict[str, RewardTerm]:
+    """The terms, whose names can stand in a log and on a command line.
+
+    Raises:
+        ValueError: some cannot.
+    """
     wrong = [name for name in terms if not _NAME.fullmatch(name)]
     if wrong:
         raise ValueError(f"expected names of letters, digits, _ and -, which begin with a letter, and not {wrong}")
     return terms
 
 
-RewardTerms = Annotated[dict[str, RewardTerm], Field(min_length=1), AfterValidator(_check_names)]
+RewardTerms = Annotated[dict[str, RewardTerm], Field(min_length=1), AfterValidator(check_names)]
 """The terms of a reward by name, in a configuration."""
 
 Values = Callable[[Sequence[Response]], Sequence[float]]
