@@ -49,9 +49,7 @@ def test_k3_is_never_negative_and_exact_near_zero() -> None:
 
 def test_the_score_stands_at_the_last_token() -> None:
     found = ppo.token_rewards(spoiled(torch.ones(4, 5)), torch.tensor([5.0, 7.0, 9.0, 11.0]), MASK, beta=0.1)
-    expected = torch.tensor(
-        [[-0.1, -0.1, -0.1, -0.1, 4.9], [-0.1, -0.1, 6.9, 0, 0], [0] * 5, [10.9, 0, 0, 0, 0]]
-    )
+    expected = torch.tensor([[-0.1, -0.1, -0.1, -0.1, 4.9], [-0.1, -0.1, 6.9, 0, 0], [0] * 5, [10.9, 0, 0, 0, 0]])
     torch.testing.assert_close(found, expected)
 
 
@@ -151,7 +149,9 @@ def test_entropy_by_hand_and_at_a_temperature() -> None:
 # --- beta, explained variance -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("divergence", "factor"), [(6.0, 1.0), (12.0, 1.002), (0.0, 0.998), (6.6, 1.001), (-3.0, 0.998)])
+@pytest.mark.parametrize(
+    ("divergence", "factor"), [(6.0, 1.0), (12.0, 1.002), (0.0, 0.998), (6.6, 1.001), (-3.0, 0.998)]
+)
 def test_beta_follows_the_divergence(divergence: float, factor: float) -> None:
     """The published values: beta .2, target 6, horizon 10,000, here with 100 completions a batch."""
     assert ppo.adapted_beta(0.2, divergence, 6.0, 100, 10_000) == pytest.approx(0.2 * factor)

@@ -5,8 +5,8 @@ What the length of completions does to rewards is in `functional.shaping`.
 Conventions
     rows, time   completions, and their tokens, padded on the right; an end-of-sequence token is one of them
     mask         which places hold a token; what stands elsewhere, NaN too, changes nothing. A row may have no token
-    log pi       log-probability of a token at the sampling temperature: `old` of the policy that sampled it, `new` of the
-                 policy that is being trained, `reference` of the one it shall not go away from
+    log pi       log-probability of a token at the sampling temperature: `old` of the policy that sampled it, `new` of
+                 the one that is being trained, `reference` of the one it shall not go away from
     ratio        exp(new - old)
     V            value: expected sum of rewards from a token on, before that token is known
     A            advantage; the return of a token is A + V, before any whitening

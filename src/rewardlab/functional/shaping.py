@@ -9,8 +9,8 @@
 Conventions
     len          tokens of a completion, an end-of-sequence token included
     N            length in tokens
-    mu, s        means over the last ten batches at most, this one included, of the batch means and of the batch standard
-                 deviations (those of a sample, divided by n - 1)
+    mu, s        means over the last ten batches at most, this one included, of the batch means and of the batch
+                 standard deviations (those of a sample, divided by n - 1)
     shapes       [rows], one number per completion of the batch
 
 References

@@ -221,9 +221,7 @@ class PolicyModel(nn.Module):
         return torch.from_numpy(array).to(self.device)
 
 
-def predicting_states(
-    network: Any, groups: Sequence[Group], layout: Layout, pad_id: int
-) -> tuple[Tensor, Predictions]:
+def predicting_states(network: Any, groups: Sequence[Group], layout: Layout, pad_id: int) -> tuple[Tensor, Predictions]:
     """The last states of all places, shape [places, width], and which of them stand before tokens of completions.
 
     Args:

@@ -58,8 +58,8 @@ def token_log_probabilities(
 
 
 def token_entropies(states: Tensor, weight: Tensor, bias: Tensor | None, temperature: float = 1.0) -> Tensor:
-    """Entropy of the distribution that each token is drawn from, shape [tokens], in float32 (float64 where the weight is
-    float64).
+    """Entropy of the distribution that each token is drawn from, shape [tokens], in float32 (float64 where the weight
+    is float64).
 
     Chunk by chunk; with a gradient, the backward pass computes the logits of each again.
 

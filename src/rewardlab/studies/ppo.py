@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from rewardlab.score.manager import RewardTerm, check_names, load_manager
 from rewardlab.store.runs import Run
 from rewardlab.train.ppo import PPOTraining
-from rewardlab.train.ppo_run import TrainedByPPO, run_ppo
+from rewardlab.train.ppo_run import LengthOnly, TrainedByPPO, run_ppo
 
 
 class PPO(PPOTraining):
@@ -21,6 +21,9 @@ class PPO(PPOTraining):
     rewards: Annotated[dict[str, RewardTerm], AfterValidator(check_names)] = Field(default_factory=dict)
     """The terms of the reward by name; the reward is their weighted sum. A scorer's name alone stands for a term:
     `--rewards.words rule:length_words`."""
+
+    len_only: float | None = Field(None, gt=0)
+    """In place of rewards: 1 - |length / N - 1| for this N, in tokens of the policy."""
 
     @model_validator(mode="after")
     def _one_reward(self) -> Self:
@@ -45,7 +48,5 @@ def train_ppo(config: PPO, run: Run) -> TrainedByPPO:
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
-    if config.len_only is not None:
-        return run_ppo(config, run, None, says=f"reward = 1 - |tokens / {config.len_only:g} - 1|")
-    manager = load_manager(config.rewards)
-    return run_ppo(config, run, manager, says=manager.line)
+    rewards = load_manager(config.rewards) if config.len_only is None else LengthOnly(config.len_only)
+    return run_ppo(config, run, rewards, says=rewards.line)

@@ -106,9 +106,6 @@ class PPOTraining(Config):
     omit_long: bool = False
     """A response that did not end is replaced by a finished one of the batch, prompt and reward included."""
 
-    len_only: float | None = Field(None, gt=0)
-    """The reward is 1 - |length / N - 1| for this N, in tokens, and nothing else."""
-
     reward_baseline: float = 0.0
     """Taken off every reward."""
 

@@ -23,7 +23,7 @@ from rewardlab.models.generate import Asked, Generated, generate
 from rewardlab.models.memory import unless_out_of_memory
 from rewardlab.models.policy import PolicyModel
 from rewardlab.train.ppo import PPOTraining
-from rewardlab.train.ppo_rollout import Batch, Measured, Row, at, pieces
+from rewardlab.train.ppo_rollout import Batch, Row, at, pieces
 from rewardlab.train.trainer import SMALLEST_BUDGET, refuse_non_finite
 
 log = logging.getLogger("rewardlab")
@@ -82,9 +82,7 @@ class Learner:
     def _generated(self, asked: Sequence[Asked], places: int) -> list[Generated]:
         pad: int | None = self.policy.tokenizer.pad_token_id
         decoding = Decoding(self.config.temperature)
-        return generate(
-            self.policy.plain_network, asked, decoding, ends=self.ends, pad=pad or 0, places=places
-        )
+        return generate(self.policy.plain_network, asked, decoding, ends=self.ends, pad=pad or 0, places=places)
 
     # --- measuring --------------------------------------------------------------------------------------------
 
@@ -224,9 +222,7 @@ class Learner:
         return pieces(rows, places, self.budget, shared=model.layout == "shared")
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(
-            self.policy.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
-        )
+        return torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """The result of `work`, which begins anew with half the budget whenever memory runs out.

@@ -11,10 +11,9 @@ checkpoints/          the newest state to resume from
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,9 +126,7 @@ class TrainedByPPO:
         """The result in words."""
         summary, first, last = self.summary, self.summary["first"], self.summary["last"]
         lines = [
-            f"Mean reward {first['score']:.3f} in the first {first['steps']} of {summary['steps']} steps, "
-            f"{last['score']:.3f} in the last {last['steps']}; divergence from the start {last['kl']:.2f} nats, "
-            f"{last['length']:.0f} tokens a response (at first {first['length']:.0f})."
+            _course(summary["steps"], first, last) if first else "Nothing was learned: no response ended by itself."
         ]
         if summary["best"] is not None:
             best = summary["best"]
@@ -151,13 +148,13 @@ class TrainedByPPO:
         return [*lines, f"Policy: {self.model}"]
 
 
-def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms | None, *, says: str = "") -> TrainedByPPO:
+def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms, *, says: str = "") -> TrainedByPPO:
     """Train a policy on rewards of its own responses.
 
     Args:
         config: everything else.
         run: its directory; an unfinished one goes on from the newest complete checkpoint.
-        rewards: the terms of the reward; None with `len_only`.
+        rewards: the terms of the reward.
         says: what the reward is, for the first line of the log.
 
     Raises:
@@ -190,13 +187,39 @@ def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms | None, *, says:
         return TrainedByPPO(run.path(MODEL), loop.finish(described))
 
 
+class LengthOnly:
+    """The reward of length-only PPO, which asks no reward model.
+
+    Args:
+        target: length that is best, in tokens of the policy, the end included.
+    """
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The one term counts once."""
+        return {"length": 1.0}
+
+    @property
+    def line(self) -> str:
+        """The reward in one line."""
+        return f"reward = 1 - |tokens / {self.target:g} - 1|"
+
+    def terms(self, responses: Sequence[Response]) -> dict[str, list[float]]:
+        """What each length is worth."""
+        lengths = torch.tensor([one.tokens for one in responses])
+        return {"length": shaping.length_rewards(lengths, self.target).tolist()}
+
+
 class Loop:
     """Steps in their order, with what is written along the way.
 
     Args:
         config: everything.
         run: where it is written.
-        rewards: the terms of the reward; None with `len_only`.
+        rewards: the terms of the reward.
         learner: the networks.
         prompts: of the training.
         held_out: prompts that nothing is learned from; may be empty.
@@ -206,7 +229,7 @@ class Loop:
         self,
         config: PPOTraining,
         run: Run,
-        rewards: RewardTerms | None,
+        rewards: RewardTerms,
         learner: Learner,
         prompts: Prompts,
         held_out: Prompts,
@@ -231,7 +254,11 @@ class Loop:
         if TENSORBOARD in config.report_to:
             self._board = import_writer()(log_dir=str(self.run.path(TENSORBOARD)), purge_step=state.step + 1)
         bar = tqdm(total=config.steps, initial=state.step, unit="step", desc="ppo", mininterval=0.5)
-        with stop_signals() as stopped, bar, contextlib.closing(self._board) if self._board else contextlib.nullcontext():
+        with (
+            stop_signals() as stopped,
+            bar,
+            contextlib.closing(self._board) if self._board else contextlib.nullcontext(),
+        ):
             if state.step == 0:
                 self._evaluate()
             while state.step < config.steps and not stopped:
@@ -319,19 +346,20 @@ class Loop:
             found = self.learner.sample([one for _, one in asked])
         encoder = self.learner.policy.encoder
         return [
-            Row(one.ids, made.tokens, _response(prompts.prompts[place], encoder.text(prompts.prompts[place], made.ids), made))
+            Row(
+                one.ids,
+                made.tokens,
+                _response(prompts.prompts[place], encoder.text(prompts.prompts[place], made.ids), made),
+            )
             for (place, one), made in zip(asked, found, strict=True)
         ]
 
     def _scored(self, rows: Sequence[Row]) -> tuple[dict[str, list[float]], Tensor]:
-        """The terms of the reward by name, and the weighted sum of them, [rows]; or what the length is worth.
+        """The terms of the reward by name, and the weighted sum of them, [rows].
 
         Raises:
             RewardlabError: a reward that is no number.
         """
-        if self.config.len_only is not None or self.rewards is None:
-            target = self.config.len_only or math.nan
-            return {}, shaping.length_rewards(torch.tensor([len(row.ids) for row in rows]), target)
         terms = self.rewards.terms([row.response for row in rows])
         weights = self.rewards.weights
         sums = [math.fsum(weights[name] * own[place] for name, own in terms.items()) for place in range(len(rows))]
@@ -374,9 +402,7 @@ class Loop:
                 if isinstance(value, int | float) and name not in ("step", "epoch"):
                     self._board.add_scalar(f"{line['split']}/{name}", value, line["step"])
 
-    def _show(
-        self, step: int, batch: Batch, terms: Mapping[str, list[float]], scores: Tensor, rewards: Tensor
-    ) -> None:
+    def _show(self, step: int, batch: Batch, terms: Mapping[str, list[float]], scores: Tensor, rewards: Tensor) -> None:
         divergences = ppo.row_sums(ppo.divergence(batch.measured.old, batch.measured.reference), batch.mask).tolist()
         for place, row in enumerate(batch.rows[:SHOWN]):
             response = row.response
@@ -403,7 +429,9 @@ class Loop:
         checkpoint = folder / f"checkpoint-{self.state.step}"
         checkpoint.mkdir(parents=True, exist_ok=True)
         with clear_when_disk_is_full(checkpoint):
-            save_file({name: one.detach().contiguous() for name, one in self.learner.trained().items()}, checkpoint / WEIGHTS)
+            save_file(
+                {name: one.detach().contiguous() for name, one in self.learner.trained().items()}, checkpoint / WEIGHTS
+            )
             with atomic_path(checkpoint / OPTIMISER) as temporary:
                 torch.save(self.learner.optimiser.state_dict(), temporary)
             facts = {"prompts": self.digest, "budget": self.learner.budget, "places": self.learner.places}
@@ -455,24 +483,24 @@ class Loop:
 
     def _checked_groups(self) -> list[Group]:
         """Prompts with the beginnings of responses, of which a saved folder must say the same."""
-        rows = self._sampled(self.prompts, [(place, ("checked",)) for place in range(min(CHECKED_GROUPS, len(self.prompts)))])
+        rows = self._sampled(
+            self.prompts, [(place, ("checked",)) for place in range(min(CHECKED_GROUPS, len(self.prompts)))]
+        )
         return [share_prompt(row.prompt_ids, [row.ids]) for row in rows]
 
     def _summary(self) -> dict[str, Any]:
         lines = [line for line in read_jsonl(self.run.path(HISTORY)) if line["split"] == "train" and "score" in line]
-        if not lines:
-            raise RewardlabError("No response of the whole training ended within max_new_tokens: raise it.")
         edge = max(1, len(lines) // 10)
         rates = sorted(line["completions_per_second"] for line in lines)
         policy, state = self.learner.policy, self.state
         return {
             "steps": state.step,
-            "first": _means(lines[:edge]),
-            "last": _means(lines[-edge:]),
+            "first": _means(lines[:edge]) if lines else None,
+            "last": _means(lines[-edge:]) if lines else None,
             "best": None if state.best is None else {"score": state.best[0], "step": state.best[1]},
             "counts": {"negative_kl": 0, **state.counts},
             "policies": sorted(path.name for path in self.run.path(POLICIES).glob("step-*")),
-            "completions_per_second": rates[len(rates) // 2],
+            "completions_per_second": rates[len(rates) // 2] if rates else None,
             "seconds": {
                 name: round(sum(line[f"seconds.{name}"] for line in lines), 2)
                 for name in ("sampling", "scoring", "measuring", "reference", "update")
@@ -496,6 +524,14 @@ class Loop:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def _course(steps: int, first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    return (
+        f"Mean reward {first['score']:.3f} in the first {first['steps']} of {steps} steps, {last['score']:.3f} in the "
+        f"last {last['steps']}; divergence from the start {last['kl']:.2f} nats, {last['length']:.0f} tokens a response "
+        f"(at first {first['length']:.0f})."
+    )
 
 
 def _response(prompt: Prompt, text: str, made: Generated) -> Response:
@@ -592,8 +628,8 @@ def _log_start(run: Run, loop: Loop) -> None:
 
 def _card(config: PPOTraining, policy: PolicyModel, summary: Mapping[str, Any], described: Sequence[str]) -> str:
     last = summary["last"]
-    over = f"(mean of the last {last['steps']} steps of {config.batch_size} responses)"
-    measures = {name: f"{last[name]:.4f} {over}" for name in ("score", "kl", "length", "unfinished")}
+    over = f"(mean of the last {last['steps']} steps of {config.batch_size} responses)" if last else ""
+    measures = {name: f"{last[name]:.4f} {over}" for name in ("score", "kl", "length", "unfinished")} if last else {}
     fields = {
         "steps", "batch_size", "inner_epochs", "learning_rate", "beta", "target_kl", "temperature", "baseline", "seed",
         "lora", "precision",

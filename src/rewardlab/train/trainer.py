@@ -39,10 +39,8 @@ from rewardlab.store.files import (
     append_line,
     clear_when_disk_is_full,
     read_json,
-    read_jsonl,
     sync_file,
     write_json,
-    write_jsonl,
 )
 from rewardlab.store.processes import clear_when_lost, processes
 from rewardlab.store.together import together
