@@ -1,4 +1,4 @@
-"""What is computed of a batch before anything is learned from it: micro-batches, streams of prompts, rewards, advantages."""
+"""What is computed of a batch before anything is learned from it: micro-batches, prompts, rewards, advantages."""
 
 from __future__ import annotations
 

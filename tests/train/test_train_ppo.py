@@ -17,7 +17,7 @@ from rewardlab.models.policies import load_policy, save_policy
 from rewardlab.records import Candidates, Record
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.studies.ppo import PPO
-from rewardlab.train import ppo_learner, ppo_run
+from rewardlab.train import ppo_run
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_run import Loop
 
