@@ -506,6 +506,9 @@ def _location(cls: type[Config], parts: Sequence[str | int]) -> tuple[Key, list[
             # Between the place and the key pydantic names the alternative.
             annotation = chosen
             continue
+        if part == "[key]":
+            # What pydantic adds where the name itself is wrong, which stands before.
+            continue
         if isinstance(part, str) and get_origin(annotation) in (dict, Mapping):
             annotation, known = get_args(annotation)[1], []
         elif isinstance(part, str):

@@ -29,6 +29,11 @@ TEXT_ROLE = "text"
 TRANSCRIPT_MARK = re.compile(r"\n\n(Human|Assistant):")
 """Where a turn begins in a conversation that is written as one text."""
 
+_MARKED_OPENING = re.compile(
+    r"(?:User:(.*?)\nAssistant:|<human>:(.*?)\n<bot>:|### Question:(.*?)\n### Answer:)", re.DOTALL
+)
+"""The first turn of a user in the other common ways to write one."""
+
 
 def _normal_form(value: Any) -> Any:
     if isinstance(value, str):
@@ -101,7 +106,10 @@ class Prompt:
 
 
 def _opening(text: str) -> str:
-    """The first Human turn of a transcript, stripped; all of any other text."""
+    """The first turn of a user in a transcript, stripped; all of any other text."""
+    marked = _MARKED_OPENING.match(text.lstrip())
+    if marked:
+        return next(turn.strip() for turn in marked.groups() if turn is not None)
     before, *parts = TRANSCRIPT_MARK.split(f"\n\n{text.lstrip()}")
     if before:
         return text

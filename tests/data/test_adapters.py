@@ -54,6 +54,7 @@ HH = "\n\nHuman: Hi \n\nAssistant: Hello!\n\nHuman: And?\n\nAssistant: "
 TRANSCRIPT = "\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: And?\n\nAssistant:"
 POST = {"subreddit": "dogs", "title": "A {post}", "post": "Line 1\n\nLine 2"}
 POSTED = Prompt.of_text("SUBREDDIT: r/dogs\nTITLE: A {post}\nPOST: Line 1\n\nLine 2\nTL;DR:")
+DIALOGUE_TURN = {"text": "u", "TARGET": "T", "dialogue_id": 3, "turn_id": 0, "type": "HS", "source": "s"}
 SUMMARIES = {
     "summaries": [
         {"text": "better once", "policy": "ref", "note": "n"},
@@ -313,6 +314,17 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ),
     ("tldr-post", {"id": "t3_x", **POST, "summary": " s \n"}, Candidates(POSTED, (" s",), None, HERE)),
     ("tldr-post", {"id": "t3_x", **POST}, Candidates(POSTED, (), None, HERE)),
+    # --- DIALOCONAN, as `gather` leaves its rows
+    (
+        "dialoconan",
+        DIALOGUE_TURN | {"asked": "User: u.\nAssistant:", "answer": "a\nb"},
+        Candidates(Prompt.of_text("User: u.\nAssistant:"), (" a b",), None, HERE),
+    ),
+    (
+        "dialoconan",
+        DIALOGUE_TURN | {"asked": "User: u.\nAssistant:"},
+        Candidates(Prompt.of_text("User: u.\nAssistant:"), (), None, HERE),
+    ),
     ("text", {"text": " t "}, Candidates(Prompt(()), (" t ",), None, HERE)),
 ]
 

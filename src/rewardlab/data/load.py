@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from rewardlab.config import nearest
-from rewardlab.data.adapters import ADAPTERS, detect, for_hub_id
+from rewardlab.data.adapters import ADAPTERS, detect, dialoconan, for_hub_id
 from rewardlab.data.adapters.base import Adapter
 from rewardlab.data.files import FileRows, unreadable
 from rewardlab.data.rows import Row
@@ -67,6 +67,10 @@ def load(source: DataSource) -> Loaded:
     absent = _absent_columns(files, source)
     problems += absent
     adapter = adapter or _detected(files, source, problems)
+    if adapter is not None and source.dialogue is not None and adapter.gather is not dialoconan.gather:
+        problems.append(
+            Problem("dialogue", f"data of the format {adapter.name}", f"the format {dialoconan.ADAPTER.name}")
+        )
     if adapter is None or absent:
         raise unreadable(problems)
     records, aside = _parsed(adapter, files, source, problems)
@@ -173,7 +177,7 @@ def _parsed(
     for file in files:
         if _lacks_columns(adapter, file, source, problems):
             continue
-        gathered = adapter.gather(file, source.columns) if adapter.gather else file
+        gathered = adapter.gather(file, source) if adapter.gather else file
         for position, values in gathered.rows:
             row = Row(position, values, source.columns)
             parsed = adapter.parse(row)

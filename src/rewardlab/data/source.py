@@ -15,6 +15,19 @@ AUTO = "auto"
 """The adapter name that stands for: look at the columns."""
 
 
+class DialogueText(Config):
+    """How a dialogue becomes one text, of formats whose rows are turns."""
+
+    user_name: str = "User:"
+    """What stands in front of the user's turns."""
+    bot_name: str = "Assistant:"
+    """What stands in front of the assistant's turns, and ends a prompt."""
+    full_stop: Literal["where missing", "always"] = "where missing"
+    """Behind the user's turns: where they do not end in . ? or !, or always, as published code has it."""
+    delete_last_assistant_response: bool = False
+    """Leave the answer out: prompts alone."""
+
+
 class DataSource(Config):
     """One source of rows and how to read it; its path alone stands for a source with that path."""
 
@@ -36,6 +49,8 @@ class DataSource(Config):
     """Read a prompt that is a string as plain text or as a user turn; left out, as the format has it."""
     strip: bool = False
     """Cut white space off both ends of every completion, so that it cannot tell the sides apart."""
+    dialogue: DialogueText | None = None
+    """How dialogues become texts, of the format dialoconan. Default: its fields' own."""
     limit: int | None = Field(default=None, ge=1)
     """Read only the first so many rows."""
 

@@ -2,8 +2,8 @@
 
     reward = sum over terms of weight * clip(value)
 
-One field of a term says what it is (`model`, `classifier`, `url`, `length`, ...); the others are its options. Nothing is
-guessed about signs: of a classifier the label that is bad or good is named, and the first line of a log has every
+One field of a term says what it is (`model`, `classifier`, `url`, `length`, ...); the others are its options. Nothing
+is guessed about signs: of a classifier the label that is bad or good is named, and the first line of a log has every
 term with its weight and what it goes up with.
 """
 
@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rewardlab.config import all_of
+from rewardlab.config import all_of, mismatch
 from rewardlab.errors import ConfigError, InputError, ModelError, Problem
 from rewardlab.models.classes import ClassScale
 from rewardlab.records import Response
@@ -70,7 +70,7 @@ class RewardTerm(ScorerChoice):
     """Least and greatest value, before the weight: [-5, 5]. Default: as it comes."""
 
     classifier: str | None = None
-    """Folder or hub id of any sequence classifier, which reads the response alone; with the label that is bad or good."""
+    """Folder or hub id of any sequence classifier, which reads the response alone; bad or good says which label."""
 
     bad: str | None = None
     """Label of the classifier that is punished, an index or a name: the value is 1 - P(bad)."""
@@ -120,7 +120,7 @@ class RewardTerm(ScorerChoice):
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
         if len(self.kinds) != 1:
-            raise ValueError(f"expected one of {', '.join(KINDS)}")
+            raise mismatch(" and ".join(self.kinds) or "none of them", f"one of {', '.join(KINDS)}")
         (kind,) = self.kinds
         expected = [*self._strangers(kind), *self._unusable()]
         if expected:
@@ -147,20 +147,14 @@ class RewardTerm(ScorerChoice):
         return expected
 
 
-def check_names(terms: dict[str, RewardTerm]) -> dict[str, RewardTerm]:
-    """The terms, whose names can stand in a log and on a command line.
-
-    Raises:
-        ValueError: some cannot.
-    """
-    wrong = [name for name in terms if not _NAME.fullmatch(name)]
-    if wrong:
-        raise ValueError(f"expected names of letters, digits, _ and -, which begin with a letter, and not {wrong}")
-    return terms
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("expected a name of letters, digits, _ and -, which begins with a letter")
+    return name
 
 
-RewardTerms = Annotated[dict[str, RewardTerm], Field(min_length=1), AfterValidator(check_names)]
-"""The terms of a reward by name, in a configuration."""
+TermsByName = dict[Annotated[str, AfterValidator(_check_name)], RewardTerm]
+"""The terms of a reward in a configuration; names can stand in a log and on a command line."""
 
 Values = Callable[[Sequence[Response]], Sequence[float]]
 
@@ -215,13 +209,14 @@ class RewardManager:
     @property
     def line(self) -> str:
         """The reward in one line for the beginning of a log: every term with its weight, and what it goes up with."""
-        parts = []
+        parts: list[str] = []
         for name, term in self.loaded.items():
             weight, clip = term.config.weight, term.config.clip
             way = "only logged" if weight == 0 else "higher is better" if weight > 0 else "lower is better"
             limits = f", between {clip[0]:g} and {clip[1]:g}" if clip else ""
-            parts.append(f"{weight:g} * {name} [{term.words}{limits}; {way}]")
-        return f"reward = {' + '.join(parts)}"
+            sign = "-" if weight < 0 else "+" if parts else ""
+            parts.append(f"{sign} {abs(weight):g} * {name} [{term.words}{limits}; {way}]".strip())
+        return f"reward = {' '.join(parts)}"
 
     def terms(self, responses: Sequence[Response]) -> dict[str, list[float]]:
         """The value of every term for every response, clipped, in the order given, not yet multiplied by its weight.

@@ -4,7 +4,7 @@
     200  {"rewards": [number, ...]}
 
 The server sees text alone: plain prompts as they stand, conversations as plain transcripts (`data.render`).
-Source: `SingleTurnAgentExecutor` in openrlhf/utils/agent.py and openrlhf/cli/serve_rm.py of github.com/OpenRLHF/OpenRLHF.
+Source: openrlhf/utils/agent.py (`SingleTurnAgentExecutor`) and openrlhf/cli/serve_rm.py of OpenRLHF/OpenRLHF on GitHub.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class RemoteReward:
             connection.request("POST", path, content, {"Content-Type": "application/json"})
             response = connection.getresponse()
             body = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             return Reply(None, words=f"{type(error).__name__}: {error}")
         finally:
             connection.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from rewardlab.config import Config
@@ -23,7 +24,7 @@ from rewardlab.data.tokenize import read_tokenizer
 from rewardlab.errors import ConfigError, DataError, Problem
 from rewardlab.records import Prompt, Response
 from rewardlab.score.base import CompletionLike, PromptLike, check_lists, read_completion, read_prompt
-from rewardlab.score.manager import RewardManager, RewardTerms, load_manager
+from rewardlab.score.manager import RewardManager, TermsByName, load_manager
 
 PROMPT_KEYS = ("prompt", "question")
 """Where the prompt may stand in what verl calls extra_info."""
@@ -33,7 +34,7 @@ _NEEDS_TOKENIZER = "the folder or hub id of the policy's tokenizer"
 class Rewards(Config):
     """A file of rewards."""
 
-    rewards: RewardTerms
+    rewards: TermsByName = Field(min_length=1)
     """The terms by name."""
 
     tokenizer: str | None = None

@@ -22,7 +22,7 @@ from rewardlab.store.lock import LOCK_NAME
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package's source."""
 
-PATH_NAMES = frozenset({"path", "model", "tokenizer"})
+PATH_NAMES = frozenset({"path", "model", "classifier", "tokenizer"})
 """Keys whose text is a file or folder wherever one of that name exists."""
 
 

@@ -5,11 +5,11 @@ The one place where training and scoring meet: a policy is trained in `train`, r
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from rewardlab.score.manager import RewardTerm, check_names, load_manager
+from rewardlab.score.manager import TermsByName, load_manager
 from rewardlab.store.runs import Run
 from rewardlab.train.ppo import PPOTraining
 from rewardlab.train.ppo_run import LengthOnly, TrainedByPPO, run_ppo
@@ -18,7 +18,7 @@ from rewardlab.train.ppo_run import LengthOnly, TrainedByPPO, run_ppo
 class PPO(PPOTraining):
     """Configuration of `train ppo`."""
 
-    rewards: Annotated[dict[str, RewardTerm], AfterValidator(check_names)] = Field(default_factory=dict)
+    rewards: TermsByName = Field(default_factory=dict)
     """The terms of the reward by name; the reward is their weighted sum. A scorer's name alone stands for a term:
     `--rewards.words rule:length_words`."""
 

@@ -28,7 +28,7 @@ class Adapter:
         parse: a row → its record, or why it is set aside; wrong types are noted in the row's problems. Pure.
         fits: whether a row that has the required columns is of this format; every one where this is None.
         load: a source → rows; the only step that touches disk or network.
-        gather: rows of a file → rows of which each makes a record, by the column map; None where every row does. Pure.
+        gather: rows of a file → rows of which each makes a record, as the source says; None where every row does. Pure.
         hub_ids: datasets on the hub that have this format.
     """
 
@@ -39,7 +39,7 @@ class Adapter:
     parse: Callable[[Row], Parsed]
     fits: Callable[[Row], bool] | None = None
     load: Callable[[DataSource, list[Problem]], list[FileRows]] = read_source
-    gather: Callable[[FileRows, Mapping[str, str]], FileRows] | None = None
+    gather: Callable[[FileRows, DataSource], FileRows] | None = None
     hub_ids: tuple[str, ...] = ()
 
     @property

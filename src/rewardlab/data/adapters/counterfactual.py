@@ -14,6 +14,7 @@ from typing import Any
 from rewardlab.data.adapters.base import Adapter, Parsed, broken, set_aside, usable, user_prompt
 from rewardlab.data.files import FileRows
 from rewardlab.data.rows import Row, json_safe
+from rewardlab.data.source import DataSource
 from rewardlab.records import Pair, Source
 
 QUESTION = "Write a movie review: "
@@ -23,11 +24,11 @@ REWRITES = "rewrites"
 _SIDES = {"positive": True, "negative": False}
 
 
-def gather(file: FileRows, columns: Mapping[str, str]) -> FileRows:
+def gather(file: FileRows, source: DataSource) -> FileRows:
     """The first row of every pair, with its other rows in the column `rewrites`; pairs in order of their first rows."""
     groups: dict[str, list[tuple[Source, Mapping[str, Any]]]] = {}
     for place, values in file.rows:
-        groups.setdefault(str(Row(place, values, columns).raw("batch_id")), []).append((place, values))
+        groups.setdefault(str(Row(place, values, source.columns).raw("batch_id")), []).append((place, values))
     found = (
         (place, {**values, REWRITES: [other for _, other in others]}) for (place, values), *others in groups.values()
     )

@@ -16,6 +16,7 @@ from typing import Any
 from rewardlab.data.adapters.base import Adapter, Parsed, broken, set_aside, usable, user_prompt
 from rewardlab.data.files import FileRows
 from rewardlab.data.rows import Row, as_number, json_safe, shown
+from rewardlab.data.source import DataSource
 from rewardlab.records import Candidates, Source
 
 NO_SCORE = (None, "", "N/A")
@@ -23,11 +24,11 @@ ANSWERS = "answers"
 """Column that `gather` adds: all rows of the prompt."""
 
 
-def gather(file: FileRows, columns: Mapping[str, str]) -> FileRows:
+def gather(file: FileRows, source: DataSource) -> FileRows:
     """The first row of every prompt, with all its rows in the column `answers`; in order of the first rows."""
     groups: dict[str, list[tuple[Source, Mapping[str, Any]]]] = {}
     for place, values in file.rows:
-        groups.setdefault(str(Row(place, values, columns).raw("prompt")), []).append((place, values))
+        groups.setdefault(str(Row(place, values, source.columns).raw("prompt")), []).append((place, values))
     found = ((rows[0][0], {**rows[0][1], ANSWERS: [values for _, values in rows]}) for rows in groups.values())
     return replace(file, rows=tuple(found))
 
