@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -36,3 +40,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def unless_out_of_memory(work: Callable[[], Result]) -> list[Result]:
+    """The result of `work` alone in a list, which is empty where memory ran out: the error and the activations that its
+    frames hold are gone then."""
+    try:
+        return [work()]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,25 @@ from torch import Tensor, nn
 from rewardlab.data.layout import Group, Padded, pad
 from rewardlab.data.predictions import Predictions, flat_predictions, packed_predictions
 from rewardlab.data.turns import PolicyEncoder, PolicyEncoding
-from rewardlab.functional import logprobs
+from rewardlab.functional import logprobs, ppo
 from rewardlab.models.attention import packed_layers
 from rewardlab.models.reward import Layout
-from rewardlab.models.token_logprobs import product_dtype, token_log_probabilities
+from rewardlab.models.token_logprobs import product_dtype, token_entropies, token_log_probabilities
+
+
+class Tokens(NamedTuple):
+    """What a decoder-only policy says of the tokens of completions, by group, then branch, then place.
+
+    Attributes:
+        log_probabilities: at the policy's temperature, float32, shape [tokens].
+        states: the last state of what stands before each token, shape [tokens, width].
+        entropies: of the distribution that each token was drawn from, float32, shape [tokens]; None where that was not
+            asked for.
+    """
+
+    log_probabilities: Tensor
+    states: Tensor
+    entropies: Tensor | None
 
 PROBED_LOGIT = 100.0
 """How large logits are made where it is looked at what a network does with them; they are capped at 30 or so."""
@@ -123,27 +138,59 @@ class PolicyModel(nn.Module):
         sequences = sum(len(group.branches) for group in groups)
         if self.is_encoder_decoder:
             return self._by_decoder(groups)
-        if self.layout == "shared":
-            _, (hidden,) = packed_layers(self.plain_network, groups, 1)
-            return self._sums(hidden[0], packed_predictions(groups), sequences)
-        rows = pad(groups, self._pad_id)
-        ids, mask = self._tensor(rows.ids), self._tensor(rows.mask)
-        # Padded on the right, so positions count from 0 in every architecture without being told.
         if not self.plain_head:
+            ids, mask, rows = self._padded(groups)
             logits = self.plain_network(input_ids=ids, attention_mask=mask, use_cache=False).logits
             asked = self._tensor(_of_completions(groups, rows))
             return logprobs.completion_log_probabilities(logits, ids, asked, self.temperature)
-        hidden = self.plain_network.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return self._sums(hidden.flatten(0, 1), flat_predictions(groups, rows.ids.shape[1]), sequences)
-
-    def _sums(self, hidden: Tensor, predictions: Predictions, sequences: int) -> Tensor:
-        """Log-probabilities of the predicted tokens, summed by sequence."""
+        hidden, predictions = self._read(groups)
         at, ids, terms, owners = (self._tensor(array) for array in predictions)
+        tokens = self._token_log_probabilities(hidden[at], ids)
+        return tokens.new_zeros(sequences).index_add(0, owners, tokens[terms]).float()
+
+    def tokens(self, groups: Sequence[Group], *, entropies: bool = False) -> Tokens:
+        """The tokens of completions, one by one; of a decoder-only model.
+
+        Args:
+            groups: of `share_prompt`, with ids of `encoder`.
+            entropies: whether to compute them, which takes all logits a second time.
+        """
+        if not self.plain_head:
+            return self._tokens_of_logits(groups, entropies=entropies)
+        hidden, predictions = self._read(groups)
+        at, ids, terms, _ = (self._tensor(array) for array in predictions)
+        states = hidden[at]
+        found = self._token_log_probabilities(states, ids).float()[terms]
+        spread = None
+        if entropies:
+            head = self.plain_network.get_output_embeddings()
+            spread = token_entropies(states, head.weight, head.bias, self.temperature)[terms]
+        return Tokens(found, states[terms], spread)
+
+    def _tokens_of_logits(self, groups: Sequence[Group], *, entropies: bool) -> Tokens:
+        """`tokens` of a network whose own code makes its logits."""
+        ids, mask, rows = self._padded(groups)
+        network = self.plain_network
+        outputs = network(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True)
+        at, tokens, terms, _ = (self._tensor(array) for array in flat_predictions(groups, rows.ids.shape[1]))
+        logits = outputs.logits.flatten(0, 1)[at]
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        spread = ppo.entropy(wide, self.temperature)[terms] if entropies else None
+        found = logprobs.token_log_probabilities(logits, tokens, self.temperature)[terms]
+        return Tokens(found, outputs.hidden_states[-1].flatten(0, 1)[at][terms], spread)
+
+    def _read(self, groups: Sequence[Group]) -> tuple[Tensor, Predictions]:
+        return predicting_states(self.plain_network, groups, self.layout, self._pad_id)
+
+    def _padded(self, groups: Sequence[Group]) -> tuple[Tensor, Tensor, Padded]:
+        rows = pad(groups, self._pad_id)
+        return self._tensor(rows.ids), self._tensor(rows.mask), rows
+
+    def _token_log_probabilities(self, states: Tensor, ids: Tensor) -> Tensor:
         head = self.plain_network.get_output_embeddings()
         if self._is_steady and self._cast is None:
             self._cast = head.weight.detach().to(product_dtype(head.weight))
-        tokens = token_log_probabilities(hidden[at], head.weight, head.bias, ids, self.temperature, cast=self._cast)
-        return tokens.new_zeros(sequences).index_add(0, owners, tokens[terms]).float()
+        return token_log_probabilities(states, head.weight, head.bias, ids, self.temperature, cast=self._cast)
 
     def _by_decoder(self, groups: Sequence[Group]) -> Tensor:
         """Every prompt is encoded once; a decoder row per completion."""
@@ -175,6 +222,25 @@ class PolicyModel(nn.Module):
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def predicting_states(network: Any, groups: Sequence[Group], layout: Layout, pad_id: int) -> tuple[Tensor, Predictions]:
+    """The last states of all places, shape [places, width], and which of them stand before tokens of completions.
+
+    Args:
+        network: decoder-only; anything of transformers with a backbone.
+        groups: of `share_prompt`.
+        layout: `shared` where its attention is ours.
+        pad_id: what fills the rows of the flat layout; never read.
+    """
+    if layout == "shared":
+        _, (hidden,) = packed_layers(network, groups, 1)
+        return hidden[0], packed_predictions(groups)
+    # Padded on the right, so positions count from 0 in every architecture without being told.
+    rows = pad(groups, pad_id)
+    ids, mask = (torch.from_numpy(array).to(network.device) for array in (rows.ids, rows.mask))
+    hidden = network.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1), flat_predictions(groups, rows.ids.shape[1])
 
 
 def _of_completions(groups: Sequence[Group], rows: Padded) -> Any:

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from rewardlab.functional.ppo import entropy
 
 KEPT = 2**25
 """Most probabilities (tokens x vocabulary) that are kept for the backward pass: 64 MiB in bf16."""
@@ -52,6 +55,29 @@ def token_log_probabilities(
             states, weight, bias, ids, temperature, matrix
         )
     return found
+
+
+def token_entropies(states: Tensor, weight: Tensor, bias: Tensor | None, temperature: float = 1.0) -> Tensor:
+    """Entropy of the distribution that each token is drawn from, shape [tokens], in float32 (float64 where the weight
+    is float64).
+
+    Chunk by chunk; with a gradient, the backward pass computes the logits of each again.
+
+    Args:
+        states: what predicts the tokens, shape [tokens, width].
+        weight: of the output layer, shape [vocabulary, width].
+        bias: of the output layer, shape [vocabulary], or None.
+        temperature: divides the logits; above 0.
+    """
+
+    def of(part: Tensor) -> Tensor:
+        logits = torch.nn.functional.linear(part, weight, bias)
+        return entropy(logits if logits.dtype == torch.float64 else logits.float(), temperature)
+
+    parts = [states[part] for part in _chunks(len(states), len(weight), states.device.type)]
+    if not torch.is_grad_enabled():
+        return torch.cat([of(part) for part in parts])
+    return torch.cat([checkpoint(of, part, use_reentrant=False) for part in parts])
 
 
 class _TokenLogProbabilities(torch.autograd.Function):

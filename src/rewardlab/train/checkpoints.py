@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from rewardlab.store.files import read_json, sha256_file, sync_file, write_json
+from rewardlab.store.files import read_json, read_jsonl, sha256_file, sync_file, write_json, write_jsonl
 
 MANIFEST = "COMPLETE.json"
 NAME = re.compile(r"checkpoint-(\d+)")
@@ -72,3 +72,9 @@ def rotate(folder: Path, keep: set[int]) -> None:
         if step_of(checkpoint) not in keep:
             # A kill in the middle leaves a folder that lacks a file of its manifest: incomplete, and deleted next time.
             shutil.rmtree(checkpoint)
+
+
+def cut_history(history: Path, last_step: int) -> None:
+    """Forget the lines of steps after the checkpoint: they are computed again."""
+    if history.exists():
+        write_jsonl(history, [line for line in read_jsonl(history, torn_tail=True) if line["step"] <= last_step])

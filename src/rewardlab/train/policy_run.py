@@ -139,7 +139,7 @@ def _finish(
         save_policy(model, folder, card=_card(config, prepared, summary, described))
     trainer.free_optimiser()
     groups = [example.group for example in prepared.plan.examples[:CHECKED_GROUPS]]
-    _compare_reloaded(config, model, folder, groups, run.log)
+    compare_reloaded(model, folder, groups, run.log, trust_remote_code=config.model.trust_remote_code)
     write_json(run.path("summary.json"), summary)
     return summary
 
@@ -187,8 +187,8 @@ def _card(config: PolicyTraining, prepared: Prepared, summary: Mapping[str, Any]
 
 
 @torch.no_grad()
-def _compare_reloaded(
-    config: PolicyTraining, model: PolicyModel, folder: Path, groups: Sequence[Group], log: logging.Logger
+def compare_reloaded(
+    model: PolicyModel, folder: Path, groups: Sequence[Group], log: logging.Logger, *, trust_remote_code: bool
 ) -> None:
     """The saved folder must give the same log-probabilities; one completion at a time, which takes less memory than
     training did.
@@ -202,7 +202,7 @@ def _compare_reloaded(
             device=str(model.device),
             precision="float32",
             temperature=model.temperature,
-            trust_remote_code=config.model.trust_remote_code,
+            trust_remote_code=trust_remote_code,
         )
         expected, found = _one_by_one(model, groups), _one_by_one(saved, groups)
     difference = ((found - expected).abs() / expected.abs().clamp(min=1)).max().item()

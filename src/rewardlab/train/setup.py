@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from transformers import TrainingArguments
 
-from rewardlab.data.load import load_all
+from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.splits import place
 from rewardlab.errors import DataError, ModelError, Problem
@@ -119,15 +119,20 @@ def training_records(config: Data) -> tuple[list[Record], dict[str, list[Record]
     loaded = load_all((with_limit(source, config.limit) for source in sources), usable=True)
     training = [record for one in loaded[: len(config.train)] for record in one.records]
     named = {name: list(one.records) for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)}
-    described = [
-        f"{Path(file.name).name}: {file.rows} rows" + (f", sha256 {file.sha256[:16]}" if file.sha256 else "")
-        for one in loaded[: len(config.train)]
-        for file in one.files
-    ]
+    described = lines_of(loaded[: len(config.train)])
     if not named:
         training, held_out = _held_out(training, config)
         named = {"val": held_out}
     return training, named, described
+
+
+def lines_of(loaded: Sequence[Loaded]) -> list[str]:
+    """A line per file that was read, for the card."""
+    return [
+        f"{Path(file.name).name}: {file.rows} rows" + (f", sha256 {file.sha256[:16]}" if file.sha256 else "")
+        for one in loaded
+        for file in one.files
+    ]
 
 
 def _held_out(records: Sequence[Record], config: Data) -> tuple[list[Record], list[Record]]:

@@ -20,6 +20,19 @@ TENSORBOARD = "tensorboard"
 _OF_EVALUATION = "eval_"
 
 
+def import_writer() -> Any:
+    """The class that writes event files.
+
+    Raises:
+        MissingExtraError: tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", "tensorboard", "Writing for TensorBoard") from error
+    return SummaryWriter
+
+
 class TensorBoard(TrainerCallback):
     """Writes event files: curves with every step and evaluation, histograms with every evaluation.
 
@@ -36,11 +49,7 @@ class TensorBoard(TrainerCallback):
     """
 
     def __init__(self, folder: Path, targets: dict[str, Target]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tensorboard", "tensorboard", "Writing for TensorBoard") from error
-        self._make: Any = SummaryWriter
+        self._make: Any = import_writer()
         self._writer: Any = None
         self.folder = folder
         self.targets = targets

@@ -32,21 +32,19 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from rewardlab.data.layout import Group, micro_batches, optimiser_steps, parts
 from rewardlab.errors import ConfigError, Problem, RewardlabError, RunError
 from rewardlab.models.features import FeatureModel
-from rewardlab.models.memory import is_out_of_memory
+from rewardlab.models.memory import is_out_of_memory, unless_out_of_memory
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.reward import RewardModel
 from rewardlab.store.files import (
     append_line,
     clear_when_disk_is_full,
     read_json,
-    read_jsonl,
     sync_file,
     write_json,
-    write_jsonl,
 )
 from rewardlab.store.processes import clear_when_lost, processes
 from rewardlab.store.together import together
-from rewardlab.train.checkpoints import newest_complete, rotate, seal, step_of
+from rewardlab.train.checkpoints import cut_history, newest_complete, rotate, seal, step_of
 from rewardlab.train.examples import Example, Examples, Target
 from rewardlab.train.margins import MARGIN_LOG, MarginLog
 from rewardlab.train.objectives import AnyObjective
@@ -230,7 +228,7 @@ class GroupTrainer(Trainer):
         share = own_share(inputs, shared=self._shared)
         loss, held = self._within_memory(partial(self._accumulate, model, share))
         processes().add_up([loss])
-        _refuse_non_finite(f"the loss of step {self.state.global_step + 1}", loss.item())
+        refuse_non_finite(f"the loss of step {self.state.global_step + 1}", loss.item())
         rewards = rewards_in_order(inputs, held)
         if processes().is_first:
             self.margins.write(self.state.global_step + 1, inputs, rewards)
@@ -311,7 +309,7 @@ class GroupTrainer(Trainer):
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
-        _refuse_non_finite(f"the norm of the gradient of step {self.state.global_step + 1}", float(norm))
+        refuse_non_finite(f"the norm of the gradient of step {self.state.global_step + 1}", float(norm))
         return norm
 
     # --- micro-batches ----------------------------------------------------------------------------------------
@@ -333,7 +331,7 @@ class GroupTrainer(Trainer):
         Nothing in `work` may wait for another process: they meet when it has ended in all.
         """
         while True:
-            results = _unless_out_of_memory(work)
+            results = unless_out_of_memory(work)
             if not processes().any(not results):
                 return results[0]
             if self.budget <= SMALLEST_BUDGET:
@@ -389,7 +387,7 @@ class GroupTrainer(Trainer):
         rewards = _flat(ordered)
         losses = self.objective.losses(examples.target, rewards, examples.items)
         loss = losses.double().sum().item() / self.objective.weight(examples.items)
-        _refuse_non_finite(f"a held-out loss after step {self.state.global_step}", loss)
+        refuse_non_finite(f"a held-out loss after step {self.state.global_step}", loss)
         return {"loss": loss} | self.objective.measures(examples.target, rewards, examples.items)
 
     @torch.no_grad()
@@ -539,7 +537,7 @@ def run_training(trainer: GroupTrainer, *, resume: bool) -> bool:
         if trainer.is_over(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))):
             trainer.load_end(checkpoint)
             return True
-    with _stop_signals() as stopped, _Progress() as progress:
+    with stop_signals() as stopped, _Progress() as progress:
         trainer.add_callback(_StopCallback(stopped))
         if processes().is_first:
             trainer.add_callback(progress)
@@ -590,28 +588,11 @@ def _checkpoint_to_go_on_from(trainer: GroupTrainer, *, resume: bool) -> Path | 
     def found() -> str | None:
         checkpoint = newest_complete(Path(str(trainer.args.output_dir))) if resume else None
         for file in (trainer.history, trainer.margins.path):
-            _cut_history(file, step_of(checkpoint) if checkpoint else 0)
+            cut_history(file, step_of(checkpoint) if checkpoint else 0)
         return None if checkpoint is None else str(checkpoint)
 
     path = processes().first(found)
     return None if path is None else Path(path)
-
-
-def _unless_out_of_memory(work: Callable[[], Result]) -> list[Result]:
-    """The result of `work` alone in a list, which is empty where memory ran out: the error and the activations that its
-    frames hold are gone then."""
-    try:
-        return [work()]
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return []
-
-
-def _cut_history(history: Path, last_step: int) -> None:
-    """Forget the lines of steps after the checkpoint: they are computed again."""
-    if history.exists():
-        write_jsonl(history, [line for line in read_jsonl(history, torn_tail=True) if line["step"] <= last_step])
 
 
 class _StopCallback(TrainerCallback):
@@ -650,7 +631,7 @@ class _Progress(TrainerCallback):
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Signals received so far; a second one raises KeyboardInterrupt at once."""
     received: list[int] = []
 
@@ -679,7 +660,12 @@ def _only_item(items: list[list[Example]]) -> list[Example]:
     return item
 
 
-def _refuse_non_finite(name: str, value: float) -> None:
+def refuse_non_finite(name: str, value: float) -> None:
+    """Stop a training that has diverged.
+
+    Raises:
+        RewardlabError: the value is no number, or infinite.
+    """
     if not math.isfinite(value):
         raise RewardlabError(
             f"Training diverged: {name} is {value}; expected a finite number. Lower learning_rate or max_grad_norm, "

@@ -1,0 +1,203 @@
+"""What `rewardlab train ppo` is configured by, without its rewards: those are any `protocols.RewardTerms`."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rewardlab.config import Config, all_of
+from rewardlab.data.source import DataSource, Sources
+from rewardlab.data.turns import PolicyEncoding
+from rewardlab.functional.ppo import Estimator
+from rewardlab.models.loading import LayoutChoice, LoRA, ModelSource, ProductPrecision
+from rewardlab.train.reward import Beta
+
+
+class PPOTraining(Config):
+    """Configuration of a training by proximal policy optimisation, its rewards aside."""
+
+    model: ModelSource
+    """Where the policy comes from: a decoder-only language model. As it begins it is the reference, too."""
+
+    train: Sources = Field(min_length=1)
+    """Where prompts come from, one source or several, in any known format; a prompt in several rows is one."""
+
+    validation: list[DataSource] = Field(default_factory=list)
+    """Held-out prompts: the policy with the best reward on them is kept in best/."""
+
+    encoding: PolicyEncoding | None = None
+    """How text becomes ids. Default: as the model's folder says, where a training of ours has left it."""
+
+    lora: LoRA | None = None
+    """Low-rank adapters instead of full training; the reference is the model without them."""
+
+    layout: LayoutChoice = "auto"
+    """auto runs a prompt once for all its responses where the backbone passes the self-test."""
+
+    steps: int = Field(1000, ge=1)
+    """Batches of responses that are sampled and learned from."""
+
+    batch_size: int = Field(32, ge=1)
+    """Responses to a step."""
+
+    samples: int = Field(1, ge=1)
+    """Responses to every prompt; with baseline rloo two or more. batch_size is a multiple of it."""
+
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Tokens of a response, at most, its end included. Default: encoding.max_completion_tokens."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Temperature of sampling, at which all log-probabilities are taken; nothing else changes the distribution."""
+
+    baseline: Literal["critic", "rloo"] = "critic"
+    """What rewards are measured against: values of a critic for every token, or the other responses to the prompt."""
+
+    critic: ModelSource | None = None
+    """A critic with a backbone of its own: a reward model with the policy's tokenizer, or a language model. Default: a
+    linear head on the policy's own states."""
+
+    gamma: float = Field(1.0, gt=0, le=1)
+    """Discount of later rewards."""
+
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """Lambda of the generalised advantages: 1 trusts rewards alone, 0 values."""
+
+    whiten: bool = True
+    """Advantages of a batch get mean 0 and variance 1."""
+
+    clip: float = Field(0.2, gt=0)
+    """How far a token's probability ratio may go before it has no gradient."""
+
+    value_clip: float = Field(0.2, gt=0)
+    """The same of values, in units of the reward."""
+
+    vf_coef: float = Field(0.1, ge=0)
+    """Weight of the value loss."""
+
+    ent_coef: float = Field(0.0, ge=0)
+    """Weight of the entropy, which is made larger."""
+
+    inner_epochs: int = Field(4, ge=1)
+    """Passes over a batch."""
+
+    mini_batches: int = Field(1, ge=1)
+    """Optimiser steps to a pass; each takes a part of the batch."""
+
+    inner_kl: float = Field(0.1, gt=0)
+    """Passes over a batch end when the policy is further than 1.5 times this from the one that sampled it, in nats per
+    token."""
+
+    kl_estimator: Estimator = "k1"
+    """Of the divergence from the reference: k1, the log-ratio, or k3, which is never negative."""
+
+    beta: float = Field(0.05, ge=0)
+    """What a nat of divergence costs, in reward; with target_kl the first value."""
+
+    target_kl: float | None = Field(None, gt=0)
+    """beta is adapted so that the divergence of a response becomes this, in nats. Default: beta stays as it is."""
+
+    horizon: int = Field(10_000, ge=1)
+    """Responses over which beta is adapted."""
+
+    missing_eos_penalty: float = Field(0.0, ge=0)
+    """Taken off the reward of a response that did not end within max_new_tokens."""
+
+    omit_long: bool = False
+    """A response that did not end is replaced by a finished one of the batch, prompt and reward included."""
+
+    reward_baseline: float = 0.0
+    """Taken off every reward."""
+
+    len_penalty: float | None = Field(None, gt=0)
+    """This times the running standard deviation of the rewards, times 1 - length / len_penalty_tokens, is added."""
+
+    len_penalty_tokens: float = Field(100.0, gt=0)
+    """Length at which len_penalty is 0."""
+
+    scale_reward: bool = False
+    """Rewards are taken in running standard deviations from their running mean."""
+
+    scale_clip: float | None = Field(0.3, gt=0)
+    """Beyond which scaled rewards are cut; null cuts none."""
+
+    optimiser: Literal["adamw", "adafactor"] = "adamw"
+    """Adafactor keeps a row and a column of second moments in place of two numbers a weight."""
+
+    learning_rate: float = Field(1.4e-5, gt=0)
+    """Of the policy; the peak where it falls."""
+
+    critic_learning_rate: float | None = Field(None, gt=0)
+    """Of the critic, also where it is a head on the policy. Default: the same."""
+
+    schedule: Literal["constant", "linear"] = "constant"
+    """Learning rate over the steps; linear falls to 0."""
+
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay, on weights but not on biases and norms."""
+
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    """AdamW betas."""
+
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+
+    precision: ProductPrecision = "auto"
+    """bfloat16: products in bf16 over float32 weights. auto takes it where the device multiplies bf16 in hardware."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    token_budget: int | None = Field(None, ge=64)
+    """Tokens per micro-batch; bounds memory, changes no result. Default: 1,024 on a CPU, 16,384 elsewhere."""
+
+    save_every: int = Field(25, ge=1)
+    """Steps between two states to resume from."""
+
+    evaluate_every: int = Field(25, ge=1)
+    """Steps between two evaluations on the held-out prompts."""
+
+    samples_every: int = Field(10, ge=1)
+    """Steps between two entries of samples.jsonl."""
+
+    checkpoints: int = Field(10, ge=0)
+    """How many policies are kept in policies/, evenly spaced, the last one that of the end."""
+
+    report_to: list[Literal["tensorboard"]] = Field(default_factory=list)
+    """tensorboard writes curves into the run's own folder; history.jsonl is always written."""
+
+    limit: int | None = Field(None, ge=1)
+    """Read only the first so many rows of every source (smoke run)."""
+
+    device: str = "auto"
+    """cpu, cuda, mps or auto."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of new weights, of the order of the prompts and of all that is drawn."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        expected = []
+        if self.model.quantisation is not None:
+            expected.append("expected no model.quantisation: policies are trained in whole weights, or with lora")
+        if self.lora is not None and self.lora.dropout:
+            expected.append("expected lora.dropout 0: a token's ratio would not be 1 before the first step")
+        if self.batch_size % self.samples:
+            expected.append(f"expected batch_size to be a multiple of samples, {self.samples}")
+        if self.mini_batches > self.batch_size:
+            expected.append("expected mini_batches to be at most batch_size")
+        if self.baseline == "rloo":
+            expected += self._without_critic()
+        if expected:
+            raise all_of(expected, self)
+        return self
+
+    def _without_critic(self) -> list[str]:
+        expected = []
+        if self.samples < 2:
+            expected.append("expected samples 2 or more beside baseline rloo: each is measured by the others")
+        if self.critic is not None or self.critic_learning_rate is not None:
+            expected.append("expected no critic beside baseline rloo")
+        if self.omit_long:
+            expected.append("expected no omit_long beside baseline rloo: it takes responses from other prompts")
+        return expected

@@ -1,0 +1,273 @@
+"""The networks of PPO and what is done with them: sampling, measuring tokens, learning from a batch.
+
+Where memory runs out, the work begins anew with half as much at once, with the same result up to rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rewardlab.errors import RewardlabError
+from rewardlab.functional import ppo
+from rewardlab.models.critic import Critic
+from rewardlab.models.decoding import Decoding
+from rewardlab.models.generate import Asked, Generated, generate
+from rewardlab.models.memory import unless_out_of_memory
+from rewardlab.models.policy import PolicyModel
+from rewardlab.train.ppo import PPOTraining
+from rewardlab.train.ppo_rollout import Batch, Row, at, pieces
+from rewardlab.train.trainer import SMALLEST_BUDGET, refuse_non_finite
+
+log = logging.getLogger("rewardlab")
+
+STOP_AT = 1.5
+"""Times `inner_kl` at which the passes over a batch end."""
+
+Result = TypeVar("Result")
+
+
+class Learner:
+    """A policy that learns, its critic, its reference and the optimiser.
+
+    Args:
+        config: everything; its precision is no longer `auto`.
+        policy: on its device.
+        critic: on the same; None without one.
+        ends: tokens that end a response.
+        budget: tokens to a micro-batch.
+    """
+
+    def __init__(
+        self, config: PPOTraining, policy: PolicyModel, critic: Critic | None, *, ends: frozenset[int], budget: int
+    ) -> None:
+        self.config = config
+        self.ends = ends
+        self.policy = policy
+        self.critic = critic
+        self.reference = None if policy.has_adapters else _frozen(policy)
+        self.budget = budget
+        self.places: int | None = None
+        """Responses at once in sampling; None is all."""
+        self.optimiser = _optimiser(config, policy, critic)
+
+    # --- sampling ---------------------------------------------------------------------------------------------
+
+    def sample(self, asked: Sequence[Asked]) -> list[Generated]:
+        """A response to each, drawn from the policy at its temperature and nothing else.
+
+        Raises:
+            RewardlabError: one alone does not fit into memory.
+        """
+        self.policy.eval()
+        while True:
+            places = min(self.places or len(asked), len(asked))
+            with self._autocast():
+                found = unless_out_of_memory(lambda places=places: self._generated(asked, places))  # type: ignore[misc]
+            if found:
+                return found[0]
+            if places == 1:
+                raise RewardlabError("Out of memory with one response at a time. Lower max_new_tokens, or use lora.")
+            self.places = -(-places // 2)
+            _free()
+            log.warning("out of memory: from here on %d responses are sampled at once", self.places)
+
+    def _generated(self, asked: Sequence[Asked], places: int) -> list[Generated]:
+        pad: int | None = self.policy.tokenizer.pad_token_id
+        decoding = Decoding(self.config.temperature)
+        return generate(self.policy.plain_network, asked, decoding, ends=self.ends, pad=pad or 0, places=places)
+
+    # --- measuring --------------------------------------------------------------------------------------------
+
+    def measure(self, rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities, values and entropies of every token under the policy and its critic, [rows, time]."""
+        return self._within_memory(lambda: self._measured(rows, mask))
+
+    def refer(self, rows: Sequence[Row], mask: Tensor) -> Tensor:
+        """Log-probabilities of every token under the reference, [rows, time]."""
+        return self._within_memory(lambda: self._referred(rows, mask))
+
+    @torch.no_grad()
+    def _measured(self, rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.policy.eval()
+        found = torch.zeros(3, *mask.shape, device=mask.device)
+        with self._autocast(), self.policy.steady():
+            for piece in self._pieces(self.policy, rows, range(len(rows))):
+                tokens = self.policy.tokens(piece.groups, entropies=True)
+                where = at(mask, piece.rows)
+                found[0][where] = tokens.log_probabilities
+                if self.critic is not None:
+                    found[1][where] = self.critic(piece.groups, tokens.states)
+                if tokens.entropies is not None:
+                    found[2][where] = tokens.entropies
+        old, values, entropies = found
+        return old, values, entropies
+
+    @torch.no_grad()
+    def _referred(self, rows: Sequence[Row], mask: Tensor) -> Tensor:
+        model = self.reference or self.policy
+        found = torch.zeros(mask.shape, device=mask.device)
+        with model.without_adapters(), self._autocast(), model.steady():
+            for piece in self._pieces(model, rows, range(len(rows))):
+                found[at(mask, piece.rows)] = model.tokens(piece.groups).log_probabilities
+        return found
+
+    # --- learning ---------------------------------------------------------------------------------------------
+
+    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+        """The passes over a batch; gives the means over its optimiser steps.
+
+        Args:
+            batch: what is learned from.
+            step: its number, from 1; says in which order its rows come.
+
+        Raises:
+            RewardlabError: training diverged, or one response does not fit into memory.
+        """
+        self.policy.train()
+        order = np.random.default_rng([self.config.seed, step, 1])
+        found: list[dict[str, float]] = []
+        stopped = 0
+        for _ in range(self.config.inner_epochs):
+            for part in np.array_split(order.permutation(len(batch.rows)), self.config.mini_batches):
+                measures = self._within_memory(lambda part=part: self._gradients(batch, part.tolist()))  # type: ignore[misc]
+                refuse_non_finite(f"the loss of step {step}", measures["loss"])
+                if measures["kl_from_old"] > STOP_AT * self.config.inner_kl:
+                    stopped = 1
+                    break
+                found.append(measures | {"grad_norm": self._step(step)})
+            if stopped:
+                break
+        self.optimiser.zero_grad()
+        means = {name: sum(one[name] for one in found) / len(found) for name in (found[0] if found else {})}
+        return means | {"inner_steps": len(found), "stopped_early": stopped}
+
+    def _gradients(self, batch: Batch, part: Sequence[int]) -> dict[str, float]:
+        """Gradients of the mean loss over the tokens of a mini-batch, and what it came to."""
+        self.optimiser.zero_grad()
+        total = int(batch.mask[torch.tensor(part, device=batch.mask.device)].sum())
+        sums: dict[str, Tensor] = {}
+        with self._autocast(), self.policy.steady():
+            for piece in self._pieces(self.policy, batch.rows, part):
+                terms = self._terms(batch, piece.groups, at(batch.mask, piece.rows))
+                loss = terms["loss"].sum() / total
+                with torch.autocast(loss.device.type, enabled=False):
+                    loss.backward()
+                for name, values in terms.items():
+                    sums[name] = sums.get(name, 0.0) + values.detach().double().sum()
+        return {name: float(value) / total for name, value in sums.items()}
+
+    def _terms(self, batch: Batch, groups: Any, where: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """What is summed up over tokens, [tokens] each; `loss` has the gradient."""
+        config, measured = self.config, batch.measured
+        tokens = self.policy.tokens(groups, entropies=config.ent_coef > 0)
+        new, old, advantages = tokens.log_probabilities, measured.old[where], batch.advantages[where]
+        policy_loss = ppo.policy_losses(new, old, advantages, config.clip)
+        loss = policy_loss
+        found = {"policy_loss": policy_loss}
+        if self.critic is not None:
+            values = self.critic(groups, tokens.states)
+            value_loss = ppo.value_losses(values, measured.values[where], batch.returns[where], config.value_clip)
+            loss = loss + config.vf_coef * value_loss
+            found["value_loss"] = value_loss
+        if tokens.entropies is not None:
+            loss = loss - config.ent_coef * tokens.entropies
+        with torch.no_grad():
+            found["clip_share"] = ppo.is_clipped(new, old, advantages, config.clip).float()
+            # The old policy is the one that was sampled from: KL(old || new), which k3 never has below 0.
+            found["kl_from_old"] = ppo.divergence(old, new, "k3")
+        return {"loss": loss, **found}
+
+    def _step(self, step: int) -> float:
+        """One step of the optimiser; gives the norm of the gradient before it was clipped."""
+        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(weights, self.config.max_grad_norm))
+        refuse_non_finite(f"the norm of the gradient of step {step}", norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * self.rate_share(step)
+        self.optimiser.step()
+        return norm
+
+    def rate_share(self, step: int) -> float:
+        """Share of the peak learning rate in a step."""
+        return 1.0 if self.config.schedule == "constant" else 1.0 - (step - 1) / self.config.steps
+
+    # --- what is trained --------------------------------------------------------------------------------------
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """Policy and critic under their names in checkpoints."""
+        parts: dict[str, nn.Module] = {"policy": self.policy}
+        return nn.ModuleDict(parts if self.critic is None else parts | {"critic": self.critic})
+
+    def trained(self) -> dict[str, Tensor]:
+        """The weights that training changes."""
+        return {name: weight for name, weight in self.modules.named_parameters() if weight.requires_grad}
+
+    def free_optimiser(self) -> None:
+        """Let go of gradients, moments and reference: what is left is done with the policy alone."""
+        self.optimiser = self.reference = None  # type: ignore[assignment]
+        self.policy.zero_grad()
+
+    # --- memory -----------------------------------------------------------------------------------------------
+
+    def _pieces(self, model: PolicyModel, rows: Sequence[Row], places: Sequence[int]) -> Any:
+        return pieces(rows, places, self.budget, shared=model.layout == "shared")
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _within_memory(self, work: Callable[[], Result]) -> Result:
+        """The result of `work`, which begins anew with half the budget whenever memory runs out.
+
+        Raises:
+            RewardlabError: the smallest budget does not fit into memory.
+        """
+        while True:
+            found = unless_out_of_memory(work)
+            if found:
+                return found[0]
+            if self.budget <= SMALLEST_BUDGET:
+                raise RewardlabError(
+                    f"Out of memory with {self.budget} tokens a micro-batch, the smallest there is. Use "
+                    "gradient_checkpointing, a smaller max_new_tokens, lora, or a smaller model."
+                )
+            self.policy.zero_grad()
+            self.budget = max(self.budget // 2, SMALLEST_BUDGET)
+            _free()
+            log.warning("out of memory: repeated with %d tokens a micro-batch", self.budget)
+
+
+def _free() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _frozen(policy: PolicyModel) -> PolicyModel:
+    """The policy as it is now, which never changes."""
+    return copy.deepcopy(policy).eval().requires_grad_(False)
+
+
+def _optimiser(config: PPOTraining, policy: PolicyModel, critic: Critic | None) -> torch.optim.Optimizer:
+    groups = list(_groups(policy, config.learning_rate, config.weight_decay))
+    if critic is not None:
+        groups += _groups(critic, config.critic_learning_rate or config.learning_rate, config.weight_decay)
+    if config.optimiser == "adafactor":
+        return torch.optim.Adafactor(groups)
+    return torch.optim.AdamW(groups, betas=config.betas, fused=True)
+
+
+def _groups(module: nn.Module, rate: float, weight_decay: float) -> Iterator[dict[str, Any]]:
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    # Biases and norms are vectors.
+    for matrices, decay in ((True, weight_decay), (False, 0.0)):
+        own = [weight for weight in weights if (weight.ndim > 1) is matrices]
+        if own:
+            yield {"params": own, "lr": rate, "peak": rate, "weight_decay": decay}
