@@ -265,8 +265,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ),
     ("llmbar", {"input": "q", "output_1": "a", "output_2": "b", "label": 2}, Pair(Q, "b", "a", None, HERE)),
     # --- AlpacaEval model outputs
-    ("outputs", {"instruction": "q", "output": "a", "generator": "m"}, Candidates(Q, ("a",), None, HERE)),
-    ("outputs", {"instruction": "q", "input": "i", "output": "a"}, Candidates(chat("q\n\ni"), ("a",), None, HERE)),
+    ("instructions", {"instruction": "q", "output": "a", "generator": "m"}, Candidates(Q, ("a",), None, HERE)),
     (
         "helpsteer",
         {

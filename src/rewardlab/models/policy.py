@@ -37,6 +37,7 @@ class Tokens(NamedTuple):
     states: Tensor
     entropies: Tensor | None
 
+
 PROBED_LOGIT = 100.0
 """How large logits are made where it is looked at what a network does with them; they are capped at 30 or so."""
 

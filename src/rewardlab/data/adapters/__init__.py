@@ -42,7 +42,6 @@ ADAPTERS: dict[str, Adapter] = {
         comparison.ADAPTER,
         comparison.INSTRUCTION,
         comparison.LLMBAR,
-        comparison.MODEL_OUTPUTS,
         webgpt.ADAPTER,
         stack_exchange.ADAPTER,
         tldr.COMPARISON,

@@ -7,8 +7,6 @@
                  (arXiv 2307.12950), AlpacaEval annotations. An input follows its instruction after a blank line; an
                  instruction that is a transcript (RLCD) becomes the conversation that it is
     llmbar       {input, output_1, output_2, label}: LLMBar (arXiv 2310.07641) and the sets processed like it
-
-Beside them `outputs`, {instruction, input?, output}: what one model answered, as AlpacaEval takes it.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from typing import NamedTuple
 from rewardlab.data.adapters.base import Adapter, Parsed, broken, set_aside, usable, user_prompt
 from rewardlab.data.adapters.hh_rlhf import transcript_prompt
 from rewardlab.data.rows import Row
-from rewardlab.records import Candidates, Pair, Prompt, Source
+from rewardlab.records import Pair, Prompt, Source
 
 FIRST, TIE, SECOND = 1.0, 1.5, 2.0
 OUTPUTS = ("output_1", "output_2")
@@ -44,7 +42,7 @@ class Comparison(NamedTuple):
 def read_comparison(row: Row) -> Comparison:
     """A row of any of the three formats, told by its columns; what is wrong is noted in `row.problems`."""
     if row.knows("instruction"):
-        return _read(row, _instruction(row), "preference")
+        return _read(row, instructed(row), "preference")
     if row.knows("prompt"):
         return _read(row, user_prompt(row.conversation("prompt")), "preference")
     return _read(row, user_prompt(row.text("input")), "label")
@@ -57,7 +55,7 @@ def parse(row: Row) -> Parsed:
 
 def parse_instruction(row: Row) -> Parsed:
     """The same, of an instruction and the input that it may have."""
-    return _compared(row, _instruction(row), "preference")
+    return _compared(row, instructed(row), "preference")
 
 
 def parse_llmbar(row: Row) -> Parsed:
@@ -65,21 +63,11 @@ def parse_llmbar(row: Row) -> Parsed:
     return _compared(row, user_prompt(row.text("input")), "label")
 
 
-def parse_output(row: Row) -> Parsed:
-    """One output of an instruction: a candidate."""
-    prompt, output = _instruction(row), row.text("output", empty=True)
-    return broken(row) if row.problems else usable(row, Candidates(prompt, (output,), None, row.source, row.rest()))
-
-
-def instructed(row: Row) -> str:
-    """An instruction, and behind a blank line the input that it may have."""
+def instructed(row: Row) -> Prompt:
+    """An instruction, and behind a blank line the input that it may have; of a transcript the conversation that it is."""
     instruction = row.text("instruction")
     text = row.text("input") if row.has("input") else ""
-    return f"{instruction}\n\n{text}" if text.strip() else instruction
-
-
-def _instruction(row: Row) -> Prompt:
-    asked = instructed(row)
+    asked = f"{instruction}\n\n{text}" if text.strip() else instruction
     return transcript_prompt(asked) or user_prompt(asked)
 
 
@@ -127,12 +115,4 @@ LLMBAR = Adapter(
     required=("input", *OUTPUTS, "label"),
     optional=(),
     parse=parse_llmbar,
-)
-
-MODEL_OUTPUTS = Adapter(
-    name="outputs",
-    title="AlpacaEval model outputs: {instruction, input?, output}",
-    required=("instruction", "output"),
-    optional=("input",),
-    parse=parse_output,
 )
