@@ -64,7 +64,7 @@ def parse_llmbar(row: Row) -> Parsed:
 
 
 def instructed(row: Row) -> Prompt:
-    """An instruction, and behind a blank line the input that it may have; of a transcript the conversation that it is."""
+    """An instruction, behind a blank line its input if it has one; of a transcript the conversation that it is."""
     instruction = row.text("instruction")
     text = row.text("input") if row.has("input") else ""
     asked = f"{instruction}\n\n{text}" if text.strip() else instruction

@@ -1,6 +1,6 @@
-"""Instruction sets in the form of Alpaca, and answers of one model as AlpacaEval takes them: {instruction, input?, output?}.
+"""Instruction sets as Alpaca has them, and answers of one model as AlpacaEval takes them.
 
-An input follows its instruction after a blank line. One without an output is a prompt alone.
+{instruction, input?, output?}: an input follows its instruction after a blank line. One without an output is a prompt alone.
 """
 
 from __future__ import annotations
