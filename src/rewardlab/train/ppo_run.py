@@ -529,8 +529,8 @@ class Loop:
 def _course(steps: int, first: Mapping[str, float], last: Mapping[str, float]) -> str:
     return (
         f"Mean reward {first['score']:.3f} in the first {first['steps']} of {steps} steps, {last['score']:.3f} in the "
-        f"last {last['steps']}; divergence from the start {last['kl']:.2f} nats, {last['length']:.0f} tokens a response "
-        f"(at first {first['length']:.0f})."
+        f"last {last['steps']}; divergence from the start {last['kl']:.2f} nats, {last['length']:.0f} tokens a "
+        f"response (at first {first['length']:.0f})."
     )
 
 
