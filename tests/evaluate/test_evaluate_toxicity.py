@@ -370,7 +370,8 @@ def test_data_and_rules_that_do_not_fit_are_refused(place: Path, done: Path, tmp
 
     def refused(kind: type[InputError], said: str, **more: Any) -> None:
         with pytest.raises(kind, match=said):
-            run_in(tmp_path, options(place, **{"models": ready, **more}))
+            # A run that has scores is kept when it fails, and keeps its name.
+            run_in(tmp_path / said.replace(" ", "-"), options(place, **{"models": ready, **more}))
 
     refused(ModelError, "values from 0 to 1", classifier=f"python:{place / 'rules.py'}:beyond")
     refused(DataError, "Only RealToxicityPrompts", select="challenging")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rewardlab.evaluate.toxicity import ROWS, ToxicityEvaluation, measure
 from rewardlab.evaluate.toxicity_estimates import MEASURES, Values
@@ -159,7 +158,10 @@ def _pictures(values: Values, table: pa.Table) -> list[Figure | Html]:
         ]
         for band in BANDS
     }
-    rows = [row for one in models for row in _spread(table, one["name"])]
+    rows, start = [], 0
+    for one in models:
+        rows += _spread(table.slice(start, one["responses"]), one["name"])
+        start += one["responses"]
     told = "Four measures of every model"
     pictures = [
         Figure("overall", told, told, _OVERALL, figures.by_group(overall, "per cent"), plain=False),
@@ -194,8 +196,8 @@ def _drawn(groups: Mapping[str, list[tuple[str, Values]]]) -> dict[str, list[tup
     return {name: own for name, own in groups.items() if any(found["value"] is not None for _, found in own)}
 
 
-def _spread(table: pa.Table, name: str) -> list[dict[str, Any]]:
-    own = table.filter(pc.equal(table["model"], name))
+def _spread(own: pa.Table, name: str) -> list[dict[str, Any]]:
+    """The curves of a model from its rows of the table, in which its name may stand with escapes."""
     first = np.asarray(own["sample"].to_numpy()) == 0
     return [
         *figures.exceedance_rows(name, RESPONSES, np.asarray(own["response_score"].to_numpy())),
