@@ -27,8 +27,7 @@ from rewardlab.store.files import clear_when_disk_is_full, read_jsonl, write_jso
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.train.policy import MODEL, POLICIES, PolicyTraining, Prepared, TrainedPolicy
-from rewardlab.train.reward import ACCELERATOR_BUDGET, CPU_BUDGET
-from rewardlab.train.setup import trainer_arguments
+from rewardlab.train.setup import log_start, micro_batch_tokens, trainer_arguments
 from rewardlab.train.trainer import GroupTrainer, clear_when_out_of_memory, run_training
 
 CHECKED_GROUPS = 4
@@ -53,7 +52,7 @@ def run_policy_training(
         trainer = _trainer(config, run, prepared)
         steps = kept_steps(len(prepared.plan), config.checkpoints)
         trainer.add_callback(KeptPolicies(prepared.model, run.path(POLICIES), steps, merge=config.lora is None))
-        _log_start(run, trainer, prepared)
+        log_start(run.log, trainer, prepared.examples)
         if not run_training(trainer, resume=run.resumed):
             raise KeyboardInterrupt
         return TrainedPolicy(
@@ -103,29 +102,10 @@ def _trainer(config: PolicyTraining, run: Run, prepared: Prepared) -> GroupTrain
         objective=prepared.objective,
         target=prepared.examples[training].target,
         precision=config.precision,
-        budget=config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET),
+        budget=micro_batch_tokens(config, device),
         patience=None,
         history=run.path("history.jsonl"),
         log=run.log,
-    )
-
-
-def _log_start(run: Run, trainer: GroupTrainer, prepared: Prepared) -> None:
-    """What a person who reads the log has to know."""
-    for name, data in prepared.examples.items():
-        counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in data.counts.items())
-        run.log.info("%s: %d used (%s)", name, len(data), counts)
-    model = prepared.model
-    run.log.info(
-        "%d parameters, %d of them trained, on %s, products in %s; %s layout%s; %d tokens a micro-batch; %d steps",
-        sum(weight.numel() for weight in model.parameters()),
-        sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        trainer.args.device,
-        trainer.precision,
-        model.layout,
-        f" ({model.fallback})" if model.fallback else "",
-        trainer.budget,
-        len(trainer.plan),
     )
 
 
