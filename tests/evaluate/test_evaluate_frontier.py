@@ -218,6 +218,7 @@ def test_the_json_has_its_parts(done: Path) -> None:
         "chosen",
         "differences",
         "findings",
+        "from_reference",
         "level",
         "max_new_tokens",
         "n",
@@ -279,12 +280,13 @@ def test_distinct_tokens_and_the_unfinished_are_counted(done: Path) -> None:
 
 def test_curves_have_their_seeds_and_begin_at_the_reference(done: Path) -> None:
     values = read_json(done / "frontier.json")
-    found = curve_rows(values, REWARD, frozenset({"moved"}))
+    assert values["from_reference"] == ["moved"]
+    found = curve_rows(values, REWARD)
     assert next(row["kl"] for row in found if row["curve"] == "moved") == 0.0
     assert len([row for row in found if row["curve"] == "moved"]) == 4
     assert len([row for row in found if row["curve"] == "best of n"]) == 3
     twice = [{**one, "seed": seed} for one in values["checkpoints"] for seed in (0, 1)]
-    several = curve_rows({**values, "checkpoints": twice}, REWARD, frozenset())
+    several = curve_rows({**values, "checkpoints": twice, "from_reference": []}, REWARD)
     assert [(row["line"], row["step"]) for row in several if row["role"] == "mean"][:3] == [
         ("moved", 1),
         ("moved", 2),
