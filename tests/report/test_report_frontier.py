@@ -1,4 +1,4 @@
-"""The sections on a frontier in the one report: what frontier.json holds is on the page, and other files are refused."""
+"""The sections on a frontier in the one report: the numbers of frontier.json are on the page, other files refused."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def measure(config: FrontierEvaluation, run: Run) -> Values:
     best_of = estimates.best_of_values(of_reference, config.best_of, LEVEL)
     held_out = [f"{HELD_OUT}{name}" for name in config.held_out]
     ends = (config.area_from, config.area_to)
-    areas, differences = estimates.areas(checkpoints, best_of, first, ends, LEVEL)
+    areas, differences = estimates.areas(rest, of_reference, config.best_of, ends, LEVEL)
     choice = estimates.chosen(checkpoints, held_out[0] if held_out else REWARD)
     place = reference.resolve()
     from_it = [name for name, folders in config.runs.items() if all(started_from(one) == place for one in folders)]

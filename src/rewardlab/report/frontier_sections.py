@@ -62,7 +62,7 @@ def _areas(values: Values, name: str) -> str:
     own = [one for one in values["areas"] if one["by"] == name]
     between = f"{values['area_from']:g} to {values['area_to']:g} nats"
     title = f"Mean height of the frontier above the reference, {between}, {reward_title(name)}"
-    heights = "; ".join(f"{one['run']} {_spanned(one)}" for one in own)
+    heights = "; ".join(f"{one['run']} {_spanned(one)}{_because(one)}" for one in own)
     apart = [
         f"{one['first']} minus {one['second']} {_spanned(one, signed=True)}{_because(one)}"
         for one in values["differences"]
@@ -97,7 +97,7 @@ def frontier_sections(values: Values, *, suffix: str = "", of: str = "") -> list
     lead = (
         f"{values['n']} completions of every prompt by every policy at temperature {values['temperature']:g}, up to "
         f"{values['max_new_tokens']} tokens. {scorers[:1].upper()}{scorers[1:]}. Intervals (95 %) are over prompts; "
-        "those of areas over seeds."
+        "those of areas over seeds and prompts."
     )
     tables = [_policies(values).to_html(), *_best_of(values)]
     return [
