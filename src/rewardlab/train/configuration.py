@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from rewardlab.config import Config
+from rewardlab.config import Config, all_of
 from rewardlab.data.source import DataSource, Sources
 from rewardlab.models.loading import LayoutChoice, LoRA, ModelSource, ProductPrecision
+from rewardlab.train.trackers import unknown_trackers
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -74,6 +76,12 @@ class Training(Config):
     checkpoints_per_epoch: int = Field(1, ge=1)
     """How often a state to resume from is written, at most, besides every new best and the end."""
 
+    early_stopping: int | None = Field(None, ge=1)
+    """Stop after this many evaluations without a new best."""
+
+    report_to: list[str] = Field(default_factory=list)
+    """Trackers, e.g. tensorboard (into the run's own folder), wandb, mlflow; history.jsonl is always written."""
+
     limit: int | None = Field(None, ge=1)
     """Read only the first so many rows of every source (smoke run)."""
 
@@ -89,3 +97,14 @@ class Training(Config):
         if "train" in value:
             raise ValueError("expected another name than train, which stands for the training data in every table")
         return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        expected = list(self.unmet())
+        if expected:
+            raise all_of(expected, self)
+        return self
+
+    def unmet(self) -> Iterator[str]:
+        """What does not fit together, a sentence each."""
+        yield from unknown_trackers(self.report_to)

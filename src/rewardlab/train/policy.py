@@ -1,6 +1,7 @@
 """What trainings of policies share: their configuration, the run through the one trainer, and what they leave.
 
-model/                the policy at the end, a plain folder; adapters are merged into its weights
+model/                the policy at the end, or with keep_best that of the least held-out loss: a plain folder; adapters
+                      are merged into its weights
 policies/step-000123/ evenly spaced checkpoints: plain folders, or with lora adapter folders, where the
                       policy began as a whole checkpoint
 """
@@ -8,12 +9,12 @@ policies/step-000123/ evenly spaced checkpoints: plain folders, or with lora ada
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rewardlab.data.source import DataSource
 from rewardlab.data.turns import PolicyEncoding
@@ -59,11 +60,14 @@ class PolicyTraining(Training):
     checkpoints: int = Field(10, ge=0)
     """How many policies are kept in policies/, evenly spaced, the last one that of the end."""
 
-    @model_validator(mode="after")
-    def _whole_weights(self) -> Self:
+    keep_best: bool = False
+    """model/ holds the policy of the least held-out loss in place of the last one."""
+
+    def unmet(self) -> Iterator[str]:
+        """What does not fit together."""
+        yield from super().unmet()
         if self.model.quantisation is not None:
-            raise ValueError("expected no model.quantisation: policies are trained in whole weights, or with lora")
-        return self
+            yield "expected no model.quantisation: policies are trained in whole weights, or with lora"
 
 
 @dataclass
@@ -92,7 +96,7 @@ class TrainedPolicy:
     """What training gave.
 
     Attributes:
-        model: folder of the policy at the end.
+        model: folder of the policy.
         summary: what summary.json holds.
     """
 
@@ -109,7 +113,8 @@ class TrainedPolicy:
         lines += self.summary["left_out"]
         if self.summary["policies"]:
             lines.append(f"{len(self.summary['policies'])} policies along the way: {POLICIES}/")
-        return [*lines, f"Policy: {self.model}"]
+        of = f", of step {self.summary['kept']}" if self.summary["kept"] != last["step"] else ""
+        return [*lines, f"Policy: {self.model}{of}"]
 
 
 def _words(measures: Mapping[str, Any]) -> str:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
-from transformers.integrations import get_available_reporting_integrations
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from rewardlab.config import all_of, nearest
 from rewardlab.data.interventions.base import Lengths
 from rewardlab.data.interventions.chain import Intervened, Interventions, in_words, intervene
 from rewardlab.data.interventions.margin import Margin
@@ -64,7 +60,7 @@ from rewardlab.train.setup import (
     training_device,
     training_records,
 )
-from rewardlab.train.tensorboard import TENSORBOARD, TensorBoard
+from rewardlab.train.trackers import check_trackers, tensor_board
 from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, clear_when_out_of_memory, run_training
 
 CHECKED_SEQUENCES = 8
@@ -120,35 +116,26 @@ class RewardTraining(Training):
     choose_by: Literal["auto", "accuracy", "loss"] = "auto"
     """The measure that says which checkpoint is best; auto is accuracy, and of scores the loss."""
 
-    early_stopping: int | None = Field(None, ge=1)
-    """Stop after this many evaluations without a new best."""
-
     test: DataSource | None = None
     """Scored once at the end, with the best model: a set that has chosen nothing."""
 
-    report_to: list[str] = Field(default_factory=list)
-    """Trackers, e.g. tensorboard (into the run's own folder), wandb, mlflow; history.jsonl is always written."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        expected = list(_trackers_meant(self.report_to))
+    def unmet(self) -> Iterator[str]:
+        """What does not fit together."""
+        yield from super().unmet()
         if not self.objective.use_margin and any(isinstance(one, Margin) for one in self.interventions):
-            expected.append("expected objective.use_margin with the intervention margin, which has no effect without")
+            yield "expected objective.use_margin with the intervention margin, which has no effect without"
         if self.freeze_backbone and self.lora is not None:
-            expected.append("expected freeze_backbone or lora: adapters train the backbone")
+            yield "expected freeze_backbone or lora: adapters train the backbone"
         if self.freeze_backbone and self.dropout:
-            expected.append("expected dropout 0 with freeze_backbone: what is read would change with every draw")
+            yield "expected dropout 0 with freeze_backbone: what is read would change with every draw"
         if self.schedule == "exponential" and self.epochs < 2:
-            expected.append("expected epochs of 2 or more beside schedule exponential, which falls between them")
+            yield "expected epochs of 2 or more beside schedule exponential, which falls between them"
         if self.schedule != "exponential" and self.final_learning_rate is not None:
-            expected.append("expected final_learning_rate beside schedule exponential only")
+            yield "expected final_learning_rate beside schedule exponential only"
         if self.model.quantisation is not None and self.lora is None:
-            expected.append("expected lora beside model.quantisation: weights of few bits are not trained")
+            yield "expected lora beside model.quantisation: weights of few bits are not trained"
         if self.test is not None and "test" in self.validation:
-            expected.append("expected another name than test for a set of validation beside test")
-        if expected:
-            raise all_of(expected, self)
-        return self
+            yield "expected another name than test for a set of validation beside test"
 
     def decay(self, per_epoch: int, warmup: int) -> EpochDecay | None:
         """The schedule that transformers has not, where it is asked for."""
@@ -216,13 +203,13 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
-    _check_trackers(config.report_to)
+    check_trackers(config.report_to)
     keep_freed_memory()
     device, model, examples, evaluation, test, described, changed, use = together(lambda: _prepared(config, run.log))
     config = config.model_copy(update={"precision": product_precision(config.precision, device)})
     plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
     sets = {"train": examples, **evaluation, **test}
-    with clear_when_out_of_memory(), _board(config, run, sets) as board:
+    with clear_when_out_of_memory(), tensor_board(config.report_to, run, sets) as board:
         trained = _on_features(config, model, list(sets.values()), device, run.log)
         trainer = _trainer(config, run, trained, plan, examples, evaluation, device)
         if board is not None:
@@ -231,7 +218,7 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         log_start(run.log, trainer, sets)
         if not run_training(trainer, resume=run.resumed):
             raise KeyboardInterrupt
-        best_step = _load_best(trainer, run)
+        best_step = trainer.load_best()
         # Every process scores its share of a test set; what follows is done once.
         tested = {name: trainer.measured(name, data) | {"n": len(data)} for name, data in test.items()}
 
@@ -296,49 +283,9 @@ def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
     return _Prepared(device, model, examples, evaluation, test, described, changed, use)
 
 
-def _trackers_meant(names: Sequence[str]) -> Iterator[str]:
-    """What is wrong with names of trackers that no machine has; whether one is installed, only training has to know."""
-    for name in names:
-        if name not in INTEGRATION_TO_CALLBACK:
-            meant = nearest(name, list(INTEGRATION_TO_CALLBACK))
-            yield f"expected report_to to name known trackers, which {name!r} is not. {meant}"
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """All trackers are installed.
-
-    Raises:
-        ConfigError: those that are not.
-    """
-    present = get_available_reporting_integrations()
-    expected = f"an installed tracker ({', '.join(present)})" if present else "an installed tracker; there is none"
-    installs = {TENSORBOARD: "pip install 'rewardlab[tensorboard]'"}
-    problems = [
-        Problem(
-            "report_to",
-            repr(name),
-            expected,
-            f"{installs.get(name, 'Install its package')}, or leave it out: history.jsonl is always written.",
-        )
-        for name in names
-        if name not in present
-    ]
-    if problems:
-        raise ConfigError("The tracker cannot be used", problems)
-
-
 def _loaded_test(config: RewardTraining) -> list[Record]:
     sources = [] if config.test is None else [with_limit(config.test, config.limit)]
     return [record for one in load_all(sources, usable=True) for record in one.records]
-
-
-def _board(
-    config: RewardTraining, run: Run, sets: Mapping[str, Examples]
-) -> AbstractContextManager[TensorBoard | None]:
-    """What writes for TensorBoard, where that is asked for. Training has to find out before it begins."""
-    if TENSORBOARD not in config.report_to or not processes().is_first:
-        return nullcontext()
-    return TensorBoard(run.path(TENSORBOARD), {name: data.target for name, data in sets.items()})
 
 
 def _intervened(
@@ -387,7 +334,6 @@ def _trainer(
         device,
         best=f"{name}_{measure}",
         lr_scheduler_type="constant" if decay else config.schedule,
-        report_to=[name for name in config.report_to if name != TENSORBOARD],
     )
     return GroupTrainer(
         model,
@@ -416,14 +362,6 @@ def _chosen_by(config: RewardTraining, name: str, chooser: Examples) -> str:
         problem = Problem("choose_by", f"accuracy, and {name} has scores", "loss: scores have no right or wrong")
         raise ConfigError("There is no accuracy to choose by", [problem])
     return ("loss" if is_score else "accuracy") if config.choose_by == "auto" else config.choose_by
-
-
-def _load_best(trainer: GroupTrainer, run: Run) -> int:
-    """Put the best weights into the model; their step."""
-    processes().wait()  # the first one may still be writing them
-    best_step: int = trainer.state.best_global_step or trainer.state.global_step
-    trainer.load_weights(run.path("checkpoints") / f"checkpoint-{best_step}")
-    return best_step
 
 
 def _finish(

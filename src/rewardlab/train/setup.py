@@ -21,6 +21,7 @@ from rewardlab.models.reward import RewardModel
 from rewardlab.records import Record
 from rewardlab.train.configuration import Training
 from rewardlab.train.examples import Examples
+from rewardlab.train.tensorboard import TENSORBOARD
 from rewardlab.train.trainer import GroupTrainer, StepPlan
 
 CPU_BUDGET, ACCELERATOR_BUDGET = 1024, 16384
@@ -94,7 +95,7 @@ def micro_batch_tokens(config: Training, device: str) -> int:
 def trainer_arguments(
     config: Training, folder: Path, plan: StepPlan, device: str, *, best: str, **own: Any
 ) -> TrainingArguments:
-    """What `GroupTrainer` takes: one optimiser step per item, every step logged, no tracker unless named.
+    """What `GroupTrainer` takes: one optimiser step per item, every step logged, trackers as configured.
 
     Args:
         config: how steps are made.
@@ -107,7 +108,7 @@ def trainer_arguments(
     arguments: dict[str, Any] = {
         "lr_scheduler_type": config.schedule,
         "warmup_steps": int(config.warmup_share * len(plan)),
-        "report_to": [],
+        "report_to": [name for name in config.report_to if name != TENSORBOARD],
     }
     return TrainingArguments(
         output_dir=str(folder),
