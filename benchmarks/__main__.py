@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, effects, growth, memory, reward, score
+from benchmarks import alignment, effects, growth, memory, reward, sampling, score
 from benchmarks.results import made, write
 from benchmarks.setting import QUICK, Sizes, Worker, backbone_parameters, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("reward", "score", "memory", "growth", "effects", "alignment", "candidates")
-PACKAGES = {"effects": ("numpy", "scipy")}
+PARTS = ("reward", "score", "memory", "growth", "effects", "alignment", "candidates", "sampling")
+PACKAGES = {"effects": ("numpy", "scipy"), "sampling": ("torch", "transformers")}
 """Whose versions a part states, where they are not those of the parts with models."""
 _OF_MODELS = ("torch", "transformers", "trl")
 
@@ -81,6 +81,8 @@ def _part(
         return alignment.run(work, sizes, repeats, log, options.setting)
     if name == "candidates":
         return alignment.by_candidates(work, sizes, repeats, log)
+    if name == "sampling":
+        return sampling.run(sizes, repeats, peer, own)
     if name == "growth":
         return {"tables": growth.run(work, sizes, repeats, peer, own)}
     return (reward if name == "reward" else score).run(work, sizes, repeats, peer, own)

@@ -13,40 +13,24 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.alone import parser_of, prepared
 from benchmarks.results import made, write
-from benchmarks.setting import MAX_TOKENS, PAIRS_PER_STEP, QUICK, Row, Sizes, Worker, prepare, rows, stopwatch
-
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.setting import MAX_TOKENS, PAIRS_PER_STEP, Row, Worker, rows, stopwatch
 
 
 def main() -> None:
     """Parse, run, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=main.__doc__)
-    parser.add_argument("--pairs", type=int, default=512, help="pairs in an epoch (default: 512)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds (default: 3)")
+    parser = parser_of("benchmarks.features", main.__doc__, pairs=512, counted="an epoch", repeats=3)
     parser.add_argument("--readout", default="last", help="what reads the backbone (default: last)")
     parser.add_argument("--precision", default="bfloat16", help="bfloat16 (default) or float32")
-    parser.add_argument("--quick", action="store_true", help="a toy model: tests the harness")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "hh-rlhf", help="HH-RLHF files")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="folder for model and pairs")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder for the results")
-    parser.add_argument("--note", default="", help="what a reader of the numbers has to know of the machine")
     options = parser.parse_args()
-    sizes = QUICK if options.quick else Sizes()
-    folder = options.work / ("quick" if options.quick else "full")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        worker = Worker(Path(temporary) / "worker.log")
-        try:
-            rounds = _rounds(worker, options, sizes, folder)
-        finally:
-            worker.close()
+    with prepared(options) as (worker, _, folder):
+        rounds = _rounds(worker, options, folder)
     part = {"pairs": options.pairs, "readout": options.readout, "rounds": rounds, "note": options.note}
     write(options.output, "features", part | {"made": made("benchmarks.features", ("torch", "transformers"))})
 
 
-def _rounds(worker: Worker, options: argparse.Namespace, sizes: Sizes, folder: Path) -> list[dict[str, float]]:
-    worker(prepare, options.data.resolve(), folder, sizes)
+def _rounds(worker: Worker, options: argparse.Namespace, folder: Path) -> list[dict[str, float]]:
     rounds = []
     for number in range(options.repeats):
         pairs = rows(folder, number * options.pairs, options.pairs)

@@ -7,17 +7,14 @@ micro-batches, the backbone trained, and not the optimiser, which is the same fo
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.alone import parser_of, prepared
 from benchmarks.report import page
 from benchmarks.results import made, write
-from benchmarks.setting import MAX_TOKENS, QUICK, Row, Sizes, Worker, groups, prepare, rows
-
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.setting import MAX_TOKENS, Row, Sizes, groups, rows
 
 BACKBONES = {"causal": "last", "encoder": "last", "encoder-decoder": "decoder-output"}
 """What the linear head is called on each. Transformers' own head on an encoder-decoder runs the whole text through the
@@ -26,29 +23,13 @@ decoder too; a linear map of the state at its one position is `decoder-output`."
 
 def main() -> None:
     """Parse, run, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.readouts", description=main.__doc__)
-    parser.add_argument("--pairs", type=int, default=16, help="pairs in a step (default: 16)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="toy models: tests the harness")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "hh-rlhf", help="HH-RLHF files")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="folder for model and pairs")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="folder for the results")
-    parser.add_argument("--note", default="", help="what a reader of the numbers has to know of the machine")
-    options = parser.parse_args()
-    sizes = QUICK if options.quick else Sizes()
-    folder = options.work / ("quick" if options.quick else "full")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        worker = Worker(Path(temporary) / "worker.log")
-        try:
-            worker(prepare, options.data.resolve(), folder, sizes)
-            pairs = rows(folder, 0, options.pairs)
-            found = {
-                kind: {"linear": linear, "rounds": worker(rounds, folder, pairs, kind, sizes, options.repeats)}
-                for kind, linear in BACKBONES.items()
-            }
-        finally:
-            worker.close()
+    options = parser_of("benchmarks.readouts", main.__doc__, pairs=16, counted="a step", repeats=5).parse_args()
+    with prepared(options) as (worker, sizes, folder):
+        pairs = rows(folder, 0, options.pairs)
+        found = {
+            kind: {"linear": linear, "rounds": worker(rounds, folder, pairs, kind, sizes, options.repeats)}
+            for kind, linear in BACKBONES.items()
+        }
     part = {"pairs": options.pairs, "backbones": found, "note": options.note}
     part["made"] = made("benchmarks.readouts", ("torch", "transformers"))
     write(options.output, "readouts", part)

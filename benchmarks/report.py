@@ -63,6 +63,7 @@ def page(results: Mapping[str, Any]) -> str:
         "features": _features,
         "alignment": _alignment,
         "candidates": _candidates,
+        "sampling": _sampling,
     }
     parts = [writers[name](results["parts"][name]) for name in writers if name in results["parts"]]
     return "\n".join([TITLE, *parts])
@@ -269,6 +270,37 @@ def _candidates(part: Mapping[str, Any]) -> str:
     line = "Training with exo-rw on K answers to each of the same prompts, the reference computed from an empty cache."
     title = "## Alignment: training by candidates"
     return "\n".join([title, "", _made(part), *_note(part), "", line, "", table, "", f"Rounds: {len(rounds)}.", ""])
+
+
+def _sampling(part: Mapping[str, Any]) -> str:
+    rounds, rows = part["rounds"], part["rows"]
+    rates = {name: [one[name] for one in rounds] for name in rounds[0]}
+
+    def ratio(name: str) -> str:
+        own = f"{OURS} {name.rpartition(' ')[2]}"
+        return (
+            ""
+            if name == own
+            else f"{statistics.median(b / a for a, b in zip(rates[name], rates[own], strict=True)):.2f}x"
+        )
+
+    table = _table(
+        ["setting", "tokens/s (median)", "range", "rewardlab is faster by, at as many rows"],
+        (
+            [name, f"{statistics.median(own):.1f}", f"{min(own):.1f}-{max(own):.1f}", ratio(name)]
+            for name, own in rates.items()
+        ),
+    )
+    best = {side: max(statistics.median(rates[f"{side} {count}"]) for count in rows) for side in ("generate", OURS)}
+    claim = (
+        f"**{best[OURS] / best['generate']:.2f}x plain batched generate of transformers, best setting against best.**"
+    )
+    line = (
+        f"{part['answers']} answers to each of {part['prompts']} prompts a round, at most {part['longest']} tokens, of "
+        "skewed lengths that both sides keep to; a setting has so many rows at once."
+    )
+    made = ["## Sampling", "", _made(part), *_note(part), "", claim, "", table, "", line, ""]
+    return "\n".join([*made, f"Rounds: {len(rounds)}.", ""])
 
 
 def _note(part: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 Lengths are drawn once from a log-normal distribution, a row each, and both sides end each row at its length, so that
 both make the same tokens: theirs by a stopping criterion that says of every row whether it has ended, as its own
 criterion of an end token does; ours by the row's own limit. Both draw at temperature 1. Theirs gets each prompt N times
-(`num_return_sequences`), prompts of like length together.
+(`num_return_sequences`), prompts of like length together. A part of `python -m benchmarks`, and alone with other sizes:
 
     python -m benchmarks.sampling --rounds 5
 """
@@ -11,19 +11,28 @@ criterion of an end token does; ours by the row's own limit. Both draw at temper
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from benchmarks.report import OURS, page
+from benchmarks.results import made
+from benchmarks.setting import Sizes, Worker
+
+Shape = tuple[int, int, int, int]
 N = 8
+ROWS = (16, 32, 64)
 PAD = 0
 CACHE_BLOCKS = 64
 """Of the cache of continuous batching, 256 tokens each."""
 
 
-def network_of(shape: tuple[int, int, int, int], vocabulary: int, precision: str) -> Any:
+@lru_cache(1)
+def network_of(shape: Shape, vocabulary: int, precision: str) -> Any:
     """A Llama with random weights: hidden, inner, layers, heads."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -115,57 +124,84 @@ def ours(network: Any, ids: list[list[int]], lengths: list[list[int]], rows: int
     return sum(len(one.ids) for one in generate(network, asked, Decoding(), ends=(), pad=PAD, places=rows))
 
 
+SIDES: dict[str, Callable[..., int]] = {"generate": theirs, OURS: ours, "continuous batching": continuous}
+
+
+def rate(
+    side: str, shape: Shape, vocabulary: int, precision: str, ids: list[list[int]], lengths: list[list[int]], rows: int
+) -> float:
+    """Tokens a second of one side, all of which it has to make."""
+    from rewardlab.models.memory import keep_freed_memory
+
+    if side == OURS:
+        keep_freed_memory()
+    network = network_of(shape, vocabulary, precision)
+    began = time.perf_counter()
+    made = SIDES[side](network, ids, lengths, rows)
+    seconds = time.perf_counter() - began
+    if made != sum(map(sum, lengths)):
+        raise AssertionError(f"{side} made {made} tokens, not {sum(map(sum, lengths))}")
+    return made / seconds
+
+
+def run(
+    sizes: Sizes,
+    repeats: int,
+    peer: Worker,
+    own: Worker,
+    *,
+    rows: Sequence[int] = ROWS,
+    precision: str = "float32",
+    sides: Sequence[str] = ("generate",),
+) -> dict[str, Any]:
+    """Tokens a second of both sides at every number of rows, in every round.
+
+    Args:
+        sizes: shape and vocabulary of the model, prompts and longest answers.
+        repeats: rounds.
+        peer: the process of `generate`.
+        own: ours.
+        rows: answers at once, a setting each.
+        precision: dtype of the weights.
+        sides: of the peer.
+    """
+    rounds = []
+    for number in range(repeats):
+        ids, lengths = work_of(sizes.prompts, sizes.longest, sizes.vocabulary, number)
+        work = (sizes.shape, sizes.vocabulary, precision, ids, lengths)
+        rates = {}
+        for count in rows:
+            for side in (*sides, OURS):
+                rates[f"{side} {count}"] = (own if side == OURS else peer)(rate, side, *work, count)
+                print(f"round {number}, {side} {count}: {rates[f'{side} {count}']:.1f} tokens/s", file=sys.stderr)
+        rounds.append(rates)
+    return {"prompts": sizes.prompts, "longest": sizes.longest, "answers": N, "rows": list(rows), "rounds": rounds}
+
+
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampling", description=main.__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--prompts", type=int, default=16, help=f"prompts a round, {N} answers each (default: 16)")
     parser.add_argument("--longest", type=int, default=256, help="tokens of an answer, at most (default: 256)")
-    parser.add_argument("--rows", type=int, nargs="+", default=[16, 32, 64], help="rows at once, a setting each")
+    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="rows at once, a setting each")
     parser.add_argument("--shape", type=int, nargs=4, default=(512, 1376, 8, 8), help="hidden, inner, layers, heads")
     parser.add_argument("--vocabulary", type=int, default=16_000)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--continuous", action="store_true", help="also continuous batching of transformers")
     options = parser.parse_args()
-    from rewardlab.models.memory import keep_freed_memory
-
-    keep_freed_memory()
-    network = network_of(tuple(options.shape), options.vocabulary, options.precision)
-    sides = {
-        f"{name} {rows}": (side, rows)
-        for rows in options.rows
-        for name, side in (("generate", theirs), ("rewardlab", ours))
-    }
-    if options.continuous:
-        sides["continuous batching"] = (continuous, 0)
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(options.rounds):
-        ids, lengths = work_of(options.prompts, options.longest, options.vocabulary, number)
-        expected = sum(map(sum, lengths))
-        for name, (side, rows) in sides.items():
-            began = time.perf_counter()
-            made = side(network, ids, lengths, rows)
-            rates[name].append(made / (time.perf_counter() - began))
-            if made != expected:
-                raise AssertionError(f"{name} made {made} tokens, not {expected}")
-            print(f"round {number}, {name}: {rates[name][-1]:.1f} tokens/s", file=sys.stderr, flush=True)
-    print(
-        json.dumps(
-            {name: {"tokens_per_second": [round(rate, 1) for rate in found]} for name, found in rates.items()}, indent=1
-        )
-    )
-    best = {
-        side: max((statistics.median(rates[name]), name) for name in rates if name.startswith(side))
-        for side in ("generate", "rewardlab")
-    }
-    for rate, name in best.values():
-        print(f"best setting: {name} rows, median {rate:.1f} tokens/s")
-    for rows in options.rows:
-        ratios = [b / a for a, b in zip(rates[f"generate {rows}"], rates[f"rewardlab {rows}"], strict=True)]
-        print(
-            f"{rows} rows each: {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
-    print(f"best against best: {best['rewardlab'][0] / best['generate'][0]:.2f}")
+    shape = tuple(options.shape)
+    sizes = Sizes(shape=shape, vocabulary=options.vocabulary, prompts=options.prompts, longest=options.longest)
+    sides = ("generate", *(["continuous batching"] if options.continuous else []))
+    with tempfile.TemporaryDirectory() as temporary:
+        peer, own = (Worker(Path(temporary) / f"{name}.log") for name in ("peer", "own"))
+        try:
+            part = run(sizes, options.rounds, peer, own, rows=options.rows, precision=options.precision, sides=sides)
+        finally:
+            peer.close()
+            own.close()
+    part["made"] = made("benchmarks.sampling", ("torch", "transformers"))
+    print(page({"parts": {"sampling": part}}))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ class Sizes:
         scored: pairs that are scored in a round.
         triples: responses with two rewrites, whose effects are estimated.
         peer_triples: of those, as many as the peer can bear.
+        prompts: to which several answers are sampled in a round.
+        longest: tokens of a sampled answer, at most.
     """
 
     shape: tuple[int, int, int, int] = (512, 1376, 8, 8)
@@ -44,6 +46,8 @@ class Sizes:
     scored: int = 150
     triples: int = 1_000_000
     peer_triples: int = 5_000
+    prompts: int = 8
+    longest: int = 256
 
     @property
     def trained(self) -> int:
@@ -51,7 +55,17 @@ class Sizes:
         return (self.steps + 1) * PAIRS_PER_STEP
 
 
-QUICK = Sizes(shape=(64, 128, 2, 2), vocabulary=1_000, sources=300, steps=1, scored=8, triples=4_000, peer_triples=300)
+QUICK = Sizes(
+    shape=(64, 128, 2, 2),
+    vocabulary=1_000,
+    sources=300,
+    steps=1,
+    scored=8,
+    triples=4_000,
+    peer_triples=300,
+    prompts=2,
+    longest=12,
+)
 
 
 def prepare(data: Path, folder: Path, sizes: Sizes) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks that need no peers: every readout beside the linear head, and training from cached states."""
+"""The benchmarks that need no peers: readouts beside the linear head, training from cached states, sampling."""
 
 from __future__ import annotations
 
@@ -54,6 +54,20 @@ def test_alignment_is_compared_like_with_like() -> None:
     assert "at most 2.0e-05 apart" in page
 
 
+def test_sampling_is_compared_at_as_many_rows_and_best_against_best() -> None:
+    rounds = [
+        {"generate 16": 10.0, "rewardlab 16": 30.0, "generate 32": 20.0, "rewardlab 32": 50.0},
+        {"generate 16": 1.0, "rewardlab 16": 2.0, "generate 32": 2.0, "rewardlab 32": 4.0},
+        {"generate 16": 12.0, "rewardlab 16": 30.0, "generate 32": 16.0, "rewardlab 32": 40.0},
+    ]
+    part = {"prompts": 8, "longest": 256, "answers": 8, "rows": [16, 32], "rounds": rounds, "note": "", "made": MADE}
+    page = report.page({"parts": {"sampling": part}})
+    # Medians: 10 and 30, 16 and 40; ratios by round 3, 2, 2.5 and 2.5, 2, 2.5.
+    assert "**2.50x plain batched generate" in page
+    assert "| generate 16 | 10.0 | 1.0-12.0 | 2.50x |" in page
+    assert "| rewardlab 32 | 40.0 | 4.0-50.0 |  |" in page
+
+
 def test_the_page_has_what_was_measured() -> None:
     """The page that is committed is that of the numbers beside it, with all readouts on all backbones."""
     parts: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
@@ -86,3 +100,11 @@ def test_a_toy_run_of_both(shared: Path, tmp_path: Path) -> None:
         "rounds"
     ]
     assert one["difference"] <= 1e-5
+
+
+@pytest.mark.slow
+def test_a_toy_run_of_sampling(shared: Path, tmp_path: Path) -> None:
+    part = run("benchmarks", tmp_path, shared, "--part", "sampling")["sampling"]
+    (one,) = part["rounds"]
+    assert set(one) == {f"{side} {rows}" for side in ("generate", "rewardlab") for rows in (16, 32, 64)}
+    assert all(tokens_per_second > 0 for tokens_per_second in one.values())

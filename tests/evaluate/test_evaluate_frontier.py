@@ -261,6 +261,7 @@ def test_the_json_has_its_parts(done: Path) -> None:
         "chosen",
         "differences",
         "findings",
+        "from_reference",
         "level",
         "max_new_tokens",
         "n",
@@ -322,12 +323,13 @@ def test_distinct_tokens_and_the_unfinished_are_counted(done: Path) -> None:
 
 def test_curves_have_their_seeds_and_begin_at_the_reference(done: Path) -> None:
     values = read_json(done / "frontier.json")
-    found = curve_rows(values, REWARD, frozenset({"moved"}))
+    assert values["from_reference"] == ["moved"]
+    found = curve_rows(values, REWARD)
     assert next(row["kl"] for row in found if row["curve"] == "moved") == 0.0
     assert len([row for row in found if row["curve"] == "moved"]) == 4
     assert len([row for row in found if row["curve"] == "best of n"]) == 3
     twice = [{**one, "seed": seed} for one in values["checkpoints"] for seed in (0, 1)]
-    several = curve_rows({**values, "checkpoints": twice}, REWARD, frozenset())
+    several = curve_rows({**values, "checkpoints": twice, "from_reference": []}, REWARD)
     assert [(row["line"], row["step"]) for row in several if row["role"] == "mean"][:3] == [
         ("moved", 1),
         ("moved", 2),
@@ -335,24 +337,46 @@ def test_curves_have_their_seeds_and_begin_at_the_reference(done: Path) -> None:
     ]
 
 
-def point(run: str, seed: int, kl: float, reward: float) -> dict[str, Any]:
-    return {"run": run, "seed": seed, "kl": {"value": kl}, "rewards": {REWARD: {"value": reward}}}
+def wrote(run: str, seed: int, kl: float, rewards: list[float]) -> Written:
+    """A policy whose one completion of each prompt has these rewards."""
+    count = len(rewards)
+    return Written(
+        Checkpoint(run, seed, 1, Path("policy")),
+        np.array([f"prompt {place}" for place in range(count)]),
+        np.zeros(count, int),
+        np.ones(count, int),
+        np.ones(count, bool),
+        [[1]] * count,
+        np.full(count, kl),
+        0.0,
+        {REWARD: np.array(rewards)},
+    )
 
 
 def test_areas_and_their_paired_differences_by_hand() -> None:
-    reference = {"rewards": {REWARD: {"value": 1.0}}}
+    reference = wrote("reference", 0, 0.0, [1.0, 1.0])
     # From (0, 1) to (4, height), level beyond: above the reference between 0 and 8 nats, 3/4 of the rise on average.
     rises = {"a": [4.0, 8.0, 6.0], "b": [2.0, 4.0, 6.0]}
-    points = [point(run, seed, 4.0, 1.0 + rise) for run, own in rises.items() for seed, rise in enumerate(own)]
-    found, differences = areas(points, [], reference, (0.0, 8.0), 0.95)
+    points = [wrote(run, seed, 4.0, [1.0 + rise] * 2) for run, own in rises.items() for seed, rise in enumerate(own)]
+    found, differences = areas(points, reference, [], (0.0, 8.0), 0.95)
     assert [one["seeds"] for one in found] == [[3.0, 6.0, 4.5], [1.5, 3.0, 4.5]]
     assert [one["reach"] for one in found] == [4.0, 4.0]
     (apart,) = differences
     gaps = [1.5, 3.0, 0.0]
     assert apart["value"] == pytest.approx(1.5)
     assert (apart["low"], apart["high"]) == pytest.approx(stats.t.interval(0.95, 2, 1.5, stats.sem(gaps)))
-    (single,), _ = areas(points[:1], [], reference, (0.0, 8.0), 0.95)
-    assert (single["value"], single["low"], single["reason"]) == (3.0, None, "one seed is too few for an interval")
+
+
+def test_the_area_of_one_seed_has_an_interval_over_prompts() -> None:
+    """Between 4 and 8 nats the area is the mean height above the reference: Student's interval, prompt by prompt."""
+    reference = wrote("reference", 0, 0.0, [1.0, 0.0, 2.0])
+    heights = [5.0, 1.0, 6.0]
+    (single, best), _ = areas([wrote("a", 0, 4.0, heights)], reference, [1], (4.0, 8.0), 0.95)
+    rises = np.array(heights) - [1.0, 0.0, 2.0]
+    ends = stats.t.interval(0.95, 2, rises.mean(), stats.sem(rises))
+    assert (single["value"], single["low"], single["high"]) == pytest.approx((rises.mean(), *ends))
+    assert single["reason"] == "one seed: the interval is over prompts, given this training"
+    assert (best["run"], best["value"], best["low"]) == ("best of n", 0.0, None)
 
 
 @pytest.mark.parametrize(

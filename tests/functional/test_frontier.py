@@ -7,8 +7,18 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.stats import sem, t
 
-from rewardlab.functional.frontier import best_of_kl, best_of_weights, distinct_ngrams, frontier_area, frontier_at
+from rewardlab.functional.frontier import (
+    area_interval,
+    area_pseudo_values,
+    best_of_kl,
+    best_of_weights,
+    distinct_ngrams,
+    frontier_area,
+    frontier_at,
+    without_each,
+)
 
 
 @pytest.mark.parametrize("n", range(1, 7))
@@ -103,3 +113,72 @@ def test_what_has_no_answer_is_refused() -> None:
         frontier_at(np.array([1.0]), np.array([1.0]), np.array([-1.0]), 0.0)
     with pytest.raises(ValueError, match="from 5 to 1 nats"):
         frontier_area(np.array([1.0]), np.array([1.0]), 0.0, low=5.0, high=1.0)
+
+
+# --- intervals of areas -------------------------------------------------------------------------------------------
+
+
+def test_means_without_each_prompt_are_those_of_the_others() -> None:
+    completions = [[1.0, 2.0], [4.0], [], [9.0, 0.0, 3.0]]
+    sums = np.array([sum(own) for own in completions])
+    counts = np.array([float(len(own)) for own in completions])
+    truth = [np.mean(np.concatenate([own for at, own in enumerate(completions) if at != out])) for out in range(4)]
+    np.testing.assert_allclose(without_each(sums, counts), truth)
+    assert np.isnan(without_each(np.array([2.0, 0.0]), np.array([1.0, 0.0]))).tolist() == [True, False]
+
+
+def test_what_a_prompt_adds_to_an_area_that_is_a_mean_is_its_own_height() -> None:
+    """One point at 2 nats, level from there: between 2 and 4 nats the area is the mean of reward minus start."""
+    rewards, start, ones = np.array([3.0, 5.0, 7.0, 1.5]), np.array([1.0, 0.5, 2.0, 1.0]), np.ones(4)
+    area = frontier_area(np.array([2.0]), rewards.mean(keepdims=True), start.mean(), low=2.0, high=4.0)
+    divergences = without_each(2 * ones, ones)[None]
+    found = area_pseudo_values(
+        area, divergences, without_each(rewards, ones)[None], without_each(start, ones), low=2.0, high=4.0
+    )
+    np.testing.assert_allclose(found, rewards - start)
+
+
+def _curves(generator: np.random.Generator, seeds: int, prompts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Areas and pseudo-values of trainings with two checkpoints: rewards 1 at 2 nats and 1.6 at 4 nats in expectation.
+
+    A prompt moves all seeds alike (sd .8), a seed all its rewards (sd .1), and there is noise in rewards and KL.
+    """
+    of_prompts, of_seeds = generator.normal(size=prompts) * 0.8, generator.normal(size=seeds) * 0.1
+    ones = np.ones(prompts)
+    areas, by_prompt = [], []
+    for seed in of_seeds:
+        kl = np.array([[2.0], [4.0]]) + generator.normal(size=(2, prompts)) * 0.5
+        rewards = np.array([[1.0], [1.6]]) + of_prompts + seed + generator.normal(size=(2, prompts)) * 0.3
+        areas.append(frontier_area(kl.mean(axis=1), rewards.mean(axis=1), 0.0))
+        left = without_each(kl, np.ones_like(kl)), without_each(rewards, np.ones_like(rewards))
+        by_prompt.append(area_pseudo_values(areas[-1], *left, 0.0 * ones))
+    return np.array(areas), np.array(by_prompt).T
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_intervals_of_areas_hold_the_truth_of_other_seeds_and_prompts(seeds: int) -> None:
+    """150 simulations: 95 % within 5.3 points (three standard errors). Over seeds alone the interval holds far less.
+
+    The truth is the area under the expected curve, which the mean area is near: it bends little within the noise. Of
+    one seed it is that of the curve of this very seed; with an effect of .1 beside .2 of the prompts, nearly the same.
+    """
+    generator = np.random.default_rng(5)
+    truth = frontier_area(np.array([2.0, 4.0]), np.array([1.0, 1.6]), 0.0)
+    held, over_seeds = 0, 0
+    for _ in range(150):
+        areas, by_prompt = _curves(generator, seeds, 16)
+        found = area_interval(areas, by_prompt)
+        assert found.low is not None
+        assert found.high is not None
+        assert (found.n, found.clusters) == (seeds, 16)
+        held += found.low < truth < found.high
+        half = t.ppf(0.975, 3) * sem(areas) if seeds > 1 else 0.0
+        over_seeds += bool(abs(areas.mean() - truth) < half)
+    assert held / 150 > (0.897 if seeds > 1 else 0.85)
+    assert over_seeds / 150 < 0.8
+
+
+def test_prompts_that_change_nothing_leave_students_interval_over_seeds() -> None:
+    areas = np.array([3.0, 6.0, 4.5])
+    found = area_interval(areas, np.tile(areas, (10, 1)))
+    assert (found.low, found.high) == pytest.approx(t.interval(0.95, 2, 4.5, sem(areas)))

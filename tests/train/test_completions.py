@@ -73,6 +73,25 @@ def test_what_was_cut_off_has_no_end(model: PolicyModel, tokenizer: Path) -> Non
     assert found.counts["truncated_completions"] == 1
 
 
+def test_sampled_tokens_are_trained_on_as_they_were_drawn(model: PolicyModel) -> None:
+    """Letter by letter, as the tokenizer would not split it; ids of another text, of no token or of no list are not."""
+    letters = model.tokenizer.convert_tokens_to_ids(list("lamp"))
+    end = model.tokenizer.eos_token_id
+    assert letters != model.tokenizer("lamp", add_special_tokens=False)["input_ids"]
+
+    def ids(words: str, own: Any, reason: str = "stop") -> tuple[list[int], int]:
+        meta = {"token_ids": [own], "finish_reasons": [reason]}
+        examples = imitation_examples([Candidates(ASK, (words,), meta=meta)], model, "train")
+        (group,) = (one.group for one in examples.items)
+        return list(group.sequences()[0][group.start :]), examples.counts["as_sampled"]
+
+    assert ids("lamp", [*letters, end]) == ([*letters, end], 1)
+    assert ids("lamp", letters, "length") == (letters, 1)
+    for own in ([*letters[:3], end], [10**6], "lamp", [], None):
+        found, count = ids("lamp", own)
+        assert (model.tokenizer.decode(found), len(found) < 5, count) == (f"lamp{model.tokenizer.eos_token}", True, 0)
+
+
 def test_the_winner_is_first_and_ties_are_counted(model: PolicyModel) -> None:
     records = [
         Pair(ASK, "lamp", "cloud"),

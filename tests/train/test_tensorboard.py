@@ -16,7 +16,7 @@ from rewardlab.errors import ConfigError, MissingExtraError
 from rewardlab.models.loading import load_reward_model
 from rewardlab.score.local import LocalScorer
 from rewardlab.store.runs import Run
-from rewardlab.train import reward
+from rewardlab.train import reward, trackers
 from rewardlab.train.tensorboard import TensorBoard, histograms_of
 
 pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
@@ -138,6 +138,6 @@ def test_without_the_package_the_message_says_what_to_install(tmp_path: Path, mo
 def test_the_tracker_is_asked_for_before_any_work(
     tokenizer: Path, tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reward, "get_available_reporting_integrations", list)
+    monkeypatch.setattr(trackers, "get_available_reporting_integrations", list)
     with pytest.raises(ConfigError, match=r"pip install 'rewardlab\[tensorboard\]', or leave it out"):
         trained(settings(tokenizer, files, report_to=["tensorboard"]), tmp_path)

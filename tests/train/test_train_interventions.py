@@ -17,7 +17,7 @@ from rewardlab.errors import ConfigError, DataError, RunError
 from rewardlab.records import Record
 from rewardlab.store.files import read_json
 from rewardlab.store.runs import Run
-from rewardlab.train import reward
+from rewardlab.train import reward, setup
 from rewardlab.train.reward import RewardTraining, train_reward
 
 CHAIN: list[Any] = [
@@ -63,7 +63,7 @@ def test_training_data_are_changed_and_what_is_held_out_is_not(
     config = settings(tokenizer, path, interventions=CHAIN, validation_share=0.2)
     seen = trained(config, tmp_path, monkeypatch)
     plain = settings(tokenizer, path, validation_share=0.2)
-    unchanged = reward._records(plain)
+    unchanged = setup.training_records(plain)
     assert [record.id for record in seen["val"]] == [record.id for record in unchanged[1]["val"]]
     held_out = {record.prompt.root_id for record in seen["val"]}
     assert held_out
@@ -97,7 +97,7 @@ def test_the_order_of_the_file_changes_no_draw(
     found = []
     for name in ("one", "two"):
         config = settings(tokenizer, tmp_path / f"{name}.jsonl", interventions=CHAIN)
-        training, _, _ = reward._records(config)
+        training, _, _ = setup.training_records(config)
         lengths = Lengths(lambda texts: [len(text.split()) for text in texts], "words")
         found.append({record.id for record in intervene(training, config.interventions, lengths).records})
     assert found[0] == found[1]

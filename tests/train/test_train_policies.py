@@ -86,6 +86,44 @@ def test_every_example_that_fills_the_window_trains(tokenizer: Path, tmp_path: P
     assert read_json(tmp_path / "run" / "summary.json")["counts"]["train"]["truncated_completions"] == 4
 
 
+def test_the_policy_of_the_least_loss_is_kept_and_training_stops_after_it(tokenizer: Path, tmp_path: Path) -> None:
+    """A rate at which the loss soon rises: the folder has the weights of the best step, and few steps follow it."""
+    more = {"learning_rate": 0.3, "schedule": "constant_with_warmup", "warmup_share": 0.3, "evaluations_per_epoch": 4}
+    found = train(
+        "train sft",
+        tokenizer,
+        tmp_path / "run",
+        pairs(36),
+        epochs=3,
+        checkpoints=15,
+        early_stopping=2,
+        keep_best=True,
+        validation_share=0.1,
+        report_to=["tensorboard"],
+        **more,
+    )
+    summary = found.summary
+    losses = {line["step"]: line["loss"] for line in lines(tmp_path / "run", "val")}
+    best = min(losses, key=lambda step: losses[step])
+    assert summary["kept"] == summary["best"]["step"] == best < summary["steps"] < 12
+    assert sorted(losses)[-3:] == [best, *sorted(step for step in losses if step > best)]
+    names = ("model", f"policies/step-{best:06d}")
+    kept, along = (load_file(tmp_path / "run" / name / "model.safetensors") for name in names)
+    assert all(torch.equal(kept[name], along[name]) for name in kept)
+    assert found.lines()[-1].endswith(f"model, of step {best}")
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = events.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert {one.step: pytest.approx(one.value) for one in board.Scalars("val/loss")} == losses
+
+
+def test_all_that_does_not_fit_is_said_at_once(tokenizer: Path) -> None:
+    model = {"path": "policy", "quantisation": "8bit"}
+    with pytest.raises(ConfigError) as error:
+        DPOTraining.build({"model": model, "train": ["x.jsonl"], "objective": "simpo", "report_to": ["tensorbord"]})
+    said = str(error.value)
+    assert all(words in said for words in ("quantisation", "gamma", "tensorbord", 'Did you mean "tensorboard"'))
+
+
 # --- alignment ----------------------------------------------------------------------------------------------------
 
 PUBLISHED = {"dpo-pref": math.log(2), "exo-pref": 2.7612, "hinge": 1.0, "exo-pref-published": 4.3069, "ipo": 25.0}

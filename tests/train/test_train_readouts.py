@@ -18,7 +18,7 @@ from rewardlab.models.loading import LoRA, load_reward_model, save_reward_model
 from rewardlab.models.readouts import READS, Readout, ReadoutName
 from rewardlab.models.reward import RewardModel
 from rewardlab.store.runs import Run
-from rewardlab.train import reward
+from rewardlab.train import setup
 from rewardlab.train.reward import RewardTraining, TrainedReward, train_reward
 
 T5: dict[str, Any] = {
@@ -168,7 +168,7 @@ def test_recomputed_activations_give_the_same_gradients(
     def gradients(*, recomputed: bool) -> dict[str, Tensor]:
         model = toy_model(tokenizer, shape, readout=Readout(name=name, layers=3, width=16)).train()
         if recomputed:
-            reward._checkpoint_activations(model)
+            setup.checkpoint_activations(model)
         model([Group((5, 6, 7), ((8, 9), (10,)))]).square().sum().backward()
         return {key: weight.grad for key, weight in model.named_parameters() if weight.grad is not None}
 

@@ -23,7 +23,7 @@ from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError
 from rewardlab.models.loading import ModelSource, load_reward_model, new_reward_model
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.store.runs import Run
-from rewardlab.train import reward
+from rewardlab.train import reward, setup, trackers
 from rewardlab.train.reward import RewardTraining, TrainedReward, train_reward
 
 
@@ -280,7 +280,7 @@ def test_no_evaluation_set_is_called_train(tokenizer: Path, files: dict[str, str
 
 def test_a_share_of_the_conversations_is_held_out(tokenizer: Path, files: dict[str, str]) -> None:
     config = settings(tokenizer, files, validation={}, validation_share=0.25)
-    training, named, _ = reward._records(config)
+    training, named, _ = setup.training_records(config)
     assert len(training) + len(named["val"]) == 96
     assert 12 <= len(named["val"]) <= 36  # 24 ± 3 sd
     assert {record.prompt.root_id for record in training}.isdisjoint(record.prompt.root_id for record in named["val"])
@@ -293,7 +293,7 @@ def test_few_records_are_still_held_out_and_still_trained_on(
     tokenizer: Path, files: dict[str, str], share: float, limit: int
 ) -> None:
     config = settings(tokenizer, files, validation={}, validation_share=share, limit=limit)
-    training, named, _ = reward._records(config)
+    training, named, _ = setup.training_records(config)
     assert training
     assert named["val"]
     assert len(training) + len(named["val"]) == limit
@@ -313,7 +313,7 @@ def test_limit_holds_for_every_set(tokenizer: Path, tmp_path: Path, files: dict[
 
 def test_the_limit_is_of_every_source(tokenizer: Path, files: dict[str, str]) -> None:
     config = settings(tokenizer, files, train=[files["train"], {"path": files["val"], "limit": 4}], limit=9)
-    training, named, described = reward._records(config)
+    training, named, described = setup.training_records(config)
     assert (len(training), len(named["val"])) == (9 + 4, 9)
     assert [line.partition(",")[0].partition(": ")[2] for line in described] == ["9 rows", "4 rows"]
 
@@ -387,10 +387,10 @@ def test_training_takes_the_first_device_and_refuses_the_number_of_another(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     if right:
-        assert reward._training_device(name) == "cuda"
+        assert setup.training_device(name) == "cuda"
     else:
         with pytest.raises(ModelError, match=f"device: found {name}; .* CUDA_VISIBLE_DEVICES"):
-            reward._training_device(name)
+            setup.training_device(name)
 
 
 class StubTracker(TrainerCallback):
@@ -404,7 +404,7 @@ class StubTracker(TrainerCallback):
 def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StubTracker]]:
     StubTracker.seen = []
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", StubTracker)
-    monkeypatch.setattr(reward, "get_available_reporting_integrations", lambda: ["mlflow"])
+    monkeypatch.setattr(trackers, "get_available_reporting_integrations", lambda: ["mlflow"])
     return StubTracker
 
 

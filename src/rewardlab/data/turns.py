@@ -129,6 +129,14 @@ class PolicyEncoder:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text.strip() if self._is_transcript(prompt) else text
 
+    def as_sampled(self, prompt: Prompt, text: str, ids: Any) -> Ids | None:
+        """Token ids that a policy wrote, the one that ends them included; None where they do not stand for `text` with
+        this tokenizer, which itself may split the text in other ways."""
+        known = range(len(self.tokenizer))
+        if not isinstance(ids, list) or not ids or not all(isinstance(one, int) and one in known for one in ids):
+            return None
+        return self._cut(tuple(ids), ()) if self.text(prompt, ids) == text else None
+
     def end(self, prompt: Prompt) -> tuple[int, ...]:
         """The token that ends an answer to this prompt."""
         return self._chat_end if self._is_chat(prompt) else self._eos

@@ -41,7 +41,7 @@ from rewardlab.score.score import ScorerOptions
 from rewardlab.store.runs import Run
 from rewardlab.store.table import write_parquet
 
-ROWS = "frontier.parquet"
+RESULT, ROWS = "frontier.json", "frontier.parquet"
 LEVEL = 0.95
 WARPING = ("top_p", "top_k", "repetition_penalty")
 NO_HELD_OUT = "The checkpoints are chosen by the reward that was trained on, which flatters them: give a held-out one."
@@ -181,21 +181,8 @@ class FrontierEvaluation(Config):
             return found
 
 
-@dataclass(frozen=True)
-class Frontier:
-    """What was measured.
-
-    Attributes:
-        values: what frontier.json holds.
-        went_from_reference: runs whose training began at the reference.
-    """
-
-    values: Values
-    went_from_reference: frozenset[str]
-
-
-def measure(config: FrontierEvaluation, run: Run) -> Frontier:
-    """Sample, score, and estimate; write `frontier.parquet`.
+def measure(config: FrontierEvaluation, run: Run) -> Values:
+    """Sample, score, and estimate; write `frontier.parquet`. Gives what frontier.json holds, but for the findings.
 
     Raises:
         ConfigError: no reference that the runs agree on, or encodings that differ.
@@ -215,9 +202,11 @@ def measure(config: FrontierEvaluation, run: Run) -> Frontier:
     best_of = estimates.best_of_values(of_reference, config.best_of, LEVEL)
     held_out = [f"{HELD_OUT}{name}" for name in config.held_out]
     ends = (config.area_from, config.area_to)
-    areas, differences = estimates.areas(checkpoints, best_of, first, ends, LEVEL)
+    areas, differences = estimates.areas(rest, of_reference, config.best_of, ends, LEVEL)
     choice = estimates.chosen(checkpoints, held_out[0] if held_out else REWARD)
-    values: Values = {
+    place = reference.resolve()
+    from_it = [name for name, folders in config.runs.items() if all(started_from(one) == place for one in folders)]
+    return {
         "level": LEVEL,
         "temperature": config.temperature,
         "n": config.n,
@@ -225,6 +214,7 @@ def measure(config: FrontierEvaluation, run: Run) -> Frontier:
         "area_from": config.area_from,
         "area_to": config.area_to,
         "scorers": samples.scorers,
+        "from_reference": from_it,
         "reference": first,
         "sd": {name: estimates.spread(own) for name, own in of_reference.rewards.items()},
         "checkpoints": checkpoints,
@@ -235,9 +225,6 @@ def measure(config: FrontierEvaluation, run: Run) -> Frontier:
         "differences": differences,
         "warnings": [*([] if held_out else [NO_HELD_OUT]), *_warnings(areas, ends)],
     }
-    place = reference.resolve()
-    from_it = {name for name, folders in config.runs.items() if all(started_from(one) == place for one in folders)}
-    return Frontier(values, frozenset(from_it))
 
 
 @dataclass(frozen=True)

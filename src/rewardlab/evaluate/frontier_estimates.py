@@ -1,33 +1,42 @@
 """Numbers of a frontier: of every checkpoint, of best-of-n, which checkpoint to take, and the area under each curve.
 
-Intervals are Student's over prompts: completions of one prompt are a cluster. Areas have theirs over seeds.
+Intervals are Student's over prompts: completions of one prompt are a cluster. Areas have theirs over seeds
+and prompts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rewardlab.evaluate.frontier_runs import BEST_OF
 from rewardlab.evaluate.frontier_samples import Written
-from rewardlab.functional.frontier import best_of_kl, best_of_weights, distinct_ngrams, frontier_area
+from rewardlab.functional.frontier import (
+    area_interval,
+    area_pseudo_values,
+    best_of_kl,
+    best_of_weights,
+    distinct_ngrams,
+    frontier_area,
+    without_each,
+)
 from rewardlab.functional.intervals import (
     NO_OBSERVATIONS,
     ONE_CLUSTER,
     Interval,
     mean,
-    paired_difference,
     proportion,
 )
 
 REWARD = "reward"
 HELD_OUT = "held_out."
 """What held-out rewards are called by, with their name behind it."""
-ONE_SEED = "one seed is too few for an interval"
+TOKENS = "tokens"
+ONE_SEED = "one seed: the interval is over prompts, given this training"
 
 Values = dict[str, Any]
 
@@ -72,23 +81,26 @@ def best_of_values(reference: Written, sizes: Sequence[int], level: float) -> li
         sizes: values of n.
         level: of the intervals.
     """
-    prompts = len(np.unique(reference.prompt_id))
-    shape = (prompts, len(reference.prompt_id) // prompts)
-    scores = reference.rewards[REWARD].reshape(shape)
-    known = np.isfinite(scores).all(axis=1)
-    measures = {**reference.rewards, "tokens": reference.tokens.astype(float)}
     found = []
     for size in sizes:
-        weights = best_of_weights(scores[known], size)
-        means = {
-            name: as_values(_mean((weights * values.reshape(shape)[known]).sum(axis=1), None, level))
-            for name, values in measures.items()
-        }
-        tokens = means.pop("tokens")
+        known, values = _best_of_means(reference, size)
+        means = {name: as_values(_mean(own, None, level)) for name, own in values.items()}
+        tokens = means.pop(TOKENS)
         found.append(
             {"n": size, "kl": best_of_kl(size), "rewards": means, "tokens": tokens, "prompts": int(known.sum())}
         )
     return found
+
+
+def _best_of_means(reference: Written, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Which prompts have a reward for every completion, shape [prompts], and of those the means over best of `size`."""
+    prompts = len(np.unique(reference.prompt_id))
+    shape = (prompts, len(reference.prompt_id) // prompts)
+    scores = reference.rewards[REWARD].reshape(shape)
+    known = np.isfinite(scores).all(axis=1)
+    weights = best_of_weights(scores[known], size)
+    measures = {**reference.rewards, TOKENS: reference.tokens.astype(float)}
+    return known, {name: (weights * own.reshape(shape)[known]).sum(axis=1) for name, own in measures.items()}
 
 
 def chosen(checkpoints: Sequence[Values], by: str) -> list[Values]:
@@ -106,49 +118,132 @@ def chosen(checkpoints: Sequence[Values], by: str) -> list[Values]:
 
 
 def areas(
-    checkpoints: Sequence[Values], best_of: Sequence[Values], reference: Values, ends: tuple[float, float], level: float
+    policies: Sequence[Written], reference: Written, sizes: Sequence[int], ends: tuple[float, float], level: float
 ) -> tuple[list[Values], list[Values]]:
     """Mean height of every run's frontier above the reference, and their paired differences, by every reward.
 
     Args:
-        checkpoints: of the runs.
-        best_of: the curve of best-of-n, which has no seeds.
+        policies: what the checkpoints of the runs wrote, for the prompts of the reference.
         reference: where all frontiers begin.
+        sizes: n of best-of-n, whose curve has no seeds; none for no such curve.
         ends: between how many nats.
-        level: of the intervals, over seeds.
+        level: of the intervals, over seeds and prompts.
 
     Returns:
         Rows of areas and of differences; of differences the first run minus the second, seed by seed.
     """
+    prompts = {name: place for place, name in enumerate(dict.fromkeys(reference.prompt_id.tolist()))}
+    start = _point(reference, prompts)
+    curves: dict[str, dict[int, list[_Point]]] = {}
+    for one in policies:
+        own = curves.setdefault(one.checkpoint.run, {})
+        own.setdefault(one.checkpoint.seed, []).append(_point(one, prompts))
+    best = [_best_of_point(reference, size) for size in sizes]
     found: list[Values] = []
     differences: list[Values] = []
-    for name, start in reference["rewards"].items():
-        if start["value"] is None:
+    for name in reference.rewards:
+        if start.mean(name) is None:
             continue
-        by_run: dict[str, np.ndarray] = {}
-        for run in dict.fromkeys(one["run"] for one in checkpoints):
-            own = [one for one in checkpoints if one["run"] == run]
-            seeds = [[one for one in own if one["seed"] == seed] for seed in sorted({one["seed"] for one in own})]
-            by_run[run] = np.array([_area(points, name, start["value"], ends) for points in seeds])
-            reach = min(max(one["kl"]["value"] for one in points) for points in seeds)
-            inside = min(sum(ends[0] <= one["kl"]["value"] <= ends[1] for one in points) for points in seeds)
-            over = as_values(_over_seeds(mean(by_run[run], level=level)))
-            found.append(
-                {"run": run, "by": name, "seeds": by_run[run].tolist(), "reach": reach, "inside": inside, **over}
-            )
-        if best_of:
-            points = [{"kl": {"value": one["kl"]}, "rewards": one["rewards"]} for one in best_of]
-            area = _area(points, name, start["value"], ends)
-            inside = sum(ends[0] <= one["kl"] <= ends[1] for one in best_of)
-            over = as_values(Interval(area, n=1, reason="best of n has no seeds"))
-            found.append(
-                {"run": BEST_OF, "by": name, "seeds": [area], "reach": best_of[-1]["kl"], "inside": inside, **over}
-            )
+        by_run: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for run, seeds in ({**curves, BEST_OF: {0: best}} if best else curves).items():
+            points = [seeds[seed] for seed in sorted(seeds)]
+            made = [_area(own, start, name, ends) for own in points]
+            pair = np.array([area for area, _ in made]), np.array([each for _, each in made]).T
+            if run != BEST_OF:
+                by_run[run] = pair
+            over = as_values(_over_seeds_and_prompts(*pair, level))
+            found.append({"run": run, "by": name, "seeds": pair[0].tolist(), **_extent(points, ends), **over})
         for first, second in combinations(by_run, 2):
-            if len(by_run[first]) == len(by_run[second]):
-                apart = _over_seeds(paired_difference(by_run[first], by_run[second], level=level))
+            (won, by_won), (lost, by_lost) = by_run[first], by_run[second]
+            if len(won) == len(lost):
+                apart = _over_seeds_and_prompts(won - lost, by_won - by_lost, level)
                 differences.append({"first": first, "second": second, "by": name, **as_values(apart)})
     return found, differences
+
+
+class _Terms(NamedTuple):
+    """A measure, summed over the completions of each prompt for which it is known, and how many these are; shape
+    [prompts] each."""
+
+    sums: np.ndarray
+    counts: np.ndarray
+
+
+class _Point(NamedTuple):
+    """A point of a frontier by prompts."""
+
+    divergence: _Terms
+    rewards: Mapping[str, _Terms]
+
+    def mean(self, name: str) -> float | None:
+        """The mean reward; None where it is known of no completion."""
+        sums, counts = self.rewards[name]
+        return float(sums.sum() / counts.sum()) if counts.sum() else None
+
+    @property
+    def kl(self) -> float:
+        """The mean log-ratio."""
+        return float(self.divergence.sums.sum() / self.divergence.counts.sum())
+
+
+def _point(written: Written, prompts: Mapping[str, int]) -> _Point:
+    places = np.array([prompts[name] for name in written.prompt_id.tolist()])
+
+    def terms(values: np.ndarray) -> _Terms:
+        known = np.isfinite(values)
+        sums = np.bincount(places[known], values[known], len(prompts))
+        return _Terms(sums, np.bincount(places[known], minlength=len(prompts)).astype(float))
+
+    return _Point(terms(written.log_ratio), {name: terms(values) for name, values in written.rewards.items()})
+
+
+def _best_of_point(reference: Written, size: int) -> _Point:
+    """Best of n as a point: its divergence is known, its rewards have a term per prompt."""
+    known, means = _best_of_means(reference, size)
+    there = known.astype(float)
+
+    def terms(values: np.ndarray) -> _Terms:
+        sums = np.zeros(len(known))
+        sums[known] = np.where(np.isfinite(values), values, 0.0)
+        counts = np.zeros(len(known))
+        counts[known] = np.isfinite(values)
+        return _Terms(sums, counts)
+
+    rewards = {name: terms(values) for name, values in means.items() if name != TOKENS}
+    return _Point(_Terms(best_of_kl(size) * there, there), rewards)
+
+
+def _area(points: Sequence[_Point], start: _Point, name: str, ends: tuple[float, float]) -> tuple[float, np.ndarray]:
+    """The area under a frontier and what each prompt adds to it; NaN where that cannot be known."""
+    low, high = ends
+    known = [one for one in points if one.mean(name) is not None]
+    prompts = len(start.divergence.sums)
+    if not known:
+        return math.nan, np.full(prompts, math.nan)
+    heights = np.array([one.mean(name) for one in known], dtype=float)
+    area = frontier_area(np.array([one.kl for one in known]), heights, start.mean(name) or 0.0, low=low, high=high)
+    divergences = np.array([without_each(*one.divergence) for one in known])
+    rewards = np.array([without_each(*one.rewards[name]) for one in known])
+    first = without_each(*start.rewards[name])
+    if not (np.isfinite(divergences).all() and np.isfinite(rewards).all() and np.isfinite(first).all()):
+        return area, np.full(prompts, math.nan)
+    return area, area_pseudo_values(area, divergences, rewards, first, low=low, high=high)
+
+
+def _over_seeds_and_prompts(found: np.ndarray, by_prompt: np.ndarray, level: float) -> Interval:
+    if not np.isfinite(found).all():
+        return Interval(None, n=len(found), reason=NO_OBSERVATIONS)
+    if not np.isfinite(by_prompt).all():
+        return Interval(float(found.mean()), n=len(found), clusters=1, reason=ONE_CLUSTER)
+    over = area_interval(found, by_prompt, level)
+    return over._replace(reason=ONE_SEED) if len(found) == 1 and over.low is not None else over
+
+
+def _extent(points: Sequence[Sequence[_Point]], ends: tuple[float, float]) -> Values:
+    """How far the seed that reaches least goes, and how many points the one with the fewest has between the ends."""
+    reaches = [[one.kl for one in own] for own in points]
+    inside = [sum(ends[0] <= kl <= ends[1] for kl in own) for own in reaches]
+    return {"reach": min(max(own) for own in reaches), "inside": min(inside)}
 
 
 def fallen(last: Written, best: Written, name: str, level: float) -> Interval:
@@ -175,16 +270,3 @@ def _mean(values: np.ndarray, clusters: np.ndarray | None, level: float) -> Inte
     if not known.any():
         return Interval(None, reason=NO_OBSERVATIONS)
     return mean(values[known], None if clusters is None else clusters[known], level)
-
-
-def _area(points: Sequence[Values], name: str, start: float, ends: tuple[float, float]) -> float:
-    known = [one for one in points if one["rewards"][name]["value"] is not None]
-    if not known:
-        return math.nan
-    divergences = np.array([one["kl"]["value"] for one in known])
-    heights = np.array([one["rewards"][name]["value"] for one in known])
-    return frontier_area(divergences, heights, start, low=ends[0], high=ends[1])
-
-
-def _over_seeds(found: Interval) -> Interval:
-    return found._replace(reason=ONE_SEED) if found.reason == ONE_CLUSTER else found

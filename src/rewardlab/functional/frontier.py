@@ -18,6 +18,9 @@ References
         (distinct-n).
     [4] Ji et al. 2024, Towards efficient exact optimization of language model alignment, arXiv 2402.00856, section 5
         (the frontier of reward and KL).
+    [5] Tukey 1958, Bias and confidence in not quite large samples (pseudo-values of the jackknife).
+    [6] Searle, Casella and McCulloch 1992, Variance components, section 4.3 (two-way crossed data); Owen 2007, The
+        pigeonhole bootstrap.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import gammaln
+
+from rewardlab.functional.intervals import Interval, Statistic, interval, mean, widened
+from rewardlab.functional.rewriters import unreplicated_components
 
 
 def best_of_weights(scores: Float[np.ndarray, "prompts N"], n: int) -> Float[np.ndarray, "prompts N"]:
@@ -158,6 +164,83 @@ def frontier_area(
     corners = np.unique(np.concatenate([[low, high], inside[(inside > low) & (inside < high)]]))
     heights = frontier_at(divergences, rewards, corners, start) - start
     return float(np.trapezoid(heights, corners) / (high - low))
+
+
+def without_each(
+    sums: Float[np.ndarray, "*points prompts"], counts: Float[np.ndarray, "*points prompts"]
+) -> Float[np.ndarray, "*points prompts"]:
+    """Means over the completions of all prompts but one; NaN where nothing else is known. Source: [5].
+
+    Args:
+        sums: over the completions of each prompt whose measure is known.
+        counts: how many these are.
+    """
+    left = counts.sum(axis=-1, keepdims=True) - counts
+    total = sums.sum(axis=-1, keepdims=True) - sums
+    return np.asarray(np.divide(total, left, out=np.full(np.shape(total), np.nan), where=left > 0))
+
+
+def area_pseudo_values(
+    area: float,
+    divergences: Float[np.ndarray, "points prompts"],
+    rewards: Float[np.ndarray, "points prompts"],
+    start: Float[np.ndarray, " prompts"],
+    *,
+    low: float = 0.5,
+    high: float = 5.0,
+) -> Float[np.ndarray, " prompts"]:
+    """What every prompt adds to the area under a frontier: P A - (P - 1) A without the prompt.
+
+    Args:
+        area: A, from all prompts.
+        divergences: KL of the points without each prompt, as `without_each` gives them.
+        rewards: the same of their rewards.
+        start: reward of the reference without each prompt.
+        low, high: as in `frontier_area`.
+
+    Raises:
+        ValueError: see `frontier_area`.
+
+    Source: [5]. It needs an area that is smooth in the means: right for points that are clearly apart in reward and KL,
+    and rough where two points are equally good within chance.
+    """
+    prompts = len(start)
+    left_out = np.array(
+        [frontier_area(divergences[:, one], rewards[:, one], start[one], low=low, high=high) for one in range(prompts)]
+    )
+    return np.asarray(prompts * area - (prompts - 1) * left_out)
+
+
+def area_interval(
+    areas: Float[np.ndarray, " seeds"], by_prompt: Float[np.ndarray, "prompts seeds"], level: float = 0.95
+) -> Interval:
+    """The mean area of several seeds, with an interval for other seeds and other prompts at once.
+
+        se^2 = s_seeds^2 / S + max(0, MS_prompts - MS_rest) / (S P)
+
+    The first term is Student's over seeds, and has in it what prompts and seeds do together; the second is what a
+    prompt does to all seeds alike, the reference's part among it. Of one seed the interval is Student's over prompts:
+    it holds for other prompts, given this training. Differences of areas, seed by seed, are areas here.
+
+    Args:
+        areas: of each seed.
+        by_prompt: pseudo-values of its prompts; the same prompts for all seeds.
+        level: coverage.
+
+    Returns:
+        With n the seeds and `clusters` the prompts.
+
+    Source: [6]; degrees of freedom as in `intervals.widened`.
+    """
+    prompts, seeds = by_prompt.shape
+    if seeds == 1:
+        own = by_prompt[:, 0]
+        return interval(Statistic(float(areas[0]), own - own.mean()), level=level)._replace(n=1)
+    found = mean(areas, level=level)
+    if prompts > 1:
+        shared = unreplicated_components(by_prompt).text / prompts
+        found = widened(found, [(shared, prompts - 1.0)], level)
+    return found._replace(clusters=prompts)
 
 
 def _log_choose(of: Int[np.ndarray, " k"], chosen: int) -> Float[np.ndarray, " k"]:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rewardlab.audit.summary import number
-from rewardlab.evaluate.frontier import FrontierEvaluation, measure
-from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, Values
-from rewardlab.report.blocks import Figure, Section
+from rewardlab.evaluate.frontier import RESULT, FrontierEvaluation, measure
+from rewardlab.evaluate.frontier_estimates import Values
+from rewardlab.report.blocks import Section
 from rewardlab.report.figures import write_images
-from rewardlab.report.frontier_figures import frontier_curves, over_optimisation
-from rewardlab.report.html import Html, element
+from rewardlab.report.frontier_sections import findings, frontier_sections
+from rewardlab.report.html import element
 from rewardlab.report.page import page
-from rewardlab.report.tables import Column, ResultTable
 from rewardlab.store.files import write_json, write_text
 from rewardlab.store.runs import Run
-
-RESULT = "frontier.json"
 
 
 @dataclass(frozen=True)
@@ -45,173 +39,13 @@ def evaluate_frontier(config: FrontierEvaluation, run: Run) -> WrittenFrontier:
     Raises:
         RewardlabError: as `evaluate.frontier.measure`.
     """
-    found = measure(config, run)
-    values = {**found.values, "findings": findings(found.values)}
-    sections = frontier_sections(values, found.went_from_reference)
+    measured = measure(config, run)
+    values = {**measured, "findings": findings(measured)}
+    found = element("ol", [element("li", line) for line in values["findings"]])
+    sections = [Section("findings", "Findings", "", [found]), *frontier_sections(values)]
     write_json(run.path(RESULT), values)
     write_images(run.path("figures"), {one.name: one.spec for section in sections for one in section.figures})
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
     run.log.info("wrote %s", path)
     return WrittenFrontier(path, values)
-
-
-def reward_title(name: str) -> str:
-    """What a reward is called: the one trained on, or a held-out one by its name."""
-    return "reward trained on" if name == REWARD else f"{name.removeprefix(HELD_OUT)} (held out)"
-
-
-def findings(values: Values) -> list[str]:
-    """What was found, in sentences."""
-    reference = values["reference"]
-    own = "; ".join(f"{reward_title(name)} {_spanned(one)}" for name, one in reference["rewards"].items())
-    length = number(reference["tokens"]["value"])
-    count = f"{reference['completions']:,} completions of {reference['prompts']:,} prompts"
-    lines = [f"The reference: {own}; {length} tokens on average ({count})."]
-    lines += [_choice(one) for one in values["chosen"]]
-    lines += [line for one in values["changes"] if (line := _after(one))]
-    lines += [line for name in values["scorers"] if (line := _areas(values, name))]
-    return [*lines, *values["warnings"]]
-
-
-def _choice(one: Values) -> str:
-    rewards = "; ".join(f"{reward_title(name)} {_spanned(found)}" for name, found in one["rewards"].items())
-    where = f"{one['run']}, seed {one['seed']}: step {one['step']} has the best {reward_title(one['by'])}"
-    return f"{where}, at {_spanned(one['kl'])} nats: {rewards}."
-
-
-def _after(one: Values) -> str:
-    """What becomes of held-out rewards after the chosen step, where they fall beyond chance."""
-    fallen = [
-        f"{reward_title(name)} {_spanned(found, signed=True)}"
-        for name, found in one["rewards"].items()
-        if name != REWARD and found["high"] is not None and found["high"] < 0.0
-    ]
-    if not fallen:
-        return ""
-    trained = _spanned(one["rewards"][REWARD], signed=True)
-    way = f"from step {one['from']} to step {one['to']}"
-    return (
-        f"{one['run']}, seed {one['seed']}, {way}: {'; '.join(fallen)}; reward trained on {trained}. The first of "
-        "the two was chosen for being the best, so part of the fall is chance."
-    )
-
-
-def _areas(values: Values, name: str) -> str:
-    """The areas of all runs by one reward, and how far apart they are; empty where there are none."""
-    own = [one for one in values["areas"] if one["by"] == name]
-    between = f"{values['area_from']:g} to {values['area_to']:g} nats"
-    title = f"Mean height of the frontier above the reference, {between}, {reward_title(name)}"
-    heights = "; ".join(f"{one['run']} {_spanned(one)}" for one in own)
-    apart = [
-        f"{one['first']} minus {one['second']} {_spanned(one, signed=True)}{_because(one)}"
-        for one in values["differences"]
-        if one["by"] == name
-    ]
-    return f"{title}: {'; '.join([heights, *apart])}." if own else ""
-
-
-def _because(one: Values) -> str:
-    return f" ({one['reason']})" if one["reason"] else ""
-
-
-def frontier_sections(values: Values, from_reference: frozenset[str]) -> list[Section]:
-    """The sections of the page."""
-    blocks: list[Figure | Html] = [element("ol", [element("li", line) for line in values["findings"]])]
-    figures: list[Figure | Html] = []
-    for number_, name in enumerate(values["scorers"]):
-        title = reward_title(name)
-        spec = frontier_curves(values, name, title, from_reference)
-        told = f"{title[0].upper()}{title[1:]} against KL from the reference"
-        figures.append(Figure(f"frontier-{number_}", told, told, _CURVES, spec, plain=False))
-        drawn = over_optimisation(values, name, from_reference) if name != REWARD else None
-        if drawn is not None:
-            told = f"Over-optimisation: {title} beside the reward trained on"
-            figures.append(Figure(f"over-optimisation-{number_}", told, told, _OVER, drawn, plain=False))
-    scorers = ", ".join(f"{reward_title(name)}: {scorer}" for name, scorer in values["scorers"].items())
-    lead = (
-        f"{values['n']} completions of every prompt by every policy at temperature {values['temperature']:g}, up to "
-        f"{values['max_new_tokens']} tokens. {scorers[:1].upper()}{scorers[1:]}. Intervals (95 %) are over prompts; "
-        "those of areas over seeds."
-    )
-    return [
-        Section("findings", "Findings", lead, blocks),
-        Section("frontier", "Reward against distance", "", figures),
-        Section("checkpoints", "Every policy", _TABLE, [_policies(values).to_html(), *_best_of(values)]),
-    ]
-
-
-_CURVES = (
-    "A curve follows a training from checkpoint to checkpoint; thin lines are seeds, the thick one their mean at each "
-    "step. Diamonds are the chosen checkpoints, the dashed line is best of n from the reference. Point at a dot for "
-    "its intervals; choose curves by a click on the legend. Higher at the same KL is better."
-)
-_OVER = (
-    "Solid the held-out reward, dashed the reward trained on, both above the reference's, in standard deviations of "
-    "the rewards of the reference's completions. Where the dashed line rises on and the solid one turns, the policy "
-    "has learnt what only the reward trained on likes."
-)
-_TABLE = (
-    "KL is the mean log-ratio of the policy's own completions, so chance can put it below 0. Distinct n-grams are "
-    "those of equally many completions."
-)
-
-
-def _policies(values: Values) -> ResultTable:
-    names = list(values["scorers"])
-    rows = tuple(_row(one, names) for one in [values["reference"], *values["checkpoints"]])
-    columns = (
-        Column("run", "Run"),
-        Column("seed", "Seed", str),
-        Column("step", "Step", str),
-        Column("kl", "KL (nats)"),
-        Column("error", "SE", lambda value: f"{value:.3f}"),
-        *(Column(name, f"{reward_title(name)[0].upper()}{reward_title(name)[1:]}") for name in names),
-        Column("tokens", "Tokens", lambda value: f"{value:.1f}"),
-        Column("unfinished", "Unfinished", lambda value: f"{value:.1%}"),
-        Column("distinct_1", "Distinct 1-grams", lambda value: f"{value:.3f}"),
-        Column("distinct_2", "Distinct 2-grams", lambda value: f"{value:.3f}"),
-        Column("completions", "n", lambda value: f"{value:,}"),
-    )
-    return ResultTable("Every policy, with 95 % intervals", columns, rows)
-
-
-def _row(one: Values, names: Sequence[str]) -> dict[str, Any]:
-    return {
-        **{name: one[name] for name in ("run", "seed", "step", "distinct_1", "distinct_2", "completions")},
-        "kl": _spanned(one["kl"]),
-        "error": one["kl"]["error"],
-        **{name: _spanned(one["rewards"][name]) for name in names},
-        "tokens": one["tokens"]["value"],
-        "unfinished": one["unfinished"]["value"],
-    }
-
-
-def _best_of(values: Values) -> list[Figure | Html]:
-    if not values["best_of"]:
-        return []
-    names = list(values["scorers"])
-    rows = tuple(
-        {
-            "n": str(one["n"]),
-            "kl": one["kl"],
-            **{name: _spanned(one["rewards"][name]) for name in names},
-            "tokens": one["tokens"]["value"],
-        }
-        for one in values["best_of"]
-    )
-    columns = (
-        Column("n", "Best of"),
-        Column("kl", "KL (nats)", lambda value: f"{value:.3f}"),
-        *(Column(name, f"{reward_title(name)[0].upper()}{reward_title(name)[1:]}") for name in names),
-        Column("tokens", "Tokens", lambda value: f"{value:.1f}"),
-    )
-    caption = "Best of n from the reference by the reward trained on; its KL is log n − (n − 1)/n, an upper bound"
-    return [ResultTable(caption, columns, rows).to_html()]
-
-
-def _spanned(found: Mapping[str, Any], *, signed: bool = False) -> str:
-    if found["value"] is None:
-        return "none"
-    ends = "" if found["low"] is None else f" ({number(found['low'])} to {number(found['high'])})"
-    return f"{number(found['value'], signed=signed)}{ends}"

@@ -20,16 +20,15 @@ TRAINED_ON, HELD_OUT = "reward trained on", "held out"
 _ALL_SEEDS = "mean of the seeds"
 
 
-def frontier_curves(values: Values, name: str, title: str, from_reference: frozenset[str]) -> Spec:
+def frontier_curves(values: Values, name: str, title: str) -> Spec:
     """A reward against KL: a curve per run along its training, its seeds as thin lines, and best-of-n.
 
     Args:
         values: of frontier.json.
         name: of the reward.
         title: what it is called.
-        from_reference: runs whose curve begins at the reference.
     """
-    rows = curve_rows(values, name, from_reference)
+    rows = curve_rows(values, name)
     own = values["reference"]["rewards"][name]["value"]
     x = _axis(
         "KL from the reference (nats)",
@@ -75,7 +74,7 @@ def frontier_curves(values: Values, name: str, title: str, from_reference: froze
     return specification(rows, layers, height=HEIGHT)
 
 
-def over_optimisation(values: Values, name: str, from_reference: frozenset[str]) -> Spec | None:
+def over_optimisation(values: Values, name: str) -> Spec | None:
     """The reward trained on (dashed) and a held-out one (solid) above the reference's, in its standard deviations,
     against the square root of KL; None where a reward of the reference has no spread.
 
@@ -86,7 +85,7 @@ def over_optimisation(values: Values, name: str, from_reference: frozenset[str])
         sd, own = values["sd"][which], values["reference"]["rewards"][which]["value"]
         if sd is None or own is None:
             return None
-        for row in curve_rows(values, which, from_reference):
+        for row in curve_rows(values, which):
             # A mean stands for its seeds, which would hide each other here.
             if row["role"] != "seed":
                 ends = {end: None if row[end] is None else (row[end] - own) / sd for end in ("value", "low", "high")}
@@ -99,7 +98,7 @@ def over_optimisation(values: Values, name: str, from_reference: frozenset[str])
     dash: Spec = {
         "field": "kind",
         "type": "nominal",
-        "legend": None,
+        "legend": {"symbolType": "stroke", "symbolStrokeColor": "#20262d", "symbolStrokeWidth": 2, "symbolSize": 300},
         "scale": {"domain": [HELD_OUT, TRAINED_ON], "range": [[1, 0], [5, 4]]},
     }
     faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.08}
@@ -122,7 +121,7 @@ def over_optimisation(values: Values, name: str, from_reference: frozenset[str])
     return specification(rows, layers, height=HEIGHT)
 
 
-def curve_rows(values: Values, name: str, from_reference: frozenset[str]) -> list[dict[str, Any]]:
+def curve_rows(values: Values, name: str) -> list[dict[str, Any]]:
     """A row per point of a curve: of a run with several seeds also the mean of those at each step.
 
     `role` is `seed` (one of several), `mean` (of several, or the only one) or `best`.
@@ -137,14 +136,14 @@ def curve_rows(values: Values, name: str, from_reference: frozenset[str]) -> lis
         role = "mean" if len(seeds) < 2 else "seed"
         for seed in seeds:
             line = {"curve": run, "line": f"{run} {seed}", "role": role, "label": f"seed {seed}"}
-            found += [{**start, **line}] if run in from_reference else []
+            found += [{**start, **line}] if run in values["from_reference"] else []
             for one in own:
                 if one["seed"] == seed:
                     chosen = (run, seed, one["step"]) in picked
                     found.append({**_point(one, name), **line, "step": one["step"], "start": False, "chosen": chosen})
         if role == "seed":
             line = {"curve": run, "line": run, "role": "mean", "label": _ALL_SEEDS}
-            found += [{**start, **line}] if run in from_reference else []
+            found += [{**start, **line}] if run in values["from_reference"] else []
             found += [{**row, **line} for row in _means(own, name, len(seeds))]
     for one in values["best_of"]:
         if one["rewards"][name]["value"] is not None:
@@ -196,7 +195,7 @@ def _lines(encoding: Spec, role: str, mark: Mapping[str, Any]) -> Spec:
 
 def _axis(title: str, rows: Sequence[Row], reference: float | None) -> Spec:
     scale = {"domain": domain(rows, reference), "zero": False, "nice": False}
-    return {"type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 7}}
+    return {"type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 7, "grid": True}}
 
 
 def _color(names: Sequence[str]) -> Spec:

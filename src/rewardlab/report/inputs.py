@@ -17,6 +17,7 @@ from rewardlab.audit.effects import RESULT as EFFECTS
 from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.report.audit_inputs import Audit, read_audit
 from rewardlab.report.cartography_inputs import DataMap, read_cartography
+from rewardlab.report.frontier_inputs import FrontierFile, read_frontier
 from rewardlab.report.intervention_inputs import InterventionsFile, of_training, read_interventions
 from rewardlab.report.lineage import runs_behind
 from rewardlab.report.reading import EstimatesFile, Shape, read_object, readable, rows_at, shaped
@@ -219,13 +220,14 @@ class Inputs:
     audit: list[Stage[Audit]] = field(default_factory=list)
     simulate: list[Stage[SimulationFile]] = field(default_factory=list)
     cartography: list[Stage[DataMap]] = field(default_factory=list)
+    frontier: list[Stage[FrontierFile]] = field(default_factory=list)
     behind: list[Stage[None]] = field(default_factory=list)
 
     @property
     def given(self) -> list[Stage[Any]]:
         """Every stage that is shown, in the order in which they ran."""
         before: list[Stage[Any]] = [*self.doctor, *self.intervene, *self.train, *self.score, *self.evaluate]
-        return [*before, *self.robust, *self.audit, *self.simulate, *self.cartography]
+        return [*before, *self.robust, *self.audit, *self.simulate, *self.cartography, *self.frontier]
 
     @property
     def robust(self) -> list[Stage[Any]]:
@@ -250,6 +252,7 @@ def read_inputs(
     audit: Sequence[Path] = (),
     simulate: Sequence[Path] = (),
     cartography: Sequence[Path] = (),
+    frontier: Sequence[Path] = (),
 ) -> Inputs:
     """Read the folders of stages.
 
@@ -257,7 +260,8 @@ def read_inputs(
         DataError: with every folder, file and value that cannot be used.
     """
     audit = [_effects_of(folder) for folder in audit]
-    folders = [*doctor, *intervene, *train, *score, *evaluate, *bench, *perturb, *audit, *simulate, *cartography]
+    evaluated = [*evaluate, *bench, *perturb, *cartography, *frontier]
+    folders = [*doctor, *intervene, *train, *score, *evaluated, *audit, *simulate]
     names = {folder: _run_of(folder) if len(audit) > 1 else folder for folder in folders}
     distinct = _labels(list(names.values()))
     labels = {folder: distinct[name] for folder, name in names.items()}
@@ -286,6 +290,7 @@ def read_inputs(
         read("audit", audit, read_audit),
         read("audit simulate", simulate, read_simulation),
         read("evaluate cartography", cartography, read_cartography),
+        read("evaluate frontier", frontier, read_frontier),
     )
     if problems:
         raise DataError("cannot report on these folders", problems)

@@ -31,6 +31,7 @@ from rewardlab.report.cartography import cartography_sections
 from rewardlab.report.chosen import test_findings
 from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, Limits
 from rewardlab.report.figures import write_images
+from rewardlab.report.frontier_sections import frontier_sections
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
 from rewardlab.report.inputs import Inputs, read_inputs
 from rewardlab.report.interventions import interventions_section
@@ -66,6 +67,8 @@ class Report(Config):
     """Folders of `audit simulate`."""
     cartography: Paths = ()
     """Folders of `evaluate cartography`."""
+    frontier: Paths = ()
+    """Folders of `evaluate frontier`."""
     max_examples: int = Field(default=600, ge=0, le=5000)
     """Most pairs and triples that the browsers of examples carry along, for all evaluations and audits together; see
     the page for how they are chosen."""
@@ -112,11 +115,11 @@ def write_report(config: Report, run: Run) -> WrittenReport:
         RunError: the run directory cannot be written to, or the disk is full.
     """
     prepared, evaluated = (config.doctor, config.intervene), (config.evaluate, config.bench, config.perturb)
-    given = (*prepared, config.train, config.score, *evaluated, config.audit, config.simulate, config.cartography)
-    if not any(given):
+    drawn = (config.audit, config.simulate, config.cartography, config.frontier)
+    if not any((*prepared, config.train, config.score, *evaluated, *drawn)):
         remedy = (
             "Give at least one folder with --doctor, --intervene, --train, --score, --evaluate, --bench, --perturb, "
-            "--cartography, --audit or --simulate."
+            "--cartography, --frontier, --audit or --simulate."
         )
         raise ConfigError("nothing to report on", [Problem("report", "no folders", "folders of stages", remedy)])
     inputs = read_inputs(
@@ -130,6 +133,7 @@ def write_report(config: Report, run: Run) -> WrittenReport:
         bench=config.bench,
         perturb=config.perturb,
         cartography=config.cartography,
+        frontier=config.frontier,
     )
     sections = page_sections(inputs, max_examples=config.max_examples, seed=config.seed)
     images = write_images(
@@ -155,13 +159,14 @@ def write_audit_report(config: AuditReport, run: Run) -> WrittenReport:
 
 
 def named_findings(inputs: Inputs) -> tuple[str, ...]:
-    """The findings of every test set, evaluation, audit and map; of several, each sentence behind its stage's name."""
+    """What test sets, evaluations, audits, maps and frontiers found; of several, behind their stages' names."""
     evaluated = [(stage.label, findings(stage.content.raw)) for stage in inputs.evaluate]
     audited = [(stage.label, audit_findings(stage.content.raw)) for stage in inputs.audit]
     simulated = [(stage.label, stage.content.findings) for stage in inputs.simulate]
     checked = [(stage.label, stage.content.findings) for stage in inputs.robust]
     mapped = [(stage.label, stage.content.file.findings) for stage in inputs.cartography]
-    found = [*_tested(inputs), *evaluated, *checked, *audited, *simulated, *mapped]
+    reached = [(stage.label, stage.content.findings) for stage in inputs.frontier]
+    found = [*_tested(inputs), *evaluated, *checked, *audited, *simulated, *mapped, *reached]
     several = len(found) > 1
     return tuple(f"{label}: {line}" if several else line for label, lines in found for line in lines)
 
@@ -209,6 +214,10 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
     for index, one in enumerate(inputs.cartography, start=1):
         suffix = f"-{index}" if several else ""
         sections += cartography_sections(one, suffix=suffix, several=several, limits=next(limits), seed=seed)
+    several = len(inputs.frontier) > 1
+    for index, reached in enumerate(inputs.frontier, start=1):
+        suffix, of = (f"-{index}", f" of {reached.label}") if several else ("", "")
+        sections += frontier_sections(reached.content.model_dump(), suffix=suffix, of=of)
     return sections
 
 
@@ -272,6 +281,7 @@ def _findings_section(inputs: Inputs) -> Section:
         inputs.audit,
         inputs.simulate,
         inputs.cartography,
+        inputs.frontier,
     )
     several = sum(map(len, given)) > 1
     blocks: list[Figure | Html] = [_sentences(label if several else "", [("", lines)]) for label, lines in tested]
@@ -284,6 +294,7 @@ def _findings_section(inputs: Inputs) -> Section:
     blocks += [
         _sentences(stage.label if several else "", [("", stage.content.file.findings)]) for stage in inputs.cartography
     ]
+    blocks += [_sentences(stage.label if several else "", [("", stage.content.findings)]) for stage in inputs.frontier]
     compared = evaluation.comparison(inputs.evaluate) if len(inputs.evaluate) > 1 else None
     if compared is not None:
         blocks.append(compared)

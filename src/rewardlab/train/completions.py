@@ -219,7 +219,18 @@ def _encoded(
         )
         for record, prompt, completions in zip(chunk, model.encoder.prompts(prompts), encoded, strict=True):
             counts["truncated_prompts"] += prompt.truncated
-            yield record, shared(prompt), [shared(one) for one in completions]
+            own = _as_sampled(record, model)
+            counts.update({"as_sampled": sum(one is not None for one in own)} if any(own) else {})
+            yield record, shared(prompt), [shared(a or b) for a, b in zip(own, completions, strict=True)]
+
+
+def _as_sampled(record: Record, model: PolicyModel) -> list[Ids | None]:
+    """The ids that completions were sampled with, where the record has them and they are this tokenizer's."""
+    found = record.meta.get("token_ids")
+    if not isinstance(found, list) or len(found) != len(record.completions):
+        return [None] * len(record.completions)
+    texts = zip(record.completions, found, strict=True)
+    return [model.encoder.as_sampled(record.prompt, text, ids) for text, ids in texts]
 
 
 def _ended(record: Record) -> list[bool]:

@@ -1,6 +1,6 @@
 """A training of a policy from its first step to its folder: the trainer, policies along the way, what is left.
 
-model/                the policy at the end, a plain folder; adapters are merged into its weights
+model/                the policy, a plain folder; adapters are merged into its weights
 policies/step-000123/ evenly spaced checkpoints: plain folders, or with lora adapter folders
 """
 
@@ -27,8 +27,8 @@ from rewardlab.store.files import clear_when_disk_is_full, read_jsonl, write_jso
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.train.policy import MODEL, POLICIES, PolicyTraining, Prepared, TrainedPolicy
-from rewardlab.train.reward import ACCELERATOR_BUDGET, CPU_BUDGET
-from rewardlab.train.setup import trainer_arguments
+from rewardlab.train.setup import log_start, micro_batch_tokens, trainer_arguments
+from rewardlab.train.trackers import tensor_board
 from rewardlab.train.trainer import GroupTrainer, clear_when_out_of_memory, run_training
 
 CHECKED_GROUPS = 4
@@ -49,15 +49,18 @@ def run_policy_training(
         KeyboardInterrupt: stopped; the run can be resumed.
     """
     config = config.model_copy(update={"precision": product_precision(config.precision, prepared.model.device.type)})
-    with clear_when_out_of_memory():
+    with clear_when_out_of_memory(), tensor_board(config.report_to, run, prepared.examples) as board:
         trainer = _trainer(config, run, prepared)
+        if board is not None:
+            trainer.add_callback(board)
         steps = kept_steps(len(prepared.plan), config.checkpoints)
         trainer.add_callback(KeptPolicies(prepared.model, run.path(POLICIES), steps, merge=config.lora is None))
-        _log_start(run, trainer, prepared)
+        log_start(run.log, trainer, prepared.examples)
         if not run_training(trainer, resume=run.resumed):
             raise KeyboardInterrupt
+        kept = trainer.load_best() if config.keep_best else trainer.state.global_step
         return TrainedPolicy(
-            run.path(MODEL), processes().first(lambda: _finish(config, run, trainer, prepared, described))
+            run.path(MODEL), processes().first(lambda: _finish(config, run, trainer, prepared, described, kept))
         )
 
 
@@ -103,38 +106,19 @@ def _trainer(config: PolicyTraining, run: Run, prepared: Prepared) -> GroupTrain
         objective=prepared.objective,
         target=prepared.examples[training].target,
         precision=config.precision,
-        budget=config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET),
-        patience=None,
+        budget=micro_batch_tokens(config, device),
+        patience=config.early_stopping,
         history=run.path("history.jsonl"),
         log=run.log,
     )
 
 
-def _log_start(run: Run, trainer: GroupTrainer, prepared: Prepared) -> None:
-    """What a person who reads the log has to know."""
-    for name, data in prepared.examples.items():
-        counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in data.counts.items())
-        run.log.info("%s: %d used (%s)", name, len(data), counts)
-    model = prepared.model
-    run.log.info(
-        "%d parameters, %d of them trained, on %s, products in %s; %s layout%s; %d tokens a micro-batch; %d steps",
-        sum(weight.numel() for weight in model.parameters()),
-        sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        trainer.args.device,
-        trainer.precision,
-        model.layout,
-        f" ({model.fallback})" if model.fallback else "",
-        trainer.budget,
-        len(trainer.plan),
-    )
-
-
 def _finish(
-    config: PolicyTraining, run: Run, trainer: GroupTrainer, prepared: Prepared, described: Sequence[str]
+    config: PolicyTraining, run: Run, trainer: GroupTrainer, prepared: Prepared, described: Sequence[str], kept: int
 ) -> dict[str, Any]:
-    """Save the policy, load it again, compare, and write the summary."""
+    """Save the policy, which is that of the step `kept`, load it again, compare, and write the summary."""
     folder, model = run.path(MODEL), prepared.model.eval()
-    summary = _summary(run, trainer, prepared) | prepared.summary | {"seed": config.seed}
+    summary = _summary(run, trainer, prepared) | prepared.summary | {"kept": kept, "seed": config.seed}
     with clear_when_disk_is_full(folder):
         save_policy(model, folder, card=_card(config, prepared, summary, described))
     trainer.free_optimiser()
@@ -169,10 +153,12 @@ def _summary(run: Run, trainer: GroupTrainer, prepared: Prepared) -> dict[str, A
 
 def _card(config: PolicyTraining, prepared: Prepared, summary: Mapping[str, Any], described: Sequence[str]) -> str:
     split, rows = summary["split"], summary["counts"][summary["split"]]["used"]
+    found = summary["best" if config.keep_best else "last"]
+    choice = ", which chose the step" if config.keep_best else ""
     measures = {
-        f"{key} on {split}": f"{summary['last'][key]:.4f} ({rows} held-out records)"
+        f"{key} on {split}": f"{found[key]:.4f} ({rows} held-out records{choice})"
         for key in ("loss", "accuracy")
-        if key in summary["last"]
+        if key in found
     }
     fields = {"epochs", "batch_size", "learning_rate", "schedule", "betas", "weight_decay", "precision", "seed", "lora"}
     settings = prepared.card | config.model_dump(mode="json", include=fields)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rewardlab.config import all_of
 from rewardlab.functional.objectives import OBJECTIVES, PolicyObjective
 from rewardlab.models.loading import ModelSource, product_precision
 from rewardlab.models.policy import PolicyModel
@@ -26,6 +26,7 @@ from rewardlab.train.examples import Examples
 from rewardlab.train.policy import PolicyTraining, Prepared, TrainedPolicy, policy_data, start_policy
 from rewardlab.train.policy_objectives import Alignment
 from rewardlab.train.policy_run import run_policy_training
+from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import StepPlan
 
 OPTIONS = ("beta", "reward_beta", "label_smoothing", "gamma")
@@ -70,37 +71,31 @@ class PreferenceTraining(PolicyTraining):
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate."""
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def unmet(self) -> Iterator[str]:
+        """What does not fit together."""
+        yield from super().unmet()
         chosen = OBJECTIVES[self.objective]
-        expected = [
-            f"expected no {name} beside {self.objective}, which does not have it"
-            for name in ("reward_beta", "label_smoothing", "gamma")
-            if getattr(self, name) is not None and name not in chosen.options
-        ]
+        for name in ("reward_beta", "label_smoothing", "gamma"):
+            if getattr(self, name) is not None and name not in chosen.options:
+                yield f"expected no {name} beside {self.objective}, which does not have it"
         if "gamma" in chosen.options and self.gamma is None:
-            expected.append(f"expected gamma beside objective {self.objective}, e.g. 1")
+            yield f"expected gamma beside objective {self.objective}, e.g. 1"
         if self.objective == "exo-pref" and self.label_smoothing == 0:
-            expected.append("expected label_smoothing above 0 beside objective exo-pref: its loss is infinite at 0")
+            yield "expected label_smoothing above 0 beside objective exo-pref: its loss is infinite at 0"
         if self.per_token and chosen.lengths:
-            expected.append(f"expected no per_token beside objective {self.objective}, which divides by lengths itself")
+            yield f"expected no per_token beside objective {self.objective}, which divides by lengths itself"
         if self.candidates is not None and chosen.largest is not None and self.candidates > chosen.largest:
-            expected.append(f"expected candidates {chosen.largest} beside objective {self.objective}")
+            yield f"expected candidates {chosen.largest} beside objective {self.objective}"
         if self.reference is not None and not chosen.reference:
-            expected.append(f"expected no reference beside objective {self.objective}, which has none")
+            yield f"expected no reference beside objective {self.objective}, which has none"
         if self.reference is not None and self.reference.path is None:
-            expected.append("expected reference to have a path: random weights are no policy")
+            yield "expected reference to have a path: random weights are no policy"
         if self.reference is not None and (self.reference.quantisation or self.reference.tokenizer):
-            expected.append(
-                "expected no quantisation and no tokenizer of reference: it is whole, and reads as the policy"
-            )
+            yield "expected no quantisation and no tokenizer of reference: it is whole, and reads as the policy"
         if self.choice == "drawn" and not self.grouping().is_drawn:
-            expected.append(f"expected candidates beside choice drawn: {self.objective} takes all that there are")
+            yield f"expected candidates beside choice drawn: {self.objective} takes all that there are"
         if self.lora is not None and self.lora.dropout:
-            expected.append("expected lora.dropout 0: policy and reference would differ before the first step")
-        if expected:
-            raise all_of(expected, self)
-        return self
+            yield "expected lora.dropout 0: policy and reference would differ before the first step"
 
     def options(self) -> dict[str, float]:
         """What the objective's loss is called with."""
@@ -139,12 +134,14 @@ def train_preference(config: PreferenceTraining, run: Run) -> TrainedPolicy:
         run: its directory; an unfinished one goes on from the newest complete checkpoint.
 
     Raises:
+        ConfigError: a tracker that is not installed.
         DataError: unusable data.
         ModelError: unusable model, reference or device, or a saved policy that is not the one that was trained.
         RunError: resumed with other training data, or the disk is full.
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
+    check_trackers(config.report_to)
     objective, grouping = OBJECTIVES[config.objective], config.grouping()
     data = policy_data(config)
     model = start_policy(config, temperature=config.temperature)

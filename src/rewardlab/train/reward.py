@@ -5,27 +5,23 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
-from transformers.integrations import get_available_reporting_integrations
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from rewardlab.config import Config, all_of, nearest
 from rewardlab.data.interventions.base import Lengths
 from rewardlab.data.interventions.chain import Intervened, Interventions, in_words, intervene
 from rewardlab.data.interventions.margin import Margin
 from rewardlab.data.layout import Group
 from rewardlab.data.load import load_all
-from rewardlab.data.source import DataSource, Sources, with_limit
+from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, ModelError, Problem
 from rewardlab.functional.intervals import proportion
@@ -34,8 +30,6 @@ from rewardlab.models.feature_key import FeatureDtype
 from rewardlab.models.features import FeatureModel
 from rewardlab.models.loading import (
     LayoutChoice,
-    LoRA,
-    ProductPrecision,
     RewardSource,
     load_reward_model,
     new_reward_model,
@@ -51,20 +45,24 @@ from rewardlab.store.files import atomic_path, read_jsonl, write_json
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.store.together import together
+from rewardlab.train.configuration import Training
 from rewardlab.train.examples import Examples, make_examples
 from rewardlab.train.features import BUDGET, FeatureChoice, on_features, summary_of
 from rewardlab.train.margins import MARGINS, write_margins
 from rewardlab.train.objectives import Objective
 from rewardlab.train.schedules import EpochDecay, gamma_of
 from rewardlab.train.sets import warnings_of
-from rewardlab.train.setup import checkpoint_activations as _checkpoint_activations
-from rewardlab.train.setup import trainer_arguments
-from rewardlab.train.setup import training_device as _training_device
-from rewardlab.train.setup import training_records as _records
-from rewardlab.train.tensorboard import TENSORBOARD, TensorBoard
+from rewardlab.train.setup import (
+    checkpoint_activations,
+    log_start,
+    micro_batch_tokens,
+    trainer_arguments,
+    training_device,
+    training_records,
+)
+from rewardlab.train.trackers import check_trackers, tensor_board
 from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, clear_when_out_of_memory, run_training
 
-CPU_BUDGET, ACCELERATOR_BUDGET = 1024, 16384
 CHECKED_SEQUENCES = 8
 FEW_RECORDS = 30
 """Below so many held-out records the interval of an accuracy is wide, and too narrow all the same."""
@@ -73,23 +71,24 @@ SAME_SCORE = 1e-5
 OTHER_SCORE = 1e-3
 """From here on it is another model. Rounding was seen to reach 2e-5 at 24 layers; what is wrong differs by more."""
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
 
-
-class RewardTraining(Config):
+class RewardTraining(Training):
     """Configuration of `train reward`."""
 
     model: RewardSource
     """Where the backbone comes from, and how it is read."""
 
-    train: Sources = Field(min_length=1)
-    """Training data, one source or several; a source may be its path alone."""
-
     validation: dict[str, DataSource] = Field(default_factory=dict)
     """Named evaluation sets; the first one chooses the best checkpoint. None: a part of the training data."""
 
-    validation_share: float = Field(0.05, gt=0, lt=0.5)
-    """Share of conversations held out of the training data where no validation set is named; one at least."""
+    batch_size: int = Field(16, ge=1)
+    """Records (pairs) per optimiser step."""
+
+    schedule: Literal["linear", "cosine", "constant_with_warmup", "exponential"] = "linear"
+    """Learning rate after the warm-up; exponential falls from epoch to epoch by one factor, to final_learning_rate."""
+
+    final_learning_rate: float | None = Field(None, gt=0)
+    """Exponential: the rate of the last epoch. Default: a fifth of learning_rate."""
 
     interventions: Interventions = Field(default_factory=list)
     """What is done to the training data, in this order, once the held-out part is set apart; never to evaluation sets.
@@ -100,9 +99,6 @@ class RewardTraining(Config):
 
     objective: Objective = Objective()
     """What is minimised."""
-
-    lora: LoRA | None = None
-    """Low-rank adapters instead of full training."""
 
     freeze_backbone: bool = False
     """Train the head or readout alone."""
@@ -117,100 +113,29 @@ class RewardTraining(Config):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Every dropout of the backbone. Above 0 the layout is flat."""
 
-    layout: LayoutChoice = "auto"
-    """auto shares prefixes where the backbone passes the self-test."""
-
-    epochs: int = Field(1, ge=1)
-    """Passes over the data."""
-
-    batch_size: int = Field(16, ge=1)
-    """Records (pairs) per optimiser step."""
-
-    token_budget: int | None = Field(None, ge=64)
-    """Tokens per micro-batch (one record alone: twice that); bounds memory, changes no result. Default: 1,024 on a CPU,
-    16,384 elsewhere."""
-
-    learning_rate: float = Field(1e-5, gt=0)
-    """Peak learning rate."""
-
-    schedule: Literal["linear", "cosine", "constant_with_warmup", "exponential"] = "linear"
-    """Learning rate after the warm-up; exponential falls from epoch to epoch by one factor, to final_learning_rate."""
-
-    final_learning_rate: float | None = Field(None, gt=0)
-    """Exponential: the rate of the last epoch. Default: a fifth of learning_rate."""
-
-    warmup_share: float = Field(0.05, ge=0, lt=1)
-    """Share of the steps over which the rate rises from 0."""
-
-    weight_decay: float = Field(0.0, ge=0)
-    """AdamW weight decay, on weights but not on biases and norms."""
-
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """AdamW betas."""
-
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
-
-    precision: ProductPrecision = "auto"
-    """bfloat16: products in bf16 over float32 weights. auto takes it where the device multiplies bf16 in hardware."""
-
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-
-    evaluations_per_epoch: int = Field(1, ge=1)
-    """How often the evaluation sets are scored, at most; and once at the end."""
-
-    checkpoints_per_epoch: int = Field(1, ge=1)
-    """How often a checkpoint is written, at most, besides every new best and the end."""
-
     choose_by: Literal["auto", "accuracy", "loss"] = "auto"
     """The measure that says which checkpoint is best; auto is accuracy, and of scores the loss."""
-
-    early_stopping: int | None = Field(None, ge=1)
-    """Stop after this many evaluations without a new best."""
 
     test: DataSource | None = None
     """Scored once at the end, with the best model: a set that has chosen nothing."""
 
-    report_to: list[str] = Field(default_factory=list)
-    """Trackers, e.g. tensorboard (into the run's own folder), wandb, mlflow; history.jsonl is always written."""
-
-    limit: int | None = Field(None, ge=1)
-    """Read only the first so many rows of every source (smoke run)."""
-
-    device: str = "auto"
-    """cpu, cuda, mps or auto. Of several GPUs the first that the process sees is used; with torchrun, one each."""
-
-    seed: int = Field(0, ge=0, lt=2**32)
-    """Of new weights, of the order of the data and of dropout."""
-
-    @field_validator("validation")
-    @classmethod
-    def _not_train(cls, value: dict[str, DataSource]) -> dict[str, DataSource]:
-        if "train" in value:
-            raise ValueError("expected another name than train, which stands for the training data in every table")
-        return value
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        expected = list(_trackers_meant(self.report_to))
+    def unmet(self) -> Iterator[str]:
+        """What does not fit together."""
+        yield from super().unmet()
         if not self.objective.use_margin and any(isinstance(one, Margin) for one in self.interventions):
-            expected.append("expected objective.use_margin with the intervention margin, which has no effect without")
+            yield "expected objective.use_margin with the intervention margin, which has no effect without"
         if self.freeze_backbone and self.lora is not None:
-            expected.append("expected freeze_backbone or lora: adapters train the backbone")
+            yield "expected freeze_backbone or lora: adapters train the backbone"
         if self.freeze_backbone and self.dropout:
-            expected.append("expected dropout 0 with freeze_backbone: what is read would change with every draw")
+            yield "expected dropout 0 with freeze_backbone: what is read would change with every draw"
         if self.schedule == "exponential" and self.epochs < 2:
-            expected.append("expected epochs of 2 or more beside schedule exponential, which falls between them")
+            yield "expected epochs of 2 or more beside schedule exponential, which falls between them"
         if self.schedule != "exponential" and self.final_learning_rate is not None:
-            expected.append("expected final_learning_rate beside schedule exponential only")
+            yield "expected final_learning_rate beside schedule exponential only"
         if self.model.quantisation is not None and self.lora is None:
-            expected.append("expected lora beside model.quantisation: weights of few bits are not trained")
+            yield "expected lora beside model.quantisation: weights of few bits are not trained"
         if self.test is not None and "test" in self.validation:
-            expected.append("expected another name than test for a set of validation beside test")
-        if expected:
-            raise all_of(expected, self)
-        return self
+            yield "expected another name than test for a set of validation beside test"
 
     def decay(self, per_epoch: int, warmup: int) -> EpochDecay | None:
         """The schedule that transformers has not, where it is asked for."""
@@ -278,22 +203,22 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
-    _check_trackers(config.report_to)
+    check_trackers(config.report_to)
     keep_freed_memory()
     device, model, examples, evaluation, test, described, changed, use = together(lambda: _prepared(config, run.log))
     config = config.model_copy(update={"precision": product_precision(config.precision, device)})
     plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
     sets = {"train": examples, **evaluation, **test}
-    with clear_when_out_of_memory(), _board(config, run, sets) as board:
+    with clear_when_out_of_memory(), tensor_board(config.report_to, run, sets) as board:
         trained = _on_features(config, model, list(sets.values()), device, run.log)
         trainer = _trainer(config, run, trained, plan, examples, evaluation, device)
         if board is not None:
             trainer.add_callback(board)
             trainer.watchers.append(board.watch)
-        _log_start(run, trainer, sets)
+        log_start(run.log, trainer, sets)
         if not run_training(trainer, resume=run.resumed):
             raise KeyboardInterrupt
-        best_step = _load_best(trainer, run)
+        best_step = trainer.load_best()
         # Every process scores its share of a test set; what follows is done once.
         tested = {name: trainer.measured(name, data) | {"n": len(data)} for name, data in test.items()}
 
@@ -330,8 +255,8 @@ def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
         DataError: unusable data.
         ModelError: unusable model or device.
     """
-    device = _training_device(config.device)
-    training, validation, described = _records(config)
+    device = training_device(config.device)
+    training, validation, described = training_records(config)
     tested = _loaded_test(config)
     warned = list(warnings_of(training, validation, tested)) if processes().is_first else []
     model = new_reward_model(
@@ -348,7 +273,7 @@ def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
     training = training if changed is None else changed.records
     model.prompt_form = form_of(record.prompt for record in training)
     if config.gradient_checkpointing:
-        _checkpoint_activations(model)
+        checkpoint_activations(model)
     examples = make_examples(training, model, "train")
     evaluation = {name: make_examples(records, model, name) for name, records in validation.items()}
     test = {"test": make_examples(tested, model, "test")} if config.test else {}
@@ -358,49 +283,9 @@ def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
     return _Prepared(device, model, examples, evaluation, test, described, changed, use)
 
 
-def _trackers_meant(names: Sequence[str]) -> Iterator[str]:
-    """What is wrong with names of trackers that no machine has; whether one is installed, only training has to know."""
-    for name in names:
-        if name not in INTEGRATION_TO_CALLBACK:
-            meant = nearest(name, list(INTEGRATION_TO_CALLBACK))
-            yield f"expected report_to to name known trackers, which {name!r} is not. {meant}"
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """All trackers are installed.
-
-    Raises:
-        ConfigError: those that are not.
-    """
-    present = get_available_reporting_integrations()
-    expected = f"an installed tracker ({', '.join(present)})" if present else "an installed tracker; there is none"
-    installs = {TENSORBOARD: "pip install 'rewardlab[tensorboard]'"}
-    problems = [
-        Problem(
-            "report_to",
-            repr(name),
-            expected,
-            f"{installs.get(name, 'Install its package')}, or leave it out: history.jsonl is always written.",
-        )
-        for name in names
-        if name not in present
-    ]
-    if problems:
-        raise ConfigError("The tracker cannot be used", problems)
-
-
 def _loaded_test(config: RewardTraining) -> list[Record]:
     sources = [] if config.test is None else [with_limit(config.test, config.limit)]
     return [record for one in load_all(sources, usable=True) for record in one.records]
-
-
-def _board(
-    config: RewardTraining, run: Run, sets: Mapping[str, Examples]
-) -> AbstractContextManager[TensorBoard | None]:
-    """What writes for TensorBoard, where that is asked for. Training has to find out before it begins."""
-    if TENSORBOARD not in config.report_to or not processes().is_first:
-        return nullcontext()
-    return TensorBoard(run.path(TENSORBOARD), {name: data.target for name, data in sets.items()})
 
 
 def _intervened(
@@ -449,11 +334,7 @@ def _trainer(
         device,
         best=f"{name}_{measure}",
         lr_scheduler_type="constant" if decay else config.schedule,
-        report_to=[name for name in config.report_to if name != TENSORBOARD],
     )
-    budget = config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET)
-    if isinstance(model, FeatureModel):
-        budget = BUDGET
     return GroupTrainer(
         model,
         arguments,
@@ -462,7 +343,7 @@ def _trainer(
         objective=config.objective,
         target=examples.target,
         precision=config.precision,
-        budget=budget,
+        budget=BUDGET if isinstance(model, FeatureModel) else micro_batch_tokens(config, device),
         patience=config.early_stopping,
         history=run.path("history.jsonl"),
         log=run.log,
@@ -481,34 +362,6 @@ def _chosen_by(config: RewardTraining, name: str, chooser: Examples) -> str:
         problem = Problem("choose_by", f"accuracy, and {name} has scores", "loss: scores have no right or wrong")
         raise ConfigError("There is no accuracy to choose by", [problem])
     return ("loss" if is_score else "accuracy") if config.choose_by == "auto" else config.choose_by
-
-
-def _log_start(run: Run, trainer: GroupTrainer, sets: Mapping[str, Examples]) -> None:
-    """What a person who reads the log has to know."""
-    model = trainer.whole
-    for name, data in sets.items():
-        counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in data.counts.items())
-        run.log.info("%s: %d used as %s (%s)", name, len(data), data.target, counts)
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    run.log.info(
-        "%d parameters, %d of them trained, on %s, products in %s; %s layout%s; %d tokens a micro-batch; %d steps",
-        sum(weight.numel() for weight in model.parameters()),
-        trained,
-        trainer.args.device,
-        trainer.precision,
-        model.layout,
-        f" ({model.fallback})" if model.fallback else "",
-        trainer.budget,
-        len(trainer.plan),
-    )
-
-
-def _load_best(trainer: GroupTrainer, run: Run) -> int:
-    """Put the best weights into the model; their step."""
-    processes().wait()  # the first one may still be writing them
-    best_step: int = trainer.state.best_global_step or trainer.state.global_step
-    trainer.load_weights(run.path("checkpoints") / f"checkpoint-{best_step}")
-    return best_step
 
 
 def _finish(

@@ -2,101 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import TrainingArguments
 
 from rewardlab.data.load import Loaded, load_all
-from rewardlab.data.source import DataSource, with_limit
+from rewardlab.data.source import with_limit
 from rewardlab.data.splits import place
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.models.loading import torch_device
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.reward import RewardModel
 from rewardlab.records import Record
-from rewardlab.train.trainer import StepPlan
+from rewardlab.train.configuration import Training
+from rewardlab.train.examples import Examples
+from rewardlab.train.tensorboard import TENSORBOARD
+from rewardlab.train.trainer import GroupTrainer, StepPlan
 
-
-class Optimisation(Protocol):
-    """Of a configuration what says how steps are made."""
-
-    @property
-    def learning_rate(self) -> float:
-        """Peak learning rate."""
-        ...
-
-    @property
-    def schedule(self) -> str:
-        """Learning rate after the warm-up."""
-        ...
-
-    @property
-    def warmup_share(self) -> float:
-        """Share of the steps over which the rate rises from 0."""
-        ...
-
-    @property
-    def weight_decay(self) -> float:
-        """AdamW weight decay."""
-        ...
-
-    @property
-    def betas(self) -> tuple[float, float]:
-        """AdamW betas."""
-        ...
-
-    @property
-    def max_grad_norm(self) -> float:
-        """Gradients are clipped to this norm."""
-        ...
-
-    @property
-    def evaluations_per_epoch(self) -> int:
-        """How often the evaluation sets are run."""
-        ...
-
-    @property
-    def checkpoints_per_epoch(self) -> int:
-        """How often a state to resume from is written."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of the order and of what is drawn."""
-        ...
-
-
-class Data(Protocol):
-    """Of a configuration what says which data there are."""
-
-    @property
-    def train(self) -> Sequence[DataSource]:
-        """Training data."""
-        ...
-
-    @property
-    def validation(self) -> Mapping[str, DataSource]:
-        """Named evaluation sets."""
-        ...
-
-    @property
-    def validation_share(self) -> float:
-        """Share of conversations held out where no set is named."""
-        ...
-
-    @property
-    def limit(self) -> int | None:
-        """Rows to a source."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of the split."""
-        ...
+CPU_BUDGET, ACCELERATOR_BUDGET = 1024, 16384
+"""Tokens of a micro-batch where the configuration names none."""
 
 
 def training_device(name: str) -> str:
@@ -113,7 +42,7 @@ def training_device(name: str) -> str:
     return kind
 
 
-def training_records(config: Data) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
+def training_records(config: Training) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
     """Training records, validation records by name, and a line per training file for the card."""
     sources = [*config.train, *config.validation.values()]
     loaded = load_all((with_limit(source, config.limit) for source in sources), usable=True)
@@ -135,7 +64,7 @@ def lines_of(loaded: Sequence[Loaded]) -> list[str]:
     ]
 
 
-def _held_out(records: Sequence[Record], config: Data) -> tuple[list[Record], list[Record]]:
+def _held_out(records: Sequence[Record], config: Training) -> tuple[list[Record], list[Record]]:
     """Training and validation records: a share of the conversations, at least one, by their stable places.
 
     Raises:
@@ -163,10 +92,15 @@ def checkpoint_activations(model: RewardModel | PolicyModel) -> None:
         network.enable_input_require_grads()
 
 
+def micro_batch_tokens(config: Training, device: str) -> int:
+    """Tokens of a micro-batch on this kind of device."""
+    return config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET)
+
+
 def trainer_arguments(
-    config: Optimisation, folder: Path, plan: StepPlan, device: str, *, best: str, **own: Any
+    config: Training, folder: Path, plan: StepPlan, device: str, *, best: str, **own: Any
 ) -> TrainingArguments:
-    """What `GroupTrainer` takes: one optimiser step per item, every step logged, no tracker unless named.
+    """What `GroupTrainer` takes: one optimiser step per item, every step logged, trackers as configured.
 
     Args:
         config: how steps are made.
@@ -179,7 +113,7 @@ def trainer_arguments(
     arguments: dict[str, Any] = {
         "lr_scheduler_type": config.schedule,
         "warmup_steps": int(config.warmup_share * len(plan)),
-        "report_to": [],
+        "report_to": [name for name in config.report_to if name != TENSORBOARD],
     }
     return TrainingArguments(
         output_dir=str(folder),
@@ -205,4 +139,23 @@ def trainer_arguments(
         use_cpu=device == "cpu",
         seed=config.seed,
         **(arguments | own),
+    )
+
+
+def log_start(log: logging.Logger, trainer: GroupTrainer, sets: Mapping[str, Examples]) -> None:
+    """What a person who reads the log has to know."""
+    model = trainer.whole
+    for name, data in sets.items():
+        counts = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in data.counts.items())
+        log.info("%s: %d used as %s (%s)", name, len(data), data.target, counts)
+    log.info(
+        "%d parameters, %d of them trained, on %s, products in %s; %s layout%s; %d tokens a micro-batch; %d steps",
+        sum(weight.numel() for weight in model.parameters()),
+        sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        trainer.args.device,
+        trainer.precision,
+        model.layout,
+        f" ({model.fallback})" if model.fallback else "",
+        trainer.budget,
+        len(trainer.plan),
     )

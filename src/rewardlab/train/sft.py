@@ -9,6 +9,7 @@ from rewardlab.train.completions import imitation_examples
 from rewardlab.train.policy import PolicyTraining, Prepared, TrainedPolicy, policy_data, start_policy
 from rewardlab.train.policy_objectives import Imitation
 from rewardlab.train.policy_run import run_policy_training
+from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import StepPlan
 
 
@@ -30,12 +31,14 @@ def train_sft(config: SFTTraining, run: Run) -> TrainedPolicy:
         run: its directory; an unfinished one goes on from the newest complete checkpoint.
 
     Raises:
+        ConfigError: a tracker that is not installed.
         DataError: unusable data.
         ModelError: unusable model or device, or a saved policy that is not the one that was trained.
         RunError: resumed with other training data, or the disk is full.
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
+    check_trackers(config.report_to)
     data = policy_data(config)
     model = start_policy(config, dropout=config.dropout)
     examples = {

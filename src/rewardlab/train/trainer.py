@@ -502,6 +502,13 @@ class GroupTrainer(Trainer):
             raise RewardlabError(f"{checkpoint} does not hold the weights that this run trains")
         self.whole.load_state_dict(weights, strict=False)
 
+    def load_best(self) -> int:
+        """Put the best weights into the model; their step."""
+        processes().wait()  # the first one may still be writing them
+        step: int = self.state.best_global_step or self.state.global_step
+        self.load_weights(Path(str(self.args.output_dir)) / f"checkpoint-{step}")
+        return step
+
     def free_optimiser(self) -> None:
         """Let go of the gradients and of the optimiser, whose moments take twice the memory of the trained weights."""
         self.optimizer = self.lr_scheduler = None

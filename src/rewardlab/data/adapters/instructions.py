@@ -1,6 +1,7 @@
 """Instruction sets as Alpaca has them, and answers of one model as AlpacaEval takes them.
 
-{instruction, input?, output?}: an input follows its instruction after a blank line. One without an output is a prompt alone.
+{instruction, input?, output?}: an input follows its instruction after a blank line; one without an output is a prompt
+alone.
 """
 
 from __future__ import annotations

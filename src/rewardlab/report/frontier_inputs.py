@@ -1,0 +1,76 @@
+"""What `evaluate frontier` wrote: frontier.json as records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rewardlab.evaluate.frontier import RESULT
+from rewardlab.report.reading import Shape, read_object, shaped
+
+
+class Spanned(Shape):
+    """A number with its interval, as far as there are any."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    error: float | None
+
+
+class FrontierPolicy(Shape):
+    """A policy: the reference, or one along a training."""
+
+    run: str
+    seed: int
+    step: int
+    prompts: int
+    completions: int
+    kl: Spanned
+    rewards: dict[str, Spanned]
+    tokens: Spanned
+    unfinished: Spanned
+    distinct_1: float | None
+    distinct_2: float | None
+
+
+class FrontierBestOf(Shape):
+    """Best of n from the reference."""
+
+    n: int
+    kl: float
+    rewards: dict[str, Spanned]
+    tokens: Spanned
+
+
+class FrontierChoice(Shape):
+    """The policy that was chosen of a run and seed."""
+
+    run: str
+    seed: int
+    step: int
+
+
+class FrontierFile(Shape):
+    """frontier.json."""
+
+    n: int
+    temperature: float
+    max_new_tokens: int
+    scorers: dict[str, str]
+    sd: dict[str, float | None]
+    from_reference: list[str]
+    reference: FrontierPolicy
+    checkpoints: list[FrontierPolicy]
+    best_of: list[FrontierBestOf]
+    chosen: list[FrontierChoice]
+    findings: list[str]
+
+
+def read_frontier(folder: Path) -> FrontierFile:
+    """The file of a frontier.
+
+    Raises:
+        DataError: missing, unreadable or of another shape.
+    """
+    path = folder / RESULT
+    return shaped(FrontierFile, read_object(path), path)

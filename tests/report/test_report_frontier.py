@@ -1,0 +1,93 @@
+"""The sections on a frontier in the one report: the numbers of frontier.json are on the page, other files refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from rewardlab.errors import ConfigError, DataError
+from rewardlab.report.inputs import read_inputs
+from rewardlab.report.page import Report, page_sections, write_report
+from rewardlab.store.runs import Run
+from tests.report.test_report_page import Folder
+
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+def spanned(value: float) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.25, "high": value + 0.25, "error": 0.125, "n": 8, "reason": ""}
+
+
+def policy(run: str, step: int, kl: float, reward: float, gold: float) -> dict[str, Any]:
+    return {
+        "run": run,
+        "seed": 0,
+        "step": step,
+        "prompts": 4,
+        "completions": 8,
+        "kl": spanned(kl),
+        "rewards": {"reward": spanned(reward), f"held_out.{HOSTILE}": spanned(gold)},
+        "tokens": spanned(12.0),
+        "unfinished": spanned(0.5),
+        "distinct_1": 0.3,
+        "distinct_2": None,
+    }
+
+
+def write_frontier(folder: Path, **changes: Any) -> Path:
+    """A folder of `evaluate frontier`: two checkpoints that begin at the reference."""
+    folder.mkdir(parents=True)
+    gold = f"held_out.{HOSTILE}"
+    best_of = {"n": 4, "kl": 0.636, "rewards": policy("", 0, 0, 1.75, 1.5)["rewards"], "tokens": spanned(12.0)}
+    values = {
+        "n": 2,
+        "temperature": 1.0,
+        "max_new_tokens": 16,
+        "scorers": {"reward": "rm", gold: "gold-rm"},
+        "sd": {"reward": 0.5, gold: 2.0},
+        "from_reference": ["exo"],
+        "reference": policy("reference", 0, 0.0, 1.0, 1.0),
+        "checkpoints": [policy("exo", 5, 2.25, 2.0, 2.0), policy("exo", 10, 6.25, 3.0, 0.0)],
+        "best_of": [best_of],
+        "chosen": [{"run": "exo", "seed": 0, "step": 5}],
+        "findings": [f"found {HOSTILE}"],
+    }
+    (folder / "frontier.json").write_text(json.dumps(values | changes))
+    return folder
+
+
+def test_the_pictures_hold_the_numbers_of_the_file(tmp_path: Path) -> None:
+    inputs = read_inputs(frontier=[write_frontier(tmp_path / "one")])
+    *_, drawn, policies = page_sections(inputs, max_examples=0, seed=0)
+    trained, held_out, over = (figure.spec["data"]["values"] for figure in drawn.figures)
+    assert [(row["kl"], row["value"]) for row in trained] == [(0.0, 1.0), (2.25, 2.0), (6.25, 3.0), (0.636, 1.75)]
+    assert [row["chosen"] for row in held_out] == [False, True, False, False]
+    # Above the reference in its standard deviations: (3 - 1) / .5, and (0 - 1) / 2; at the root of 6.25 nats.
+    assert {(row["root"], row["value"]) for row in over if row["step"] == 10} == {(2.5, 4.0), (2.5, -0.5)}
+    assert [section.name for section in (drawn, policies)] == ["frontier", "checkpoints"]
+
+
+def test_several_stand_one_after_the_other_under_names_of_their_own(tmp_path: Path) -> None:
+    folders = tuple(write_frontier(tmp_path / name) for name in ("one", "two"))
+    written = write_report(Report(frontier=folders), cast(Run, Folder(tmp_path / "out")))
+    assert written.findings == (f"one: found {HOSTILE}", f"two: found {HOSTILE}")
+    text = written.page.read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    names = re.findall(r'id="([^"]+)"', text)
+    assert len(names) == len(set(names))
+    assert "Reward against distance of two" in text
+    assert (tmp_path / "out" / "figures" / "frontier-2-1.svg").is_file()
+
+
+def test_a_folder_of_another_stage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="checkpoints"):
+        read_inputs(frontier=[write_frontier(tmp_path / "one", checkpoints=None)])
+    (tmp_path / "one" / "frontier.json").unlink()
+    with pytest.raises(DataError, match=r"frontier\.json"):
+        read_inputs(frontier=[tmp_path / "one"])
+    with pytest.raises(ConfigError, match="--frontier"):
+        write_report(Report(), cast(Run, Folder(tmp_path / "out")))
