@@ -11,7 +11,7 @@ from rewardlab.data.source import DataSource, Sources
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.functional.ppo import Estimator
 from rewardlab.models.loading import LayoutChoice, LoRA, ModelSource, ProductPrecision
-from rewardlab.train.reward import Beta
+from rewardlab.train.configuration import Beta
 
 
 class PPOTraining(Config):

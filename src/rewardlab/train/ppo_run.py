@@ -66,8 +66,7 @@ from rewardlab.train.ppo_rollout import (
     shaped,
     without_long,
 )
-from rewardlab.train.reward import ACCELERATOR_BUDGET, CPU_BUDGET
-from rewardlab.train.setup import checkpoint_activations, lines_of
+from rewardlab.train.setup import ACCELERATOR_BUDGET, CPU_BUDGET, checkpoint_activations, lines_of
 from rewardlab.train.tensorboard import TENSORBOARD, import_writer
 from rewardlab.train.trainer import clear_when_out_of_memory, stop_signals
 
