@@ -277,8 +277,9 @@ class Loop:
         rows = self._sampled(self.prompts, [(place, (step, number)) for number, place in enumerate(places)])
         line = {"step": step, "epoch": self._epoch(step), "split": "train"} | self._counted(rows)
         replaced = without_long(rows, [self.config.seed, step, 2]) if self.config.omit_long else rows
-        self.state.counts["replaced"] += sum(not row.response.finished for row in rows) if replaced is not rows else 0
         if replaced:
+            if replaced is not rows:
+                self.state.counts["replaced"] += sum(not row.response.finished for row in rows)
             line |= self._learned(step, replaced)
         else:
             self.state.counts["skipped"] += 1
