@@ -17,15 +17,15 @@ import yaml
 from test_kill_training import SECONDS, WORDS, is_run, wait_for_lines
 
 from rewardlab.models.tiny import train_tokenizer
-from rewardlab.store.files import read_json, read_jsonl, sha256_file
+from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.store.keys import path_digest
 
 
-def prepare(folder: Path, prompts: int = 64, **more: Any) -> None:
+def prepare(folder: Path) -> None:
     generator = random.Random(0)
     train_tokenizer([" ".join(WORDS)] * 3, vocab_size=320).save_pretrained(folder / "tokenizer")
     rows = []
-    for number in range(prompts):
+    for number in range(64):
         prompt, *texts = (" ".join(generator.choices(WORDS, k=generator.randint(4, 12))) for _ in range(5))
         rewards = [generator.random() for _ in texts]
         rows.append({"prompt": f"{prompt} {number}: ", "completions": texts, "rewards": rewards})
@@ -47,20 +47,12 @@ def prepare(folder: Path, prompts: int = 64, **more: Any) -> None:
         "checkpoints_per_epoch": 5,
         "learning_rate": 1e-3,
         "device": "cpu",
-    } | more
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-SHARD, KILLS = 32, 3
-WORDS_OF_CLI = "import sys; from rewardlab.models import references; references.SHARD_SEQUENCES = {shard}; "
-WORDS_OF_CLI += "from rewardlab.cli.main import main; sys.exit(main())"
-
-
-def start(folder: Path, name: str, shard: int | None = None) -> subprocess.Popen[bytes]:
-    """The command line in a process of its own; every run has a home of its own, so that none finds references.
-
-    With `shard` the reference is kept in shards of so many completions.
-    """
+def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
+    """The command line in a process of its own; every run has a home of its own, so that none finds references."""
     home = folder / name
     words = ["train", "exo", "--run", "run"]
     words += ["--resume"] if is_run(home / "run") else ["--config", str(folder / "config.yaml")]
@@ -69,9 +61,10 @@ def start(folder: Path, name: str, shard: int | None = None) -> subprocess.Popen
         "REWARDLAB_ALLOW_UNTRACKED": "1",
         "OMP_NUM_THREADS": "1",
     }
-    module = ["-m", "rewardlab.cli.main"] if shard is None else ["-c", WORDS_OF_CLI.format(shard=shard)]
     with (folder / f"{name}.err").open("ab") as errors:
-        return subprocess.Popen([sys.executable, *module, *words], stdout=errors, stderr=errors, env=environment)
+        return subprocess.Popen(
+            [sys.executable, "-m", "rewardlab.cli.main", *words], stdout=errors, stderr=errors, env=environment
+        )
 
 
 def result(folder: Path, name: str) -> dict[str, Any]:
@@ -122,38 +115,3 @@ def test_killed_at_random_moments(whole: tuple[Path, dict[str, Any], float], see
     if not record.exists() or read_json(record)["status"] != "done":
         assert start(folder, name).wait(SECONDS) == 0, (folder / f"{name}.err").read_text()[-4000:]
     assert result(folder, name) == expected
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_killed_while_the_reference_is_computed(tmp_path: Path) -> None:
-    """20 kills of one run, mostly when one shard of the reference is there more; none is lost or computed again."""
-    prepare(tmp_path, prompts=1000, epochs=1, batch_size=128, evaluations_per_epoch=1, checkpoints_per_epoch=1)
-    assert start(tmp_path, "whole", SHARD).wait(SECONDS) == 0, (tmp_path / "whole.err").read_text()[-4000:]
-    assert len(shards_of(tmp_path, "whole")) > 2 * KILLS
-    generator, kept = random.Random(1), dict[str, str]()
-    for kill in range(KILLS):
-        process = start(tmp_path, "killed", SHARD)
-        end, gets_on = time.monotonic() + SECONDS, generator.random() < 0.8
-        while gets_on and process.poll() is None and len(shards_of(tmp_path, "killed")) <= len(kept):
-            assert time.monotonic() < end
-            time.sleep(0.002)
-        time.sleep(generator.uniform(0, 0.02 if gets_on else 2.0))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(SECONDS) == -signal.SIGKILL, f"it has ended before kill {kill}"
-        found = shards_of(tmp_path, "killed")
-        assert kept.items() <= found.items(), "a shard was lost, or written anew"
-        assert len(found) >= len(kept) + gets_on
-        kept = found
-    assert start(tmp_path, "killed", SHARD).wait(SECONDS) == 0, (tmp_path / "killed.err").read_text()[-4000:]
-    assert kept.items() <= shards_of(tmp_path, "killed").items()
-    whole = read_json(tmp_path / "whole" / "run" / "summary.json")["reference"]
-    resumed = read_json(tmp_path / "killed" / "run" / "summary.json")["reference"]
-    assert resumed["computed"] <= whole["sequences"] - SHARD * len(kept)
-    assert result(tmp_path, "killed") == result(tmp_path, "whole")
-
-
-def shards_of(folder: Path, name: str) -> dict[str, str]:
-    """Shards of the reference with their hashes; what is being written has another name."""
-    files = (folder / name / "references").glob("*/*.safetensors")
-    return {path.name: sha256_file(path) for path in files if not path.name.startswith(".")}
