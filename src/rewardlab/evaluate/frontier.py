@@ -217,8 +217,11 @@ def measure(config: FrontierEvaluation, run: Run) -> Frontier:
     ends = (config.area_from, config.area_to)
     areas, differences = estimates.areas(checkpoints, best_of, first, ends, LEVEL)
     choice = estimates.chosen(checkpoints, held_out[0] if held_out else REWARD)
+    place = reference.resolve()
+    from_it = {name for name, folders in config.runs.items() if all(started_from(one) == place for one in folders)}
     values: Values = {
         "level": LEVEL,
+        "from_reference": sorted(from_it),
         "temperature": config.temperature,
         "n": config.n,
         "max_new_tokens": _most(config, encoding),
@@ -235,8 +238,6 @@ def measure(config: FrontierEvaluation, run: Run) -> Frontier:
         "differences": differences,
         "warnings": [*([] if held_out else [NO_HELD_OUT]), *_warnings(areas, ends)],
     }
-    place = reference.resolve()
-    from_it = {name for name, folders in config.runs.items() if all(started_from(one) == place for one in folders)}
     return Frontier(values, frozenset(from_it))
 
 

@@ -183,6 +183,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "evaluate_frontier",
             "reward against distance from the reference along trainings of policies, beside best of n",
         ),
+        "evaluate overoptimisation": Verb(
+            "rewardlab.report.overoptimisation",
+            "OverOptimisation",
+            "compare_frontiers",
+            "proxy and gold reward against distance, for proxies of several data sizes",
+        ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
         ),
