@@ -101,15 +101,18 @@ def test_the_gold_reward_of_the_world_is_that_which_a_text_was_written_with() ->
     assert load_scorer("rule:world_readable")(["a"] * len(texts), texts) == [1.0] * len(texts)
 
 
-def test_what_the_world_cannot_read_whole_is_worth_an_empty_answer() -> None:
-    """Nothing covered, right or relevant; three levels of length below rest at .2 each."""
+def test_what_the_world_cannot_read_dilutes_what_it_can() -> None:
+    """An empty answer covers nothing, and is three levels of length below rest at .2 each."""
     (pair,) = world_splits(WorldData(train=1, val=0, test=1))["test"]
-    prompt = pair.prompt.messages[0].content
-    texts = ["", f"{pair.chosen} Colourless green ideas sleep.", pair.chosen[: -len(pair.chosen) // 3].rstrip(" .")]
-    assert load_scorer("rule:world_gold")([prompt] * 3, texts) == pytest.approx([-0.6] * 3)
-    assert load_scorer("rule:world_readable")([prompt] * 3, texts) == [1.0, 0.0, 0.0]
+    prompt, planted = pair.prompt.messages[0].content, pair.meta["chosen"]["gold"]
+    size = len("".join(pair.chosen.split()))
+    junk = "x" * (size - 1) + "."
+    texts = ["", junk, f"{pair.chosen}\n{junk}"]
+    assert load_scorer("rule:world_readable")([prompt] * 3, texts) == pytest.approx([1.0, 0.0, 0.5])
+    gold = load_scorer("rule:world_gold")
+    assert gold([prompt] * 3, texts) == pytest.approx([-0.6, -0.6, (planted - 0.6) / 2])
     with pytest.raises(ModelError, match="not a prompt of the world"):
-        load_scorer("rule:world_gold")(["What now?"], [pair.chosen])
+        gold(["What now?"], [pair.chosen])
 
 
 def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,12 +64,12 @@ def world_sentiment(completions: Iterable[Any], **_: Any) -> list[float]:
 
 
 def world_gold(prompts: Sequence[Any], completions: Iterable[Any], **_: Any) -> list[float]:
-    """The world's gold reward of each completion; that of an empty one for a text that its parser cannot read whole."""
+    """The world's gold reward of each completion, diluted by what its parser cannot read."""
     return world.gold(prompts, map(_text, completions))
 
 
 def world_readable(completions: Iterable[Any], **_: Any) -> list[float]:
-    """1 for a completion that the world's parser reads whole, else 0: its mean is the share of such texts."""
+    """Share of each completion that the world's parser reads."""
     return world.readable(map(_text, completions))
 
 
