@@ -89,6 +89,32 @@ def test_the_sentiment_of_the_world_is_the_level_that_a_text_was_written_with() 
     assert load_scorer("rule:world_sentiment")(["a"] * len(texts), texts) == levels
 
 
+def test_the_gold_reward_of_the_world_is_that_which_a_text_was_written_with() -> None:
+    pairs = world_splits(WorldData(train=1, val=0, test=40))["test"]
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    prompts = [pair.prompt for pair in pairs for _ in range(2)]
+    planted = [pair.meta[side]["gold"] for pair in pairs for side in ("chosen", "rejected")]
+    scorer = load_scorer("rule:world_gold")
+    scores = [found[0] for found in scorer.score(prompts, [[text] for text in texts])]
+    assert scores == pytest.approx(planted)
+    assert scorer([prompt.messages[0].content for prompt in prompts], texts) == pytest.approx(planted)
+    assert load_scorer("rule:world_readable")(["a"] * len(texts), texts) == [1.0] * len(texts)
+
+
+def test_what_the_world_cannot_read_dilutes_what_it_can() -> None:
+    """An empty answer covers nothing, and is three levels of length below rest at .2 each."""
+    (pair,) = world_splits(WorldData(train=1, val=0, test=1))["test"]
+    prompt, planted = pair.prompt.messages[0].content, pair.meta["chosen"]["gold"]
+    size = len("".join(pair.chosen.split()))
+    junk = "x" * (size - 1) + "."
+    texts = ["", junk, f"{pair.chosen}\n{junk}"]
+    assert load_scorer("rule:world_readable")([prompt] * 3, texts) == pytest.approx([1.0, 0.0, 0.5])
+    gold = load_scorer("rule:world_gold")
+    assert gold([prompt] * 3, texts) == pytest.approx([-0.6, -0.6, (planted - 0.6) / 2])
+    with pytest.raises(ModelError, match="not a prompt of the world"):
+        gold(["What now?"], [pair.chosen])
+
+
 def test_a_function_in_a_file_and_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = rule(tmp_path, COUNT, "toy_rule_rewards.py")
     monkeypatch.syspath_prepend(str(tmp_path))

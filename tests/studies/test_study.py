@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from fake_verbs import VERBS, Join, Make
 
 from rewardlab.errors import ConfigError
+from rewardlab.store.runs import Run
 from rewardlab.studies.study import StudyFile, shipped_studies
 
 STUDY = """\
@@ -244,6 +246,32 @@ def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
     assert steps[-3].needs == {"data", "train.1"}
 
 
+def test_the_study_from_pairs_to_a_policy_in_the_documentation_is_valid(tmp_path: Path) -> None:
+    """The pairs are in TRL's form, and nothing that judges has learnt from the prompts of the frontier."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "alignment.md"
+    (text,) = re.findall(r"```yaml\n(name: .*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"Say {n}. ", "chosen": f"{n}", "rejected": f"not {n}"} for n in range(400)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = study(tmp_path, text)
+    flags = [("stages.pairs.sources.mine.path", str(pairs)), ("stages.pairs.sources.mine.split", "null")]
+    steps = {step.name: step for step in source.steps(ROOT, flags)}
+    assert list(steps) == [
+        "pairs", "reward.0", "reward.1", "sft", "sample", "score", "label", "exo", "dpo", "frontier"
+    ]  # fmt: skip
+    assert steps["frontier"].needs == {"exo", "dpo", "pairs", "reward.0", "reward.1"}
+    with Run.create(steps["pairs"].config, verb="data prepare", name="pairs", root=tmp_path / "runs") as run:
+        steps["pairs"].verb.run(steps["pairs"].config, run)
+    folds = tmp_path / "runs" / "pairs"
+    asked, *learnt = (
+        {row["prompt_id"] for row in map(json.loads, (folds / name).read_text().splitlines())}
+        for name in ("fold-0/val.jsonl", "fold-0/train.jsonl", "fold-1/train.jsonl")
+    )
+    assert asked
+    assert all(asked.isdisjoint(prompts) for prompts in learnt)
+    assert learnt[0].isdisjoint(learnt[1])
+
+
 @pytest.mark.parametrize("name", shipped_studies())
 def test_shipped_studies_are_valid(name: str) -> None:
     source = StudyFile.find(name)
@@ -267,7 +295,7 @@ def test_a_smoke_run_is_small_in_every_stage_that_reads_or_writes_rows(name: str
     configs = {step.verb_name: step.config.model_dump() for step in StudyFile.find(name).steps(ROOT, [("limit", "10")])}
     # These read what earlier stages made, whole.
     later = {"report", "audit score", "audit effects", "audit report", "audit human", "audit compare"}
-    later.add("evaluate ablation")
+    later |= {"evaluate ablation", "evaluate overoptimisation"}
     assert {verb: config.get("limit") for verb, config in configs.items() if verb not in later} == dict.fromkeys(
         configs.keys() - later, 10
     )

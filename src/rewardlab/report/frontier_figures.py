@@ -12,12 +12,31 @@ from typing import Any
 from rewardlab.evaluate.frontier_estimates import REWARD, Values
 from rewardlab.evaluate.frontier_runs import BEST_OF
 from rewardlab.report.audit_figures import PURPLE, TEAL
-from rewardlab.report.vega import BLUE, GREY, ORANGE, Row, Spec, domain, number_field, reference_line, specification
+from rewardlab.report.vega import (
+    BLUE,
+    GREY,
+    ORANGE,
+    Row,
+    Spec,
+    color_scale,
+    domain,
+    number_field,
+    reference_line,
+    specification,
+)
 
 HEIGHT = 400
 PALETTE = (BLUE, ORANGE, TEAL, PURPLE, "#b0413e", "#5b7f2b", "#8a6d00", "#3f4c8c")
 TRAINED_ON, HELD_OUT = "reward trained on", "held out"
+BY_SIZE = ("#9ec5ec", BLUE, "#123f75", "#0a2140")
+"""Colours of data sizes, the smallest first."""
 _ALL_SEEDS = "mean of the seeds"
+_DASH: Spec = {
+    "field": "kind",
+    "type": "nominal",
+    "legend": {"symbolType": "stroke", "symbolStrokeColor": "#20262d", "symbolStrokeWidth": 2, "symbolSize": 300},
+    "scale": {"domain": [HELD_OUT, TRAINED_ON], "range": [[1, 0], [5, 4]]},
+}
 
 
 def frontier_curves(values: Values, name: str, title: str) -> Spec:
@@ -80,33 +99,19 @@ def over_optimisation(values: Values, name: str) -> Spec | None:
 
     Source: Gao, Schulman and Hilton 2023, Scaling laws for reward model overoptimization, arXiv 2210.10760, figure 1.
     """
-    rows: list[dict[str, Any]] = []
-    for which, kind in ((REWARD, TRAINED_ON), (name, HELD_OUT)):
-        sd, own = values["sd"][which], values["reference"]["rewards"][which]["value"]
-        if sd is None or own is None:
-            return None
-        for row in curve_rows(values, which):
-            # A mean stands for its seeds, which would hide each other here.
-            if row["role"] != "seed":
-                ends = {end: None if row[end] is None else (row[end] - own) / sd for end in ("value", "low", "high")}
-                more = {"kind": kind, "root": math.sqrt(max(row["kl"], 0.0)), "line": f"{row['line']} {kind}"}
-                rows.append({**row, **ends, **more})
+    rows = standard_rows(values, name)
+    if rows is None:
+        return None
     x = _axis("square root of KL (nats)", [{"value": row["root"]} for row in rows], 0.0)
     y = _axis("above the reference (sd)", rows, 0.0)
     color = _color([row["curve"] for row in rows])
     place: Spec = {"x": {"field": "root", **x}, "y": {"field": "value", **y}, "color": color}
-    dash: Spec = {
-        "field": "kind",
-        "type": "nominal",
-        "legend": {"symbolType": "stroke", "symbolStrokeColor": "#20262d", "symbolStrokeWidth": 2, "symbolSize": 300},
-        "scale": {"domain": [HELD_OUT, TRAINED_ON], "range": [[1, 0], [5, 4]]},
-    }
     faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.08}
     shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["curve"]}, "bind": "legend"}
     order = {"detail": {"field": "line"}, "order": {"field": "step"}, "opacity": faded}
     layers: list[Spec] = [
         reference_line("y", 0.0, scale=y["scale"]),
-        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**place, **order, "strokeDash": dash}},
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**place, **order, "strokeDash": _DASH}},
         {
             "params": [shown],
             "transform": [{"filter": "!datum.start"}],
@@ -119,6 +124,70 @@ def over_optimisation(values: Values, name: str) -> Spec | None:
         },
     ]
     return specification(rows, layers, height=HEIGHT)
+
+
+def standard_rows(values: Values, name: str) -> list[dict[str, Any]] | None:
+    """The rows of both rewards above the reference's, in standard deviations of its completions, with `kind` and
+    `root`, the square root of KL; None where a reward of the reference has no spread."""
+    rows: list[dict[str, Any]] = []
+    for which, kind in ((REWARD, TRAINED_ON), (name, HELD_OUT)):
+        sd, own = values["sd"][which], values["reference"]["rewards"][which]["value"]
+        if sd is None or own is None:
+            return None
+        for row in curve_rows(values, which):
+            # A mean stands for its seeds, which would hide each other here.
+            if row["role"] != "seed":
+                ends = {end: None if row[end] is None else (row[end] - own) / sd for end in ("value", "low", "high")}
+                more = {"kind": kind, "root": math.sqrt(max(row["kl"], 0.0)), "line": f"{row['line']} {kind}"}
+                rows.append({**row, **ends, **more})
+    return rows
+
+
+def by_data(rows: Sequence[Row], method: str) -> Spec:
+    """One method under several data sizes, proxy dashed and gold solid; axes are those of all methods.
+
+    Source: as of `over_optimisation`.
+
+    Args:
+        rows: of `standard_rows`, with the size's name as `data`, of all methods and sizes in their order.
+        method: the run, or best of n, that is drawn.
+    """
+    own = [row for row in rows if row["curve"] == method]
+    x = _axis("square root of KL (nats)", [{"value": row["root"]} for row in rows], 0.0)
+    y = _axis("above the reference (sd)", rows, 0.0)
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["data"]}, "bind": "legend"}
+    faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.08}
+    colors = {name: BY_SIZE[min(number, len(BY_SIZE) - 1)] for number, name in enumerate(names)}
+    place: Spec = {
+        "x": {"field": "root", **x},
+        "y": {"field": "value", **y},
+        "color": {"field": "data", "type": "nominal", "scale": color_scale(colors)},
+        "opacity": faded,
+    }
+    line: Spec = {**place, "detail": {"field": "line"}, "order": {"field": "step"}, "strokeDash": _DASH}
+    band: Spec = {**place, "y": {"field": "low", **y}, "y2": {"field": "high"}}
+    tooltip = [
+        {"field": "data", "type": "nominal", "title": "Data"},
+        {"field": "kind", "type": "nominal", "title": "Reward"},
+        *_pointer("Above (sd)"),
+    ]
+    layers: list[Spec] = [
+        reference_line("y", 0.0, scale=y["scale"]),
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 1},
+            "encoding": band,
+        },
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": line},
+        {
+            "params": [shown],
+            "transform": [{"filter": "!datum.start"}],
+            "mark": {"type": "point", "filled": True, "size": 40},
+            "encoding": {**place, "tooltip": tooltip},
+        },
+    ]
+    return specification(own, layers)
 
 
 def curve_rows(values: Values, name: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def reward_title(name: str) -> str:
 def findings(values: Values) -> list[str]:
     """What was found, in sentences."""
     reference = values["reference"]
-    own = "; ".join(f"{reward_title(name)} {_spanned(one)}" for name, one in reference["rewards"].items())
+    own = "; ".join(f"{reward_title(name)} {spanned(one)}" for name, one in reference["rewards"].items())
     length = number(reference["tokens"]["value"])
     count = f"{reference['completions']:,} completions of {reference['prompts']:,} prompts"
     lines = [f"The reference: {own}; {length} tokens on average ({count})."]
@@ -35,21 +35,21 @@ def findings(values: Values) -> list[str]:
 
 
 def _choice(one: Values) -> str:
-    rewards = "; ".join(f"{reward_title(name)} {_spanned(found)}" for name, found in one["rewards"].items())
+    rewards = "; ".join(f"{reward_title(name)} {spanned(found)}" for name, found in one["rewards"].items())
     where = f"{one['run']}, seed {one['seed']}: step {one['step']} has the best {reward_title(one['by'])}"
-    return f"{where}, at {_spanned(one['kl'])} nats: {rewards}."
+    return f"{where}, at {spanned(one['kl'])} nats: {rewards}."
 
 
 def _after(one: Values) -> str:
     """What becomes of held-out rewards after the chosen step, where they fall beyond chance."""
     fallen = [
-        f"{reward_title(name)} {_spanned(found, signed=True)}"
+        f"{reward_title(name)} {spanned(found, signed=True)}"
         for name, found in one["rewards"].items()
         if name != REWARD and found["high"] is not None and found["high"] < 0.0
     ]
     if not fallen:
         return ""
-    trained = _spanned(one["rewards"][REWARD], signed=True)
+    trained = spanned(one["rewards"][REWARD], signed=True)
     way = f"from step {one['from']} to step {one['to']}"
     return (
         f"{one['run']}, seed {one['seed']}, {way}: {'; '.join(fallen)}; reward trained on {trained}. The first of "
@@ -62,9 +62,9 @@ def _areas(values: Values, name: str) -> str:
     own = [one for one in values["areas"] if one["by"] == name]
     between = f"{values['area_from']:g} to {values['area_to']:g} nats"
     title = f"Mean height of the frontier above the reference, {between}, {reward_title(name)}"
-    heights = "; ".join(f"{one['run']} {_spanned(one)}{_because(one)}" for one in own)
+    heights = "; ".join(f"{one['run']} {spanned(one)}{_because(one)}" for one in own)
     apart = [
-        f"{one['first']} minus {one['second']} {_spanned(one, signed=True)}{_because(one)}"
+        f"{one['first']} minus {one['second']} {spanned(one, signed=True)}{_because(one)}"
         for one in values["differences"]
         if one["by"] == name
     ]
@@ -178,11 +178,12 @@ def _best_of(values: Values) -> list[Figure | Html]:
 
 def _in_cell(found: Mapping[str, Any]) -> str:
     """An interval that stays on one line of a narrow cell, below its value."""
-    value, bracket, ends = _spanned(found).partition("(")
+    value, bracket, ends = spanned(found).partition("(")
     return value + bracket + ends.replace(" ", NO_BREAK_SPACE)
 
 
-def _spanned(found: Mapping[str, Any], *, signed: bool = False) -> str:
+def spanned(found: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A value with its interval in words."""
     if found["value"] is None:
         return "none"
     ends = "" if found["low"] is None else f" ({number(found['low'])} to {number(found['high'])})"

@@ -23,7 +23,7 @@ import numpy as np
 from rewardlab.config import nearest
 from rewardlab.errors import MissingExtraError, ModelError, Problem
 from rewardlab.records import Prompt
-from rewardlab.score import wording
+from rewardlab.score import wording, world
 from rewardlab.score.base import AnyScorer, Measured, Verified
 from rewardlab.store.files import sha256_file
 from rewardlab.store.keys import CODE
@@ -63,6 +63,16 @@ def world_sentiment(completions: Iterable[Any], **_: Any) -> list[float]:
     return wording.world_sentiment(map(_text, completions))
 
 
+def world_gold(prompts: Sequence[Any], completions: Iterable[Any], **_: Any) -> list[float]:
+    """The world's gold reward of each completion, diluted by what its parser cannot read."""
+    return world.gold(prompts, map(_text, completions))
+
+
+def world_readable(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Share of each completion that the world's parser reads."""
+    return world.readable(map(_text, completions))
+
+
 BUILT_IN: Mapping[str, Rule] = MappingProxyType(
     {
         rule.__name__: rule
@@ -73,6 +83,8 @@ BUILT_IN: Mapping[str, Rule] = MappingProxyType(
             common_words,
             sentiment_per_word,
             world_sentiment,
+            world_gold,
+            world_readable,
         )
     }
 )

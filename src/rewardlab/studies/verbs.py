@@ -215,6 +215,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "evaluate_attribution",
             "how much of what a model writes it takes from the prompt, token by token, through Inseq",
         ),
+        "evaluate overoptimisation": Verb(
+            "rewardlab.report.overoptimisation",
+            "OverOptimisation",
+            "compare_frontiers",
+            "proxy and gold reward against distance, for proxies of several data sizes",
+        ),
         "audit report": Verb(
             "rewardlab.report.page", "AuditReport", "write_audit_report", "one page of audits: effects and their doubts"
         ),
