@@ -63,6 +63,11 @@ def world_sentiment(completions: Iterable[Any], **_: Any) -> list[float]:
     return wording.world_sentiment(map(_text, completions))
 
 
+def sentiment_sum(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Sum of the compound sentiment of the sentences of each completion: it has no upper end, and rewards length too."""
+    return wording.sentiment_sum(map(_text, completions))
+
+
 BUILT_IN: Mapping[str, Rule] = MappingProxyType(
     {
         rule.__name__: rule
@@ -73,6 +78,7 @@ BUILT_IN: Mapping[str, Rule] = MappingProxyType(
             common_words,
             sentiment_per_word,
             world_sentiment,
+            sentiment_sum,
         )
     }
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rewardlab.data.conversions.base import Converted
-from rewardlab.data.splits import place
+from rewardlab.data.splits import drawn_between
 from rewardlab.data.tokenize import encodable
 from rewardlab.errors import ModelError, Problem
 from rewardlab.records import Candidates, Pair, Prompt, Rated, Record, completion_id
@@ -46,18 +46,13 @@ def as_prefixes(records: Sequence[Record], tokenizer: Any, tokens: tuple[int, in
     for record in records:
         for text in record.completions:
             texts += 1
-            wanted = _drawn(completion_id(record.prompt, text), tokens, seed)
+            wanted = drawn_between(tokens, completion_id(record.prompt, text), seed, "prefix")
             end = _end(tokenizer, text, wanted)
             if end is not None:
                 meta = {**record.meta, **_judgement(record), "prefix_tokens": wanted}
                 found.append(Candidates(Prompt.of_text(text[:end]), (text[end:],), None, record.source, meta))
     repeated = len(found) - len({record.prompt.id for record in found})
     return Converted(found, {SHORT: texts - len(found), REPEATED: repeated})
-
-
-def _drawn(text_id: str, tokens: tuple[int, int], seed: int) -> int:
-    least, most = tokens
-    return least + int(place(text_id, seed, "prefix") * (most - least + 1))
 
 
 def _end(tokenizer: Any, text: str, tokens: int) -> int | None:
