@@ -200,7 +200,7 @@ def test_a_conversion_that_leaves_nothing_is_an_error(samples: Path, tmp_path: P
     ("values", "told"),
     [
         ({"to": "labelled"}, "expected scores beside labelled"),
-        ({"to": "prefixes"}, "expected tokenizer and tokens beside prefixes"),
+        ({"to": "prefixes"}, "expected tokens beside prefixes"),
         ({"to": ["exo", "pairs"]}, "only as the last"),
         ({"to": ["pairs", "pairs"]}, "expected each conversion once"),
         ({"to": "pairs", "of": [2]}, "expected `to` with best beside of, which is of no use without"),

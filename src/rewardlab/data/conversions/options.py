@@ -58,10 +58,10 @@ class DataConversion(Config):
     sentences: str | None = None
     """sentences: sentences that are kept of a completion, a number (3) or a range to draw from (1..6)."""
     tokenizer: str | None = None
-    """prefixes, and best by length: folder or hub id of a tokenizer. Without one, lengths are those that
-    `rewardlab sample` counted, else in words."""
+    """prefixes, and best by length: folder or hub id of a tokenizer. Without one, prefixes are counted in words, and
+    lengths are those that `rewardlab sample` counted, else in words."""
     tokens: str | None = None
-    """prefixes: tokens of the prompt, a number (8) or a range to draw from (2..8)."""
+    """prefixes: tokens of the prompt (words without a tokenizer), a number (8) or a range to draw from (2..8)."""
     seed: int = 0
     """sentences, prefixes: draws the numbers of sentences and tokens."""
     limit: int | None = Field(default=None, ge=1)
@@ -100,7 +100,7 @@ class DataConversion(Config):
                 call_default_factory=True
             ):
                 raise ValueError(f"expected `to` with {' or '.join(steps)} beside {name}, which is of no use without")
-        needed = {"labelled": ("scores",), "sentences": ("sentences",), "prefixes": ("tokenizer", "tokens")}
+        needed = {"labelled": ("scores",), "sentences": ("sentences",), "prefixes": ("tokens",)}
         for step in self.to:
             lacking = [name for name in needed.get(step, ()) if getattr(self, name) is None]
             if lacking:

@@ -1,12 +1,13 @@
 """Prompts that are the first tokens of texts, as in controlled generation: a policy goes on from the start of a review.
 
-The text of every completion is cut behind its first n tokens; the beginning is the prompt, as plain text, and what
+The text of every completion is cut behind its first n tokens, or words; the beginning is the prompt, as plain text, and what
 follows is its one completion, so that the records also serve fine-tuning. Beginning and rest joined are the text: it is
 cut, not decoded, and never within a character. What the text had answered is left out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from rewardlab.records import Candidates, Pair, Prompt, Rated, Record, completio
 
 SHORT = "texts dropped, of too few tokens for a prompt and more"
 REPEATED = "prompts that came before"
+_WORD = re.compile(r"\S+")
 
 
 def as_prefixes(records: Sequence[Record], tokenizer: Any, tokens: tuple[int, int], seed: int) -> Converted:
@@ -28,14 +30,14 @@ def as_prefixes(records: Sequence[Record], tokenizer: Any, tokens: tuple[int, in
 
     Args:
         records: whose completions are the texts.
-        tokenizer: a fast transformers tokenizer.
+        tokenizer: a fast transformers tokenizer; None counts words, which white space separates.
         tokens: the least and the largest number of tokens, without special tokens.
         seed: of the draws.
 
     Raises:
         ModelError: the tokenizer does not say where its tokens stand in a text.
     """
-    if not getattr(tokenizer, "is_fast", False):
+    if tokenizer is not None and not getattr(tokenizer, "is_fast", False):
         remedy = "Give one with a tokenizer.json."
         problem = Problem(
             "tokenizer", type(tokenizer).__name__, "a tokenizer that knows the places of its tokens", remedy
@@ -57,8 +59,11 @@ def as_prefixes(records: Sequence[Record], tokenizer: Any, tokens: tuple[int, in
 
 def _end(tokenizer: Any, text: str, tokens: int) -> int | None:
     """Where the first tokens of a text end; None where nothing but white space would be left on either side."""
-    places = tokenizer(encodable(text), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ends = [end for _, end in places["offset_mapping"]]
+    if tokenizer is None:
+        ends = [match.end() for match in _WORD.finditer(text)]
+    else:
+        places = tokenizer(encodable(text), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ends = [end for _, end in places["offset_mapping"]]
     if len(ends) <= tokens:
         return None
     end = int(ends[tokens - 1])
