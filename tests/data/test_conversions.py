@@ -265,6 +265,17 @@ def test_prefixes_are_counted_in_words_without_a_tokenizer() -> None:
     assert made.counts == {SHORT: 1, REPEATED: 1}
 
 
+def test_a_prefix_knows_of_its_own_text_alone() -> None:
+    """Whether a text was cut off holds for its rest; its tokens do not, nor anything of the other texts."""
+    meta = {"finish_reasons": ["length", "stop"], "tokens": [4, 3], "token_ids": [[1], [2]], "temperature": 1.0}
+    records: list[Record] = [Candidates(Prompt(()), ("a b c d", "e f g"), None, None, meta)]
+    made = as_prefixes(records, None, (1, 1), 0).records
+    assert [one.meta for one in made] == [
+        {"finish_reasons": ["length"], "temperature": 1.0, "prefix_tokens": 1},
+        {"finish_reasons": ["stop"], "temperature": 1.0, "prefix_tokens": 1},
+    ]
+
+
 def test_completions_are_cut_behind_whole_sentences() -> None:
     texts = ('It rained. "Oh no!" said Tim. He was sa', "No end", "One.\nTwo! Three? Four")
     meta = {"finish_reasons": ["length"] * 3, "tokens": [9, 2, 7], "token_ids": [[1]] * 3, "temperature": 1.0}

@@ -50,7 +50,7 @@ class Sampling(Config):
     that stands in several rows is one."""
 
     prompts: list[str] = Field(default_factory=list)
-    """Prompts as plain text, before those of the data or in their place; an empty one ("") is the beginning of a text."""
+    """Prompts as plain text, before those of the data or in their place; an empty one is the beginning of a text."""
 
     model: str | None = None
     """Folder or hub id of a causal or encoder-decoder language model."""

@@ -64,7 +64,7 @@ def world_sentiment(completions: Iterable[Any], **_: Any) -> list[float]:
 
 
 def sentiment_sum(completions: Iterable[Any], **_: Any) -> list[float]:
-    """Sum of the compound sentiment of the sentences of each completion: it has no upper end, and rewards length too."""
+    """Sum of the compound sentiment of the sentences of each completion: it has no upper end and rewards length."""
     return wording.sentiment_sum(map(_text, completions))
 
 

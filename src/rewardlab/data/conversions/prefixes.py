@@ -1,8 +1,8 @@
 """Prompts that are the first tokens of texts, as in controlled generation: a policy goes on from the start of a review.
 
-The text of every completion is cut behind its first n tokens, or words; the beginning is the prompt, as plain text, and what
-follows is its one completion, so that the records also serve fine-tuning. Beginning and rest joined are the text: it is
-cut, not decoded, and never within a character. What the text had answered is left out.
+The text of every completion is cut behind its first n tokens, or words; the beginning is the prompt, as plain text, and
+what follows is its one completion, so that the records also serve fine-tuning. Beginning and rest joined are the text:
+it is cut, not decoded, and never within a character. What the text had answered is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rewardlab.data.conversions.base import Converted
+from rewardlab.data.pairs import FINISH_REASONS, PER_COMPLETION, picked
 from rewardlab.data.splits import drawn_between
 from rewardlab.data.tokenize import encodable
 from rewardlab.errors import ModelError, Problem
@@ -46,12 +47,12 @@ def as_prefixes(records: Sequence[Record], tokenizer: Any, tokens: tuple[int, in
     found: list[Record] = []
     texts = 0
     for record in records:
-        for text in record.completions:
+        for position, text in enumerate(record.completions):
             texts += 1
             wanted = drawn_between(tokens, completion_id(record.prompt, text), seed, "prefix")
             end = _end(tokenizer, text, wanted)
             if end is not None:
-                meta = {**record.meta, **_judgement(record), "prefix_tokens": wanted}
+                meta = {**_of_the_text(record, position), **_judgement(record), "prefix_tokens": wanted}
                 found.append(Candidates(Prompt.of_text(text[:end]), (text[end:],), None, record.source, meta))
     repeated = len(found) - len({record.prompt.id for record in found})
     return Converted(found, {SHORT: texts - len(found), REPEATED: repeated})
@@ -68,6 +69,12 @@ def _end(tokenizer: Any, text: str, tokens: int) -> int | None:
         return None
     end = int(ends[tokens - 1])
     return end if text[:end].strip() and text[end:].strip() else None
+
+
+def _of_the_text(record: Record, position: int) -> dict[str, Any]:
+    """What `meta` says of a text that is still true of its rest: of what `sample` counted whether it was cut off."""
+    meta = picked(record.meta, len(record.completions), (position,))
+    return {key: value for key, value in meta.items() if key == FINISH_REASONS or key not in PER_COMPLETION}
 
 
 def _judgement(record: Record) -> dict[str, Any]:

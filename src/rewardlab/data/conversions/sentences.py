@@ -1,7 +1,7 @@
 """Texts cut behind a number of whole sentences, so that a policy can learn to end what it writes.
 
-A language model that never ends its texts, or whose samples are cut off, gives texts without an end; what is left here of
-each ends with a sentence, and fine-tuning puts the token that ends an answer behind it.
+A language model that never ends its texts, or whose samples are cut off, gives texts without an end; what is left here
+of each ends with a sentence, and fine-tuning puts the token that ends an answer behind it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def first_sentences(records: Sequence[Record], kept: tuple[int, int], seed: int)
     """Every completion cut behind its first sentences, as candidates without rewards, which were of the whole texts.
 
     How many are kept is drawn by the completion's own id, so that it hangs on no other text. Of a completion with fewer
-    whole sentences all of these stay. Lists that `rewardlab sample` wrote of the whole completions are left out of `meta`.
+    whole sentences all of these stay. Lists of `rewardlab sample` about the whole completions are left out of `meta`.
 
     Args:
         records: of any kind.
