@@ -84,7 +84,8 @@ def test_prompts_are_given_as_texts_too(sampled: Sample, tmp_path: Path) -> None
     sampled("alone", data=[], prompts=given, token_budget=512)
     sampled("file", data=str(written(tmp_path / "own.jsonl", given)), token_budget=512)
     assert [one.prompt for one in records(tmp_path, "alone")] == [Prompt.of_text(text) for text in given]
-    assert records(tmp_path, "alone") == records(tmp_path, "file")
+    alone, file = records(tmp_path, "alone"), records(tmp_path, "file")
+    assert [one.completions for one in alone] == [one.completions for one in file]
     sampled("both", prompts=[""])
     assert [one.prompt.messages[0].content for one in records(tmp_path, "both")] == ["", *texts(10)]
     with pytest.raises(ConfigError, match="expected data or prompts"):

@@ -64,7 +64,7 @@ def test_the_sum_of_sentiment_grows_with_every_sentence() -> None:
     pytest.importorskip("vaderSentiment", reason="needs vaderSentiment (the extra sentiment)")
     good, bad = "VADER is smart, handsome, and funny!", "VADER is not smart, handsome, nor funny."
     texts = [good, f"{good} {good}\n{good}", f"{good} {bad}", ""]
-    assert load_scorer("rule:sentiment_sum")(["a"] * 4, texts) == pytest.approx([0.8439, 3 * 0.8439, 0.0995, 0.0])
+    assert load_scorer("rule:sentiment_sum")(["a"] * 4, texts) == pytest.approx([0.8439, 3 * 0.8439, 0.1015, 0.0])
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
