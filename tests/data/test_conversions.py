@@ -12,6 +12,7 @@ from rewardlab.data.conversions.best import best
 from rewardlab.data.conversions.candidates import as_candidates
 from rewardlab.data.conversions.pairs import FEW, NEAR, SAME, TIES, as_pairs
 from rewardlab.data.conversions.prefixes import REPEATED, SHORT, as_prefixes
+from rewardlab.data.conversions.sentences import FEWER, NONE, first_sentences
 from rewardlab.data.load import DataSource, load
 from rewardlab.data.tokenize import read_tokenizer
 from rewardlab.errors import ModelError, Problem
@@ -252,3 +253,52 @@ def test_a_tokenizer_without_places_is_refused() -> None:
 
     with pytest.raises(ModelError, match=r"found Slow; expected a tokenizer that knows the places of its tokens"):
         as_prefixes(REVIEWS, Slow(), (2, 8), 0)
+
+
+def test_prefixes_are_counted_in_words_without_a_tokenizer() -> None:
+    made = as_prefixes(REVIEWS, None, (3, 3), 0)
+    assert [(record.prompt.messages[0].content, record.completions) for record in made.records] == [
+        ("This movie is", (" a real treat, naïve but café-bright 🎬 all through.",)),
+        ("  Dull. Dull. Dull.", ("\nAnd then it ends.",)),
+        ("This movie is", (" a bore from start to end.",)),
+    ]
+    assert made.counts == {SHORT: 1, REPEATED: 1}
+
+
+def test_a_prefix_knows_of_its_own_text_alone() -> None:
+    """Whether a text was cut off holds for its rest; its tokens do not, nor anything of the other texts."""
+    meta = {"finish_reasons": ["length", "stop"], "tokens": [4, 3], "token_ids": [[1], [2]], "temperature": 1.0}
+    records: list[Record] = [Candidates(Prompt(()), ("a b c d", "e f g"), None, None, meta)]
+    made = as_prefixes(records, None, (1, 1), 0).records
+    assert [one.meta for one in made] == [
+        {"finish_reasons": ["length"], "temperature": 1.0, "prefix_tokens": 1},
+        {"finish_reasons": ["stop"], "temperature": 1.0, "prefix_tokens": 1},
+    ]
+
+
+def test_completions_are_cut_behind_whole_sentences() -> None:
+    texts = ('It rained. "Oh no!" said Tim. He was sa', "No end", "One.\nTwo! Three? Four")
+    meta = {"finish_reasons": ["length"] * 3, "tokens": [9, 2, 7], "token_ids": [[1]] * 3, "temperature": 1.0}
+    records: list[Record] = [Candidates(Prompt(()), texts, (1.0, 2.0, 3.0), None, meta)]
+    (found,) = first_sentences(records, (2, 2), 0).records
+    assert found.completions == ('It rained. "Oh no!"', "One.\nTwo!")
+    # What is left is whole, so nothing may say that it was cut off, or what it was worth before.
+    assert (getattr(found, "rewards", None), found.meta) == (None, {"temperature": 1.0})
+    made = first_sentences(records, (4, 4), 0)
+    assert made.records[0].completions == ('It rained. "Oh no!" said Tim.', "One.\nTwo! Three?")
+    assert made.counts == {NONE: 1, FEWER: 2}
+    assert first_sentences([Rated(Prompt(()), "none", True)], (1, 1), 0).records == []
+
+
+def test_numbers_of_sentences_are_drawn_by_text_and_seed() -> None:
+    texts: list[Record] = [Rated(Prompt(()), f"{n}" + ". Yes" * 9 + ".", True) for n in range(300)]
+
+    def drawn(records: list[Record], seed: int) -> list[int]:
+        return [record.completions[0].count(".") for record in first_sentences(records, (1, 6), seed).records]
+
+    counts = {n: drawn(texts, 0).count(n) for n in range(1, 7)}
+    # 300 draws of six numbers: 50 expected of each, sd 6.5; the seed is fixed.
+    assert sum(counts.values()) == 300
+    assert all(24 <= count <= 76 for count in counts.values())
+    assert drawn(texts[::-1], 0) == drawn(texts, 0)[::-1]
+    assert drawn(texts, 1) != drawn(texts, 0)

@@ -78,6 +78,20 @@ def content(tmp_path: Path, name: str) -> bytes:
     return (tmp_path / "runs" / name / "completions.jsonl").read_bytes()
 
 
+def test_prompts_are_given_as_texts_too(sampled: Sample, tmp_path: Path) -> None:
+    """The same completions as of a file with these prompts; an empty prompt is the beginning of a text."""
+    given = ["", *texts(2)]
+    sampled("alone", data=[], prompts=given, token_budget=512)
+    sampled("file", data=str(written(tmp_path / "own.jsonl", given)), token_budget=512)
+    assert [one.prompt for one in records(tmp_path, "alone")] == [Prompt.of_text(text) for text in given]
+    alone, file = records(tmp_path, "alone"), records(tmp_path, "file")
+    assert [one.completions for one in alone] == [one.completions for one in file]
+    sampled("both", prompts=[""])
+    assert [one.prompt.messages[0].content for one in records(tmp_path, "both")] == ["", *texts(10)]
+    with pytest.raises(ConfigError, match="expected data or prompts"):
+        Sampling.build({"model": "m"})
+
+
 def test_every_prompt_is_answered_in_order_and_the_counts_are_right(sampled: Sample, tmp_path: Path) -> None:
     found = sampled(logprobs=True)
     made = records(tmp_path)

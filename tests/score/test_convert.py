@@ -186,6 +186,16 @@ def test_prefixes_of_reviews(shared: Path, tmp_path: Path) -> None:
     assert {record.meta["prefix_tokens"] for record in records} == set(range(2, 9))
 
 
+def test_sampled_stories_that_were_cut_off_become_whole_ones(samples: Path, tmp_path: Path) -> None:
+    story = "She sang. He danced. They were hap"
+    write_records(samples, [Candidates(Q, (story, "She"), None, None, {"finish_reasons": ["length", "length"]})])
+    lines = convert(tmp_path / "out", sources=source(samples), to="sentences", sentences="1..2", seed=3)
+    (found,) = read_records(tmp_path / "out/mine.jsonl")
+    assert found.completions[0] in ("She sang.", "She sang. He danced.")
+    assert "finish_reasons" not in found.meta
+    assert "1 completions dropped, without a whole sentence" in lines[0]
+
+
 def test_a_conversion_that_leaves_nothing_is_an_error(samples: Path, tmp_path: Path) -> None:
     write_records(samples, [Candidates(Q, ("a", "b"), (1.0, 1.0))])
     with pytest.raises(DataError, match="mine: found no record left after pairs: 1 dropped, equal rewards"):
@@ -200,13 +210,16 @@ def test_a_conversion_that_leaves_nothing_is_an_error(samples: Path, tmp_path: P
     ("values", "told"),
     [
         ({"to": "labelled"}, "expected scores beside labelled"),
-        ({"to": "prefixes"}, "expected tokenizer and tokens beside prefixes"),
+        ({"to": "prefixes"}, "expected tokens beside prefixes"),
         ({"to": ["exo", "pairs"]}, "only as the last"),
         ({"to": ["pairs", "pairs"]}, "expected each conversion once"),
         ({"to": "pairs", "of": [2]}, "expected `to` with best beside of, which is of no use without"),
         ({"to": "best", "of": [2, 0]}, "expected different numbers from 1"),
         ({"to": "prefixes", "tokenizer": "t", "tokens": "8..2"}, "expected a number from 1"),
         ({"to": "prefixes", "tokenizer": "t", "tokens": "some"}, "expected a number from 1"),
+        ({"to": "sentences"}, "expected sentences beside sentences"),
+        ({"to": "sentences", "sentences": "6..1"}, "expected a number from 1"),
+        ({"to": "pairs", "seed": 1}, "expected `to` with sentences or prefixes beside seed"),
         ({"to": "pears"}, "pears"),
         ({"to": "pairs", "sources": {"../x": {"path": "p"}}}, "expected names of files"),
         ({"to": "exo", "sources": {"summary": {"path": "p"}}}, "none of run, set_aside, summary"),

@@ -59,6 +59,14 @@ def test_sentiment_is_that_of_the_published_examples() -> None:
     assert load_scorer("rule:sentiment_vader")(["a"] * 3, texts) == [0.8439, -0.7424, 0.0]
 
 
+def test_the_sum_of_sentiment_grows_with_every_sentence() -> None:
+    """Sums of Hutto and Gilbert's own examples."""
+    pytest.importorskip("vaderSentiment", reason="needs vaderSentiment (the extra sentiment)")
+    good, bad = "VADER is smart, handsome, and funny!", "VADER is not smart, handsome, nor funny."
+    texts = [good, f"{good} {good}\n{good}", f"{good} {bad}", ""]
+    assert load_scorer("rule:sentiment_sum")(["a"] * 4, texts) == pytest.approx([0.8439, 3 * 0.8439, 0.1015, 0.0])
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     vader.cache_clear()
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)

@@ -9,7 +9,8 @@ from typing import Any
 
 from rewardlab.records import Candidates, Pair, Record
 
-PER_COMPLETION = ("finish_reasons", "tokens", "token_ids", "logprobs")
+FINISH_REASONS = "finish_reasons"
+PER_COMPLETION = (FINISH_REASONS, "tokens", "token_ids", "logprobs")
 """What `rewardlab sample` says of every completion: lists in `meta`, in the order of the completions."""
 
 

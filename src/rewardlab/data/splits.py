@@ -44,6 +44,12 @@ def place(root_id: str, seed: int, purpose: str = "split") -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2.0**53
 
 
+def drawn_between(ends: tuple[int, int], text_id: str, seed: int, purpose: str) -> int:
+    """A whole number between two ends, both of them possible, that hangs on the id, the seed and the purpose alone."""
+    least, most = ends
+    return least + int(place(text_id, seed, purpose) * (most - least + 1))
+
+
 def side_of(root_id: str, fractions: Fractions, seed: int) -> Side:
     """The side of a root."""
     at = place(root_id, seed)

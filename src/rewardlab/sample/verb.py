@@ -23,7 +23,7 @@ from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import DataError, Problem
 from rewardlab.models.decoding import Decoding
 from rewardlab.models.loading import ModelSource, Precision
-from rewardlab.records import Prompt
+from rewardlab.records import Candidates, Prompt
 from rewardlab.sample.drawn import Drawn, different_prompts
 from rewardlab.sample.local import LocalSampler, Wanted
 from rewardlab.sample.policy import load_policy
@@ -45,9 +45,12 @@ SERVED_TOKENS = 256
 class Sampling(Config):
     """Configuration of `sample`."""
 
-    data: Sources = Field(min_length=1)
+    data: Sources = Field(default_factory=list)
     """Where prompts come from, one source or several, in any known format; a source may be its path alone. A prompt
     that stands in several rows is one."""
+
+    prompts: list[str] = Field(default_factory=list)
+    """Prompts as plain text, before those of the data or in their place; an empty one is the beginning of a text."""
 
     model: str | None = None
     """Folder or hub id of a causal or encoder-decoder language model."""
@@ -116,6 +119,8 @@ class Sampling(Config):
 
     @model_validator(mode="after")
     def _one_policy(self) -> Self:
+        if not self.data and not self.prompts:
+            raise ValueError("expected data or prompts")
         if (self.model is None) == (self.endpoint is None):
             raise ValueError("expected a model or an endpoint, and not both")
         if self.endpoint is not None and self.encoding is not None:
@@ -171,7 +176,8 @@ def sample(config: Sampling, run: Run) -> Sampled:
             answer is kept.
     """
     loaded = load_all((with_limit(source, config.limit) for source in config.data), usable=True)
-    records = [record for one in loaded for record in one.records]
+    given = [Candidates(Prompt.of_text(text), (), None) for text in config.prompts]
+    records = [*given, *(record for one in loaded for record in one.records)]
     found = different_prompts(records, config.bottom, config.top)
     if not found:
         count = len(different_prompts(records, 0, None))

@@ -30,6 +30,7 @@ from rewardlab.data.conversions.published import (
     generated_rows,
     other_prompts,
 )
+from rewardlab.data.conversions.sentences import first_sentences
 from rewardlab.data.cues import words
 from rewardlab.data.files import unreadable
 from rewardlab.data.load import load_all
@@ -155,6 +156,8 @@ class _Work:
                 made = {name: as_candidates(name, records, config.merge, problems)}
             elif step == "pairs":
                 made = {name: as_pairs(name, records, config.pairs, config.margin, problems)}
+            elif step == "sentences":
+                made = {name: first_sentences(records, config.sentence_range, config.seed)}
             elif step == "prefixes":
                 made = {name: as_prefixes(records, self._tokenizer, config.token_range, config.seed)}
             else:

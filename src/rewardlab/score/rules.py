@@ -73,6 +73,11 @@ def world_readable(completions: Iterable[Any], **_: Any) -> list[float]:
     return world.readable(map(_text, completions))
 
 
+def sentiment_sum(completions: Iterable[Any], **_: Any) -> list[float]:
+    """Sum of the compound sentiment of the sentences of each completion: it has no upper end and rewards length."""
+    return wording.sentiment_sum(map(_text, completions))
+
+
 BUILT_IN: Mapping[str, Rule] = MappingProxyType(
     {
         rule.__name__: rule
@@ -85,6 +90,7 @@ BUILT_IN: Mapping[str, Rule] = MappingProxyType(
             world_sentiment,
             world_gold,
             world_readable,
+            sentiment_sum,
         )
     }
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from rewardlab.data.texts import sentences
 from rewardlab.data.world.parse import parse
 from rewardlab.errors import MissingExtraError
 
@@ -41,6 +42,16 @@ def sentiment_per_word(texts: Iterable[str]) -> list[float]:
     """
     lexicon = vader().lexicon
     return [_mean([lexicon.get(word, 0.0) for word in _words(text)]) for text in texts]
+
+
+def sentiment_sum(texts: Iterable[str]) -> list[float]:
+    """Sum over the sentences of each text of their compound sentiment by VADER (Hutto and Gilbert 2014), each -1 to 1.
+
+    Raises:
+        MissingExtraError: vaderSentiment is not installed.
+    """
+    analyzer = vader()
+    return [sum(float(analyzer.polarity_scores(one)["compound"]) for one in sentences(text)) for text in texts]
 
 
 def world_sentiment(texts: Iterable[str]) -> list[float]:

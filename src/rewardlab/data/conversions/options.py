@@ -13,25 +13,26 @@ from rewardlab.data.conversions.best import Rule
 from rewardlab.data.conversions.pairs import Choice
 from rewardlab.data.source import DataSource
 
-Step = Literal["labelled", "candidates", "pairs", "best", "prefixes", "exo", "exo-scores", "generated"]
+Step = Literal["labelled", "candidates", "pairs", "best", "sentences", "prefixes", "exo", "exo-scores", "generated"]
 Steps = Annotated[list[Step], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """Conversions in their order; one may stand without a list around it."""
 FORMS = ("exo", "exo-scores", "generated")
 """The last step, where what is written is for other programs."""
 BELONGS_TO = {
-    "scores": "labelled",
-    "merge": "candidates",
-    "pairs": "pairs",
-    "margin": "pairs",
-    "of": "best",
-    "by": "best",
-    "tokens": "prefixes",
-    "seed": "prefixes",
+    "scores": ("labelled",),
+    "merge": ("candidates",),
+    "pairs": ("pairs",),
+    "margin": ("pairs",),
+    "of": ("best",),
+    "by": ("best",),
+    "sentences": ("sentences",),
+    "tokens": ("prefixes",),
+    "seed": ("sentences", "prefixes"),
 }
-"""Option → the conversion that reads it."""
+"""Option → the conversions that read it."""
 FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 TAKEN = ("run", "set_aside", "summary")
-TOKENS = re.compile(r"(\d{1,6})(?:\.\.(\d{1,6}))?")
+RANGE = re.compile(r"(\d{1,6})(?:\.\.(\d{1,6}))?")
 
 
 class DataConversion(Config):
@@ -40,7 +41,8 @@ class DataConversion(Config):
     sources: dict[str, DataSource] = Field(min_length=1)
     """What to read, by names of your own, which are those of the files written: `--sources.train.path pairs.jsonl`."""
     to: Steps = Field(min_length=1)
-    """Conversions in their order: labelled, candidates, pairs, best, prefixes; last exo, exo-scores or generated."""
+    """Conversions in their order: labelled, candidates, pairs, best, sentences, prefixes; last
+    exo, exo-scores or generated."""
     scores: Path | None = None
     """labelled: the folder of `rewardlab score` on the same sources in the same order, or its table."""
     merge: bool = False
@@ -53,13 +55,15 @@ class DataConversion(Config):
     """best: the best of the first so many completions, a file for each number; of all where left out."""
     by: Rule = "reward"
     """best: the highest reward, or the largest length."""
+    sentences: str | None = None
+    """sentences: sentences that are kept of a completion, a number (3) or a range to draw from (1..6)."""
     tokenizer: str | None = None
-    """prefixes, and best by length: folder or hub id of a tokenizer. Without one, lengths are those that
-    `rewardlab sample` counted, else in words."""
+    """prefixes, and best by length: folder or hub id of a tokenizer. Without one, prefixes are counted in words, and
+    lengths are those that `rewardlab sample` counted, else in words."""
     tokens: str | None = None
-    """prefixes: tokens of the prompt, a number (8) or a range to draw from (2..8)."""
+    """prefixes: tokens of the prompt (words without a tokenizer), a number (8) or a range to draw from (2..8)."""
     seed: int = 0
-    """prefixes: draws the numbers of tokens."""
+    """sentences, prefixes: draws the numbers of sentences and tokens."""
     limit: int | None = Field(default=None, ge=1)
     """Read only the first so many rows of every source (smoke run)."""
 
@@ -79,10 +83,10 @@ class DataConversion(Config):
             raise ValueError("expected different numbers from 1")
         return value
 
-    @field_validator("tokens")
+    @field_validator("tokens", "sentences")
     @classmethod
     def _range(cls, value: str | None) -> str | None:
-        found = TOKENS.fullmatch(value) if value is not None else None
+        found = RANGE.fullmatch(value) if value is not None else None
         if value is not None and (found is None or not 1 <= int(found[1]) <= int(found[2] or found[1])):
             raise ValueError("expected a number from 1 (8), or a range (2..8)")
         return value
@@ -91,12 +95,12 @@ class DataConversion(Config):
     def _fits_together(self) -> Self:
         if len(set(self.to)) < len(self.to) or any(step in FORMS for step in self.to[:-1]):
             raise ValueError(f"expected each conversion once in `to`, and {', '.join(FORMS)} only as the last")
-        for name, step in BELONGS_TO.items():
-            if step not in self.to and getattr(self, name) != type(self).model_fields[name].get_default(
+        for name, steps in BELONGS_TO.items():
+            if not set(steps) & set(self.to) and getattr(self, name) != type(self).model_fields[name].get_default(
                 call_default_factory=True
             ):
-                raise ValueError(f"expected `to` with {step} beside {name}, which is of no use without")
-        needed = {"labelled": ("scores",), "prefixes": ("tokenizer", "tokens")}
+                raise ValueError(f"expected `to` with {' or '.join(steps)} beside {name}, which is of no use without")
+        needed = {"labelled": ("scores",), "sentences": ("sentences",), "prefixes": ("tokens",)}
         for step in self.to:
             lacking = [name for name in needed.get(step, ()) if getattr(self, name) is None]
             if lacking:
@@ -106,5 +110,14 @@ class DataConversion(Config):
     @property
     def token_range(self) -> tuple[int, int]:
         """The least and the largest number of tokens of a prefix."""
-        least, _, most = str(self.tokens).partition("..")
-        return int(least), int(most or least)
+        return _ends(self.tokens)
+
+    @property
+    def sentence_range(self) -> tuple[int, int]:
+        """The least and the largest number of sentences that are kept."""
+        return _ends(self.sentences)
+
+
+def _ends(text: str | None) -> tuple[int, int]:
+    least, _, most = str(text).partition("..")
+    return int(least), int(most or least)
