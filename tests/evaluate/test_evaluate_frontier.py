@@ -218,6 +218,7 @@ def test_the_json_has_its_parts(done: Path) -> None:
         "chosen",
         "differences",
         "findings",
+        "from_reference",
         "level",
         "max_new_tokens",
         "n",
