@@ -30,7 +30,7 @@ from rewardlab.errors import RewardlabError
 from rewardlab.models.loading import LoRA
 from rewardlab.models.reward import RewardModel
 from rewardlab.records import Record
-from rewardlab.train.reward import _checkpoint_activations
+from rewardlab.train.setup import checkpoint_activations
 from rewardlab.train.trainer import SPLIT_AT, GroupTrainer, run_training
 
 GROUP_TOO_LARGE = 32
@@ -139,7 +139,7 @@ def _train_lines(trainer: GroupTrainer) -> list[dict[str, Any]]:
 def test_recomputed_activations_give_the_same_gradients(tokenizer: Path, tmp_path: Path, shape: dict[str, Any]) -> None:
     model = toy_model(tokenizer, shape)
     plain_loss, plain = step(model, pairs(6), tmp_path / "plain", budget=200)
-    _checkpoint_activations(model)
+    checkpoint_activations(model)
     loss, gradients = step(model, pairs(6), tmp_path / "recomputed", budget=200)
     assert loss == plain_loss
     assert relative_difference(gradients, plain) <= 1e-6
@@ -148,7 +148,7 @@ def test_recomputed_activations_give_the_same_gradients(tokenizer: Path, tmp_pat
 def test_recomputed_activations_reach_adapters(tokenizer: Path, tmp_path: Path) -> None:
     model = toy_model(tokenizer, lora=LoRA(r=2))
     _, plain = step(model, pairs(6), tmp_path / "plain")
-    _checkpoint_activations(model)
+    checkpoint_activations(model)
     _, gradients = step(model, pairs(6), tmp_path / "recomputed")
     assert relative_difference(gradients, plain) <= 1e-6
 
@@ -160,7 +160,7 @@ def test_recomputing_works_in_both_precisions_and_with_split_groups(
     options: dict[str, Any] = {"budget": GROUP_TOO_LARGE, "precision": precision}
     model = toy_model(tokenizer)
     _, plain = step(model, candidates(2, 6), tmp_path / "plain", **options)
-    _checkpoint_activations(model)
+    checkpoint_activations(model)
     _, gradients = step(model, candidates(2, 6), tmp_path / "recomputed", **options)
     assert relative_difference(gradients, plain) <= (1e-6 if precision == "float32" else 0.02)
 
