@@ -341,7 +341,7 @@ def test_formats_and_shipped_studies_are_listed(capsys: pytest.CaptureFixture[st
     assert main.main(["data", "formats", "all"]) == 2
     assert main.main(["run"]) == 2
     said = capsys.readouterr().err
-    assert "Give a study file or a shipped study: demo, hh-interventions, hh-llama, hh-minilm, hh-pl" in said
+    assert "Give a study file or a shipped study: demo, hh-exo, hh-interventions, hh-llama, hh-mi" in said
     assert said.rstrip().endswith("vowels-typos, vowels-typos-world.")
     assert main.main(["--help"]) == 0
     commands = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]

@@ -157,7 +157,7 @@ REPORTS = [
         "report",
         (
             "report: found no folders",
-            "--doctor, --intervene, --train, --score, --evaluate, --bench, --perturb, --cartography, --audit or",
+            "--doctor, --intervene, --train, --score, --evaluate, --bench, --perturb, --cartography, --frontier, --audit or",
         ),
     ),
     Fault("no folder", "report --train nowhere", ("nowhere: found no folder", "that a finished stage wrote")),

@@ -50,6 +50,8 @@ def within_moments(attributes: Float[np.ndarray, "prompts N K"], rewards: Float[
 
     Raises:
         ValueError: fewer than two completions to a prompt.
+
+    Source: bookkeeping.
     """
     count = rewards.shape[1]
     if count < 2:
@@ -66,6 +68,8 @@ def explained_share(moments: Moments, effects: Float[np.ndarray, " K"]) -> Stati
 
     Raises:
         ValueError: rewards that never differ within a prompt.
+
+    Source: the coefficient of determination (Wright 1921), with effects from elsewhere in place of fitted ones.
     """
     # Var(R - a.W) is a quadratic form of the covariances.
     combination = np.append(-effects, 1.0)
@@ -161,6 +165,8 @@ def tilt_at(rewards: Float[np.ndarray, "prompts N"], divergence: float) -> float
 
     Raises:
         ValueError: a divergence below 0.
+
+    Source: [1].
     """
     if divergence < 0:
         raise ValueError(f"a divergence of {divergence:g} nats; expected 0 or more")
