@@ -157,7 +157,8 @@ REPORTS = [
         "report",
         (
             "report: found no folders",
-            "--doctor, --intervene, --train, --score, --evaluate, --bench, --perturb, --cartography, --frontier, --audit or",
+            "--doctor, --intervene, --train, --score, --evaluate, --bench, --perturb, --cartography",
+            "--frontier, --audit or --simulate",
         ),
     ),
     Fault("no folder", "report --train nowhere", ("nowhere: found no folder", "that a finished stage wrote")),
