@@ -11,7 +11,8 @@ import pytest
 
 from rewardlab.errors import DataError
 from rewardlab.report.frontier_figures import by_data, standard_rows
-from rewardlab.report.overoptimisation import OverOptimisation, WrittenPage, compare_frontiers
+from rewardlab.report.overoptimisation import OverOptimisation, compare_frontiers
+from rewardlab.report.page import WrittenReport
 from rewardlab.store.files import read_json
 from rewardlab.store.runs import Run
 
@@ -56,7 +57,7 @@ def frontier(folder: Path, peak: float, **more: Any) -> Path:
     return folder
 
 
-def drawn(root: Path, frontiers: dict[str, Path]) -> WrittenPage:
+def drawn(root: Path, frontiers: dict[str, Path]) -> WrittenReport:
     config = OverOptimisation(frontiers=frontiers)
     with Run.create(config, verb="evaluate overoptimisation", name="page", root=root) as run:
         return compare_frontiers(config, run)

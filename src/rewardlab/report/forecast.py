@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rewardlab.audit.forecast import ASSOCIATIONS, BEST_OF, EFFECTS, TILT, Forecasting, Values, forecast
@@ -13,7 +11,7 @@ from rewardlab.report.audit_figures import TEAL
 from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, element
-from rewardlab.report.page import page
+from rewardlab.report.page import MeasuredPage, page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import (
     BLUE,
@@ -39,24 +37,7 @@ WAYS = {
 _COLORS = {EFFECTS: BLUE, ASSOCIATIONS: GREY, TILT: ORANGE, BEST_OF: TEAL}
 
 
-@dataclass(frozen=True)
-class WrittenForecast:
-    """What was written.
-
-    Attributes:
-        page: the HTML file.
-        values: what forecast.json holds.
-    """
-
-    page: Path
-    values: Values
-
-    def lines(self) -> list[str]:
-        """The findings, and where the page is."""
-        return [*self.values["findings"], f"The report: {self.page}"]
-
-
-def write_forecast(config: Forecasting, run: Run) -> WrittenForecast:
+def write_forecast(config: Forecasting, run: Run) -> MeasuredPage:
     """Forecast, then write `forecast.json`, `report.html` and its figures as SVG and PNG.
 
     Raises:
@@ -69,7 +50,7 @@ def write_forecast(config: Forecasting, run: Run) -> WrittenForecast:
     write_images(run.path("figures"), {one.name: one.spec for section in sections for one in section.figures})
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
-    return WrittenForecast(path, values)
+    return MeasuredPage(path, values)
 
 
 def findings(values: Values) -> list[str]:

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from rewardlab.evaluate.frontier import RESULT, FrontierEvaluation, measure
-from rewardlab.evaluate.frontier_estimates import Values
 from rewardlab.report.blocks import Section
 from rewardlab.report.figures import write_images
 from rewardlab.report.frontier_sections import findings, frontier_sections
 from rewardlab.report.html import element
-from rewardlab.report.page import page
+from rewardlab.report.page import MeasuredPage, page
 from rewardlab.store.files import write_json, write_text
 from rewardlab.store.runs import Run
 
 
-@dataclass(frozen=True)
-class WrittenFrontier:
-    """What was written.
-
-    Attributes:
-        page: the HTML file.
-        values: what frontier.json holds.
-    """
-
-    page: Path
-    values: Values
-
-    def lines(self) -> list[str]:
-        """The findings, and where the page is."""
-        return [*self.values["findings"], f"The report: {self.page}"]
-
-
-def evaluate_frontier(config: FrontierEvaluation, run: Run) -> WrittenFrontier:
+def evaluate_frontier(config: FrontierEvaluation, run: Run) -> MeasuredPage:
     """Measure, then write `frontier.json`, `frontier.parquet`, `report.html` and its figures as SVG and PNG.
 
     Raises:
@@ -48,4 +27,4 @@ def evaluate_frontier(config: FrontierEvaluation, run: Run) -> WrittenFrontier:
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
     run.log.info("wrote %s", path)
-    return WrittenFrontier(path, values)
+    return MeasuredPage(path, values)

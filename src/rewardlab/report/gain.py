@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rewardlab.audit.summary import number
@@ -15,7 +13,7 @@ from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
 from rewardlab.report.forest import forest
 from rewardlab.report.html import element
-from rewardlab.report.page import page
+from rewardlab.report.page import MeasuredPage, page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import BLUE, GREY
 from rewardlab.store.files import write_json, write_text
@@ -42,24 +40,7 @@ _WINS = (
 )
 
 
-@dataclass(frozen=True)
-class WrittenGain:
-    """What was written.
-
-    Attributes:
-        page: the HTML file.
-        values: what gain.json holds.
-    """
-
-    page: Path
-    values: Values
-
-    def lines(self) -> list[str]:
-        """The findings, and where the page is."""
-        return [*self.values["findings"], f"The report: {self.page}"]
-
-
-def evaluate_gain(config: GainEvaluation, run: Run) -> WrittenGain:
+def evaluate_gain(config: GainEvaluation, run: Run) -> MeasuredPage:
     """Write `gain.json`, `gain.txt`, `report.html` and its figures.
 
     Raises:
@@ -74,7 +55,7 @@ def evaluate_gain(config: GainEvaluation, run: Run) -> WrittenGain:
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
     run.log.info("wrote %s", path)
-    return WrittenGain(path, values)
+    return MeasuredPage(path, values)
 
 
 def findings(values: Values) -> list[str]:

@@ -6,7 +6,6 @@ A proxy is pushed up by a policy or by best of n. Does the gold reward follow, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from rewardlab.report.figures import write_images
 from rewardlab.report.frontier_figures import by_data, standard_rows
 from rewardlab.report.frontier_sections import reward_title, spanned
 from rewardlab.report.html import element
-from rewardlab.report.page import page
+from rewardlab.report.page import WrittenReport, page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.store.files import read_json, write_json, write_text
 from rewardlab.store.runs import Run
@@ -41,24 +40,7 @@ class OverOptimisation(Config):
     """Heading of the page."""
 
 
-@dataclass(frozen=True)
-class WrittenPage:
-    """What was written.
-
-    Attributes:
-        page: the HTML file.
-        findings: the sentences at its top.
-    """
-
-    page: Path
-    findings: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """The findings, and where the page is."""
-        return [*self.findings, f"The report: {self.page}"]
-
-
-def compare_frontiers(config: OverOptimisation, run: Run) -> WrittenPage:
+def compare_frontiers(config: OverOptimisation, run: Run) -> WrittenReport:
     """Write `overoptimisation.json`, `report.html` and its figures as SVG and PNG.
 
     Raises:
@@ -81,7 +63,7 @@ def compare_frontiers(config: OverOptimisation, run: Run) -> WrittenPage:
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
     run.log.info("wrote %s", path)
-    return WrittenPage(path, findings)
+    return WrittenReport(path, findings)
 
 
 _LEAD = (

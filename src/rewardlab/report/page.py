@@ -9,7 +9,7 @@ escaped on the way in and reach the document as text nodes. The same inputs give
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -87,6 +87,23 @@ class AuditReport(Config):
     """Most triples that the browser carries along, for all audits together."""
     seed: int = Field(default=0, ge=0)
     """Of the triples drawn at random."""
+
+
+@dataclass(frozen=True)
+class MeasuredPage:
+    """What a verb wrote that measures and shows it on a page of its own.
+
+    Attributes:
+        page: the HTML file.
+        values: what the JSON file beside it holds, `findings` (sentences) among them.
+    """
+
+    page: Path
+    values: Mapping[str, Any]
+
+    def lines(self) -> list[str]:
+        """The findings, and where the page is."""
+        return [*self.values["findings"], f"The report: {self.page}"]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from rewardlab.report.blocks import Figure, Section, disclosure
 from rewardlab.report.examples import LARGEST_EXAMPLES_BYTES, bytes_in_page, cut, priority
 from rewardlab.report.figures import write_images
 from rewardlab.report.html import Html, element, json_island
-from rewardlab.report.page import page
+from rewardlab.report.page import MeasuredPage, page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.toxicity_figures import PROMPTS, RESPONSES, spanned
 from rewardlab.store.files import write_json, write_text
@@ -35,24 +33,7 @@ TITLES = {
 BAND_TITLES = {"low": "prompts below .333", "mid": "prompts from .333 to .666", "high": "prompts above .666"}
 
 
-@dataclass(frozen=True)
-class WrittenToxicity:
-    """What was written.
-
-    Attributes:
-        page: the HTML file.
-        values: what toxicity.json holds.
-    """
-
-    page: Path
-    values: Values
-
-    def lines(self) -> list[str]:
-        """The findings, and where the page is."""
-        return [*self.values["findings"], f"The report: {self.page}"]
-
-
-def evaluate_toxicity(config: ToxicityEvaluation, run: Run) -> WrittenToxicity:
+def evaluate_toxicity(config: ToxicityEvaluation, run: Run) -> MeasuredPage:
     """Measure, then write `toxicity.json`, `toxicity.parquet`, `report.html` and its figures as SVG and PNG.
 
     Raises:
@@ -70,7 +51,7 @@ def evaluate_toxicity(config: ToxicityEvaluation, run: Run) -> WrittenToxicity:
         run.log.info("wrote %s", path)
 
     processes().first(write)
-    return WrittenToxicity(path, values)
+    return MeasuredPage(path, values)
 
 
 def findings(values: Values) -> list[str]:

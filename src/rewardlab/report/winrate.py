@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rewardlab.audit.summary import number
@@ -16,7 +14,7 @@ from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
 from rewardlab.report.forest import forest
 from rewardlab.report.html import Html, element
-from rewardlab.report.page import page
+from rewardlab.report.page import MeasuredPage, page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import BLUE, GREY, Spec
 from rewardlab.report.words import DASH
@@ -43,24 +41,7 @@ _RANKING = (
 )
 
 
-@dataclass(frozen=True)
-class WrittenWinrates:
-    """What was written.
-
-    Attributes:
-        page: the HTML file.
-        values: what winrate.json holds.
-    """
-
-    page: Path
-    values: Values
-
-    def lines(self) -> list[str]:
-        """The findings, and where the page is."""
-        return [*self.values["findings"], f"The report: {self.page}"]
-
-
-def evaluate_winrate(config: WinrateEvaluation, run: Run) -> WrittenWinrates:
+def evaluate_winrate(config: WinrateEvaluation, run: Run) -> MeasuredPage:
     """Write `winrate.json`, `winrate.txt`, `comparisons.parquet`, `report.html` and its figures.
 
     Raises:
@@ -77,7 +58,7 @@ def evaluate_winrate(config: WinrateEvaluation, run: Run) -> WrittenWinrates:
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
     run.log.info("wrote %s", path)
-    return WrittenWinrates(path, values)
+    return MeasuredPage(path, values)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
