@@ -1,4 +1,4 @@
-"""Winners, groups and draws against cases done by hand and the chances that they claim."""
+"""Groups and draws against cases done by hand and the chances that they claim."""
 
 from __future__ import annotations
 
@@ -7,26 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rewardlab.functional.candidates import consecutive_groups, drawn_candidates, winners_and_losers
-
-
-def test_the_higher_reward_wins_and_ties_are_dropped_and_counted() -> None:
-    rewards = np.array([[1.0, 0.0], [0.5, 0.5], [-2.0, -1.0], [0.0, -0.0], [np.inf, 1.0], [-np.inf, 0.0]])
-    found = winners_and_losers(rewards)
-    assert found.prompts.tolist() == [0, 2, 4, 5]
-    assert found.order.tolist() == [[0, 1], [1, 0], [0, 1], [1, 0]]
-    assert found.ties == 2
-
-
-def test_ties_alone_leave_nothing() -> None:
-    found = winners_and_losers(np.zeros((3, 2)))
-    assert (found.order.shape, found.prompts.shape, found.ties) == ((0, 2), (0,), 3)
-
-
-def test_a_reward_that_is_no_number_is_refused() -> None:
-    rewards = np.array([[1.0, 0.0], [np.nan, 1.0], [np.nan, np.nan]])
-    with pytest.raises(ValueError, match="found 2 prompts with a NaN reward, the first 1"):
-        winners_and_losers(rewards)
+from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
 
 
 def test_groups_are_consecutive() -> None:

@@ -1,9 +1,8 @@
-"""From the N candidates of a prompt to the K that a step learns from, and from rewards to winner and loser.
+"""From the N candidates of a prompt to the K that a step learns from.
 
 Conventions
     N, K       candidates that a prompt has, and that a step takes
-    r          reward of a candidate; higher is better
-    indices    of candidates within their prompt, and of prompts, from 0
+    indices    of candidates within their prompt, from 0
 
 References
     [1] Ji et al. 2024, Towards efficient exact optimization of language model alignment (EXO), arXiv 2402.00856; code:
@@ -12,40 +11,8 @@ References
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Float, Int
-
-
-class Winners(NamedTuple):
-    """Which of two candidates wins.
-
-    Attributes:
-        order: winner and loser of every prompt that is kept.
-        prompts: which prompts those are.
-        ties: how many are dropped, since both rewards are equal.
-    """
-
-    order: Int[np.ndarray, "kept 2"]
-    prompts: Int[np.ndarray, " kept"]
-    ties: int
-
-
-def winners_and_losers(rewards: Float[np.ndarray, "prompts 2"]) -> Winners:
-    """The candidate with the higher reward wins; a tie says nothing and is dropped.
-
-    Raises:
-        ValueError: a reward that is NaN, which is neither higher nor a tie.
-
-    Source: [1], section 4, labels of the preference losses from a reward model.
-    """
-    unknown = np.flatnonzero(np.isnan(rewards).any(axis=1))
-    if len(unknown):
-        raise ValueError(f"found {len(unknown)} prompts with a NaN reward, the first {unknown[0]}; expected numbers")
-    prompts = np.flatnonzero(rewards[:, 0] != rewards[:, 1])
-    winner = (rewards[prompts, 1] > rewards[prompts, 0]).astype(np.int64)
-    return Winners(np.stack([winner, 1 - winner], axis=1), prompts, len(rewards) - len(prompts))
+from jaxtyping import Int
 
 
 def consecutive_groups(candidates: int, size: int) -> Int[np.ndarray, "groups size"]:

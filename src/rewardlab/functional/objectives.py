@@ -107,7 +107,7 @@ class PolicyObjective:
                 raise ValueError(f"{self.name}: found no rewards; expected one per candidate")
             given = {"rewards": rewards, "present": present}
         elif rewards is not None:
-            raise ValueError(f"{self.name}: found rewards; expected none, the winner first (winners_and_losers)")
+            raise ValueError(f"{self.name}: found rewards; expected none, the winner first")
         elif present is not None and not bool(present.all()):
             raise ValueError(f"{self.name}: found a prompt with one candidate; expected a winner and a loser in each")
         if self.lengths:
