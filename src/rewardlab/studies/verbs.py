@@ -190,6 +190,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "write_forecast",
             "what a policy will learn from a reward, before it is trained",
         ),
+        "evaluate shift": Verb(
+            "rewardlab.report.shift",
+            "ShiftEvaluation",
+            "evaluate_shift",
+            "what policies have learned: how far attributes have moved, beside what was forecast",
+        ),
         "evaluate winrate": Verb(
             "rewardlab.report.winrate",
             "WinrateEvaluation",
