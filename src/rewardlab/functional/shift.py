@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.random import Generator
 
-from rewardlab.functional.agreement import spearman
+from rewardlab.functional.agreement import spearman_along
 from rewardlab.functional.intervals import Statistic
 
 MEASURES = ("error", "rank", "slope", "signs", "coverage")
@@ -142,11 +142,11 @@ def log_odds_shift(reference: Statistic, shift: Statistic) -> Statistic | None:
 
 
 def meeting(
-    predicted: Float[np.ndarray, " n"],
-    realised: Float[np.ndarray, " n"],
-    signs: Float[np.ndarray, " n"],
-    covered: Float[np.ndarray, " n"],
-) -> Float[np.ndarray, " 5"]:
+    predicted: Float[np.ndarray, "*batch n"],
+    realised: Float[np.ndarray, "*batch n"],
+    signs: Float[np.ndarray, "*batch n"],
+    covered: Float[np.ndarray, "*batch n"],
+) -> Float[np.ndarray, "*batch 5"]:
     """How predicted shifts meet realised ones, in the order of `MEASURES`; NaN where a measure is not defined.
 
         error     mean |s - p|
@@ -157,31 +157,31 @@ def meeting(
         coverage  mean of what `covers` gives
 
     Args:
-        predicted: p.
-        realised: s.
+        predicted, realised: p and s, without missing numbers.
         signs, covered: of every shift 1, 0, or NaN where it has no say.
 
     Source: [4] for the rank, [6] for the idea of the slope; the others are means.
     """
-    if len(predicted) == 0:
-        return np.full(len(MEASURES), np.nan)
-    rank = spearman(predicted, realised)
-    centred = predicted - predicted.mean()
-    square = float(np.square(centred).sum())
-    return np.array(
-        [
-            np.abs(realised - predicted).mean(),
-            np.nan if rank is None else rank,
-            float(centred @ realised) / square if np.ptp(predicted) > 0.0 else np.nan,
-            _mean_of_known(signs),
-            _mean_of_known(covered),
-        ]
-    )
+    if predicted.shape[-1] == 0:
+        return np.full((*predicted.shape[:-1], len(MEASURES)), np.nan)
+    centred = predicted - predicted.mean(axis=-1, keepdims=True)
+    square = np.square(centred).sum(axis=-1)
+    varies = np.ptp(predicted, axis=-1) > 0.0
+    slope = np.where(varies, (centred * realised).sum(axis=-1) / np.where(varies, square, 1.0), np.nan)
+    found = [
+        np.abs(realised - predicted).mean(axis=-1),
+        spearman_along(predicted, realised),
+        slope,
+        _mean_of_known(signs),
+        _mean_of_known(covered),
+    ]
+    return np.stack(found, axis=-1)
 
 
-def _mean_of_known(values: Float[np.ndarray, " n"]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
+def _mean_of_known(values: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch"]:
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    return np.asarray(np.where(count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan))
 
 
 def right_signs(predicted: Shifts, realised: Shifts, least: Shifts) -> Shifts:
@@ -229,12 +229,12 @@ def meetings(
 
     Source: [3].
     """
+    every = (predicted, realised, signs, covered)
     known = np.isfinite(predicted) & np.isfinite(realised)
-    found = []
-    for units in chosen:
-        there = known[units]
-        found.append(meeting(*(one[units][there] for one in (predicted, realised, signs, covered))))
-    return np.array(found)
+    if known.all():
+        return meeting(*(one[chosen].reshape(len(chosen), -1) for one in every))
+    # Resamples of units with unequally many shifts differ in size.
+    return np.stack([meeting(*(one[units][known[units]] for one in every)) for units in chosen])
 
 
 def permutation_p(
@@ -254,16 +254,14 @@ def permutation_p(
 
     Source: [5] for the 1.
     """
-    nothing = np.full(predicted.size, np.nan)
-
-    def met(forecasts: Shifts) -> Float[np.ndarray, " 2"]:
-        return meeting(forecasts.ravel(), realised.ravel(), nothing, nothing)[:2]
-
-    own = met(predicted)
-    drawn = np.array([met(generator.permutation(predicted, axis=0)) for _ in range(draws)])
+    dealt = np.stack([predicted, *(generator.permutation(predicted, axis=0) for _ in range(draws))])
+    flat = dealt.reshape(draws + 1, -1)
+    nothing = np.full(flat.shape, np.nan)
+    own, *drawn = meeting(flat, np.broadcast_to(realised.ravel(), flat.shape), nothing, nothing)[:, :2]
     # Sums of the same numbers in another order differ by rounding: an equal one counts as reached.
     room = 1e-12
-    error = (float((drawn[:, 0] <= own[0] + room).sum()) + 1.0) / (draws + 1.0)
+    errors, ranks = np.stack(drawn, axis=1)
+    error = (float((errors <= own[0] + room).sum()) + 1.0) / (draws + 1.0)
     if np.isnan(own[1]):
         return error, None
-    return error, (float((drawn[:, 1] >= own[1] - room).sum()) + 1.0) / (draws + 1.0)
+    return error, (float((ranks >= own[1] - room).sum()) + 1.0) / (draws + 1.0)

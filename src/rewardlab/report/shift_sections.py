@@ -106,12 +106,13 @@ def _met(values: Values) -> list[str]:
             f"At {row['divergence']:g} nats forecasts from effects are {_span_of(row)} off on average, over {row['n']} "
             f"shifts under {row['units']} reward {'model' if row['units'] == 1 else 'models'}: {', '.join(parts)}."
         )
-    for row in agreement["differences"]:
-        if row["measure"] == "error" and row["low"] is not None and (row["low"] > 0.0 or row["high"] < 0.0):
-            lines.append(
-                f"At {row['divergence']:g} nats forecasts from effects are {'more' if row['value'] > 0 else 'less'} "
-                f"off than those {WAYS[row['second']]}: by {_span_of(row)}."
-            )
+    apart = [row for row in agreement["differences"] if row["measure"] == "error" and row["low"] is not None]
+    lines += [
+        f"At {row['divergence']:g} nats forecasts from effects are {'more' if row['value'] > 0 else 'less'} off than "
+        f"those {WAYS[row['second']]}: a difference of {_span_of(row)}."
+        for row in apart
+        if row["low"] > 0.0 or row["high"] < 0.0
+    ]
     return lines
 
 

@@ -148,6 +148,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "estimate_effects",
             "what an attribute causes in the reward, with checks",
         ),
+        "audit export": Verb(
+            "rewardlab.audit.export",
+            "Exporting",
+            "export",
+            "rewrites of an audit as training data that neutralise the attribute",
+        ),
         "audit simulate": Verb(
             "rewardlab.audit.simulate",
             "Simulation",
