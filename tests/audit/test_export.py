@@ -17,9 +17,7 @@ from rewardlab.store.files import read_json, write_json
 from tests.report.test_report_page import Folder
 
 
-def chain(
-    number: int, treated: bool, texts: tuple[str, ...], *, outcomes: tuple[str, ...] = ("ok", "ok")
-) -> Candidates:
+def chain(number: int, treated: bool, texts: tuple[str, ...], outcomes: tuple[str, ...] = ("ok", "ok")) -> Candidates:
     meta = {"treated": treated, "draw": 0, "steps": 2, "outcomes": list(outcomes), "row": {"topic": number}}
     return Candidates(Prompt.of_text(f"Question {number}?"), texts, None, Source("answers.jsonl", number), meta)
 
@@ -30,7 +28,7 @@ CHAINS = [
     # The second flip did not happen.
     chain(3, True, ("a long one", "short", "still")),
     chain(4, True, ("a long one", "the same", "the same")),
-    chain(5, False, ("short", "a long one"), outcomes=("ok", "empty")),
+    chain(5, False, ("short", "a long one"), ("ok", "empty")),
 ]
 
 
@@ -92,7 +90,7 @@ def test_margins_are_both_orders_as_pairs(rewrites: Path, tmp_path: Path) -> Non
 def test_the_original_may_stand_in_for_the_second_rewrite(rewrites: Path, tmp_path: Path) -> None:
     exported(rewrites, tmp_path / "out", texts="original")
     texts = [one.completions for one in read_records(tmp_path / "out" / "train.jsonl")]
-    assert texts == [("a long one", "short"), ("a long one", "short"), ("a long one", "short"), ("a long one", "the same")]  # fmt: skip
+    assert texts == [("a long one", "short")] * 3 + [("a long one", "the same")]
 
 
 def test_flips_that_were_not_confirmed_and_conversations_kept_apart_are_left_out(
