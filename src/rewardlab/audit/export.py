@@ -109,7 +109,7 @@ class Exported:
             if one["value"] is not None
         ]
         flag = " --objective.ties 1" if values["form"] == "ties" else ""
-        return [*lines, f"Train with the original data beside it: --train FILE {self.records}{flag}"]
+        return [*lines, f"Train with the original data beside it: --train FILE --train {self.records}{flag}"]
 
 
 def export(config: Exporting, run: Folder) -> Exported:
