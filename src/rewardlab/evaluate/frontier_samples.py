@@ -198,7 +198,8 @@ class LogRatios:
         """
 
         def compute() -> list[float]:
-            found: list[float] = divergences(*self._both(policy), self._groups(records)).tolist()
+            own, reference = self._both(policy)
+            found: list[float] = divergences(own, reference, _groups(own, records)).tolist()
             return found
 
         key = self._key(policy, folder, code_key("rewardlab.models.divergences"))
@@ -211,32 +212,24 @@ class LogRatios:
 
     def _log_probabilities(self, path: Path, records: Sequence[Candidates]) -> tuple[np.ndarray, np.ndarray]:
         policy, reference = self._both(path)
-        groups = self._groups(records)
+        groups = _groups(policy, records)
         own = _sums(policy, groups)
         del policy
         gc.collect()
         return own, _sums(reference, groups)
 
-    def _groups(self, records: Sequence[Candidates]) -> list[Group]:
-        prompts = self._reference_model().encoder.prompts([record.prompt for record in records])
-        return [
-            share_prompt(prompt.ids, record.meta["token_ids"]) for prompt, record in zip(prompts, records, strict=True)
-        ]
-
     def _both(self, path: Path) -> tuple[PolicyModel, PolicyModel]:
         """The policy and the reference, which read the same tokens."""
-        policy, reference = self._loaded(path), self._reference_model()
+        policy = self._loaded(path)
+        if self._reference is None:
+            self._reference = self._loaded(self._reference_path)
+        reference = self._reference
         if policy.tokenizer.get_vocab() != reference.tokenizer.get_vocab():
             problem = Problem(
                 str(path), "another tokenizer than the reference's", "the same", "Its ids mean other tokens."
             )
             raise ModelError("Policy and reference read different tokens", [problem])
         return policy, reference
-
-    def _reference_model(self) -> PolicyModel:
-        if self._reference is None:
-            self._reference = self._loaded(self._reference_path)
-        return self._reference
 
     def _loaded(self, path: Path) -> PolicyModel:
         return load_policy(
@@ -270,6 +263,12 @@ def written(
         *ratios,
         rewards,
     )
+
+
+def _groups(policy: PolicyModel, records: Sequence[Candidates]) -> list[Group]:
+    """The completions by the ids that the policy drew, each behind its prompt as the policy reads it."""
+    prompts = policy.encoder.prompts([record.prompt for record in records])
+    return [share_prompt(prompt.ids, record.meta["token_ids"]) for prompt, record in zip(prompts, records, strict=True)]
 
 
 def _sums(model: PolicyModel, groups: Sequence[Group]) -> np.ndarray:
