@@ -165,6 +165,13 @@ def test_what_no_checkpoint_reaches_is_not_told(done: tuple[Path, dict[str, Any]
     assert far["unreached"] == 2
     assert "no checkpoint gets that far" in far["reason"]
     assert any("not reached" in line and "2 of 2 seeds" in line for line in values["findings"])
+    # The distance lies behind the first checkpoint of either seed or not, as the means of the divergences say.
+    first = [
+        next(one["kl"]["value"] for one in values["checkpoints"] if (one["run"], one["seed"]) == ("moved", seed))
+        for seed in (0, 1)
+    ]
+    near = min(one["divergence"] for one in values["shifts"])
+    assert row(values, "moved", "long", near)["before_first"] == sum(kl > near for kl in first)
     # A policy that is the reference goes nowhere.
     same = values["checkpoints"][-1]
     assert (same["run"], same["kl"]["value"]) == (SAME, 0.0)

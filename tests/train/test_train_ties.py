@@ -14,7 +14,7 @@ from rewardlab.records import Candidates, Pair
 from rewardlab.store.files import read_json
 from rewardlab.store.runs import Run
 from rewardlab.train.margins import MARGINS
-from rewardlab.train.reward import train_reward
+from rewardlab.train.reward import RewardTraining, train_reward
 from tests.train.test_train_interventions import settings
 
 PAIRS, TIES = 24, 16
@@ -28,7 +28,8 @@ def test_ties_are_one_more_source_and_one_flag(tokenizer: Path, tmp_path: Path) 
     both = [{"path": str(data)}, {"path": str(tmp_path / "ties.jsonl")}]
     validation = {"val": {"path": str(data)}, "ties": {"path": str(tmp_path / "mixed.jsonl")}}
     write_records(tmp_path / "mixed.jsonl", [records[0], *ties])
-    config = settings(tokenizer, data, train=both, validation=validation, objective={"ties": 1.0})
+    values = settings(tokenizer, data).model_dump(mode="json", exclude_unset=True)
+    config = RewardTraining.build({**values, "train": both, "validation": validation, "objective": {"ties": 1.0}})
     with Run.create(config, verb="train reward", root=tmp_path, name="run") as run:
         train_reward(config, run)
     counts = read_json(tmp_path / "run" / "summary.json")["counts"]

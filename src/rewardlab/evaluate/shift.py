@@ -182,10 +182,11 @@ def shift_values(
         paths = [[reference, *(one for one in own if one.checkpoint.seed == seed)] for seed in seeds]
         for divergence in divergences:
             found = [_shifts(path, divergence) for path in paths]
+            early = sum(_is_before_first(path, divergence) for path in paths)
             for place, name in enumerate(names):
                 by_seed = [None if one is None else one[place] for one in found]
                 about = {"run": run, "attribute": name, "divergence": divergence}
-                rows.append(about | _row(reference.attributes[:, :, place], by_seed, level))
+                rows.append(about | _row(reference.attributes[:, :, place], by_seed, level) | {"before_first": early})
     return rows
 
 
@@ -202,6 +203,11 @@ def _refuse_other_prompts(reference: Wrote, rest: Sequence[Wrote]) -> None:
 def _shifts(path: Sequence[Wrote], divergence: float) -> list[Statistic] | None:
     away = np.stack([one.divergence.mean(axis=1) for one in path])
     return shifts_at(away, np.stack([one.attributes.mean(axis=1) for one in path]), divergence)
+
+
+def _is_before_first(path: Sequence[Wrote], divergence: float) -> bool:
+    """Whether a training's first checkpoint, of several, is beyond the distance."""
+    return len(path) > 2 and float(path[1].divergence.mean()) > divergence
 
 
 def _row(reference: np.ndarray, by_seed: Sequence[Statistic | None], level: float) -> Values:

@@ -86,7 +86,17 @@ def _unreached(values: Values, runs: Sequence[str]) -> list[str]:
         if told:
             words = "; ".join(f"{divergence:g} nats by {few} of {all_of} seeds" for divergence, few, all_of in told)
             lines.append(f"{run}: not reached are {words}.")
+        far = list(dict.fromkeys(f"{row['divergence']:g}" for row in values["shifts"] if _is_before(row, run)))
+        if far:
+            lines.append(
+                f"{run}: {', '.join(far)} nats lie before the first checkpoint of a seed; what is told there lies on a "
+                "straight line from the reference: keep more checkpoints."
+            )
     return lines
+
+
+def _is_before(row: Values, run: str) -> bool:
+    return bool(row["run"] == run and row["before_first"])
 
 
 def _met(values: Values) -> list[str]:
@@ -269,7 +279,13 @@ def path_rows(values: Values, attribute: str) -> list[dict[str, Any]]:
 def path_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
     """Shift of an attribute against distance: a line for every seed, and the forecast from effects dashed."""
     scale: Spec = {"domain": domain(rows, 0.0), "zero": False, "nice": False}
-    x: Spec = {"field": "kl", "type": "quantitative", "title": "KL from the reference (nats)"}
+    # In the root of the distance what is read between checkpoints is a straight line.
+    x: Spec = {
+        "field": "kl",
+        "type": "quantitative",
+        "title": "KL from the reference (nats), on a scale of its root",
+        "scale": {"type": "sqrt"},
+    }
     y: Spec = {"type": "quantitative", "title": "change of the share", "scale": scale}
     runs = list(dict.fromkeys(row["run"] for row in rows))
     colors = {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(runs)}
