@@ -45,7 +45,7 @@ def rewrites(tmp_path: Path) -> Path:
 
 def exported(rewrites: Path, into: Path, **more: Any) -> Exported:
     into.mkdir()
-    return export(Exporting.build({"rewrites": str(rewrites), **more}), Folder(into))  # type: ignore[arg-type]
+    return export(Exporting.build({"rewrites": str(rewrites), **more}), Folder(into))
 
 
 def test_ties_are_the_two_rewrites_the_one_with_the_attribute_first(rewrites: Path, tmp_path: Path) -> None:

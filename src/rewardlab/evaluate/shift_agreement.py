@@ -114,7 +114,8 @@ class _Table:
     @property
     def known(self) -> np.ndarray:
         """Where there is both, [units, points]."""
-        return np.isfinite(self.predicted)
+        found: np.ndarray = np.isfinite(self.predicted)
+        return found
 
     @property
     def points(self) -> int:
