@@ -118,7 +118,7 @@ def test_what_the_attribute_was_worth_is_kept(rewrites: Path, tmp_path: Path) ->
     write_json(tmp_path / "effects.json", {"models": [{"scorer": "rm", "sd": 2.0, "estimates": estimates}]})
     found = exported(rewrites, tmp_path / "out", effects=str(tmp_path / "effects.json"))
     assert found.values["effects"] == [{"scorer": "rm", "sd": 2.0, **ends}]
-    assert any("rm pays +0.62 for it" in line for line in found.lines())
+    assert any("rm pays +0.31 standard deviations of its rewards" in line for line in found.lines())
     write_json(tmp_path / "effects.json", {"models": [{"scorer": "rm"}]})
     with pytest.raises(DataError, match="effects cannot be read"):
         exported(rewrites, tmp_path / "again", effects=str(tmp_path / "effects.json"))

@@ -103,10 +103,10 @@ class Exported:
         lines = [f"{head} that differ in {values['attribute']['name']} and are to be paid alike."]
         lines += [f"Left out are {', '.join(left_out)}."] if left_out else []
         lines += [
-            f"Before, {one['scorer']} pays {number(one['value'], signed=True)} for it, in units of its reward "
-            f"(RATE over all responses)."
+            f"Before, {one['scorer']} pays {number(one['value'] / one['sd'], signed=True)} standard deviations of its "
+            "rewards for it (RATE over all responses)."
             for one in values["effects"]
-            if one["value"] is not None
+            if one["value"] is not None and one["sd"]
         ]
         flag = " --objective.ties 1" if values["form"] == "ties" else ""
         return [*lines, f"Train with the original data beside it: --train FILE --train {self.records}{flag}"]
