@@ -17,9 +17,9 @@ from rewardlab.models.policies import load_policy, save_policy
 from rewardlab.records import Candidates, Record
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.studies.ppo import PPO
-from rewardlab.train import ppo_run
+from rewardlab.train import ppo_checkpoints, ppo_loop, ppo_run
 from rewardlab.train.ppo_learner import Learner
-from rewardlab.train.ppo_run import Loop
+from rewardlab.train.ppo_loop import Loop
 
 RULE = """
 def letter(completions, **_):
@@ -315,12 +315,12 @@ KILLS: dict[str, tuple[Any, str, int]] = {
     "in the first step": (Learner, "learn", 1),
     "in the middle of an update": (Learner, "_step", 13),
     "while sampling": (Learner, "sample", 7),
-    "before a checkpoint is sealed": (ppo_run, "seal", 2),
-    "inside a save": (ppo_run, "save_file", 2),
-    "before the old checkpoint goes": (ppo_run, "rotate", 2),
+    "before a checkpoint is sealed": (ppo_checkpoints, "seal", 2),
+    "inside a save": (ppo_checkpoints, "save_file", 2),
+    "before the old checkpoint goes": (ppo_checkpoints, "rotate", 2),
     "in an evaluation": (Loop, "_evaluate", 2),
-    "between two lines": (ppo_run, "append_line", 12),
-    "at the end": (Loop, "finish", 1),
+    "between two lines": (ppo_loop, "append_line", 12),
+    "at the end": (ppo_run, "_finish", 1),
 }
 
 
