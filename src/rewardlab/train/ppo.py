@@ -142,9 +142,6 @@ class PPOTraining(AnyTraining):
     checkpoints: int = Field(10, ge=0)
     """How many policies are kept in policies/, evenly spaced, the last one that of the end."""
 
-    report_to: list[Literal["tensorboard"]] = Field(default_factory=list)
-    """tensorboard writes curves into the run's own folder; history.jsonl is always written."""
-
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 

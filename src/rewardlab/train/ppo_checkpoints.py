@@ -22,6 +22,7 @@ from rewardlab.train.ppo_learner import Learner
 
 CHECKPOINTS = "checkpoints"
 WEIGHTS, OPTIMISER, STATE = "trained.safetensors", "optimiser.pt", "state.json"
+COUNTS = ("responses", "unfinished", "empty", "replaced", "skipped", "negative_kl")
 
 
 @dataclass
@@ -33,16 +34,17 @@ class State:
         beta: what a nat of divergence costs in the next one.
         history: what the last rewards were like.
         best: reward on the held-out prompts of the policy in best/, and its step.
-        counts: over all steps: responses, those unfinished, empty and replaced, and batches that were left out.
+        evaluated: the last step after which the held-out prompts were answered; -1 before the first time.
+        counts: over all steps: responses, those unfinished, empty and replaced, batches that were left out, and steps
+            whose divergence was below 0 by more than chance.
     """
 
     beta: float
     step: int = 0
     history: tuple[shaping.Batch, ...] = ()
     best: tuple[float, int] | None = None
-    counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("responses", "unfinished", "empty", "replaced", "skipped"), 0)
-    )
+    evaluated: int = -1
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -53,7 +55,7 @@ class State:
         """What `as_dict` gave."""
         history = tuple(shaping.Batch(*one) for one in values["history"])
         best = None if values["best"] is None else (values["best"][0], values["best"][1])
-        return cls(values["beta"], values["step"], history, best, dict(values["counts"]))
+        return cls(values["beta"], values["step"], history, best, values["evaluated"], dict(values["counts"]))
 
 
 def save(run: Run, state: State, learner: Learner, *, digest: str, logs: Sequence[str]) -> None:

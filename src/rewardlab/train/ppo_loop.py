@@ -40,9 +40,10 @@ from rewardlab.train.ppo_rollout import (
     learned_from,
     mask_of,
     shaped,
+    weighted,
     without_long,
 )
-from rewardlab.train.tensorboard import TENSORBOARD, import_writer
+from rewardlab.train.trackers import LoopTrackers
 from rewardlab.train.trainer import stop_signals
 
 HISTORY, SAMPLES, BEST = "history.jsonl", "samples.jsonl", "best"
@@ -80,7 +81,7 @@ class Loop:
         self.state = State(config.beta)
         self.kept = set(kept_steps(config.steps, config.checkpoints))
         self._seconds: dict[str, float] = {}
-        self._board: Any = None
+        self._trackers: LoopTrackers | None = None
 
     @property
     def digest(self) -> str:
@@ -92,23 +93,16 @@ class Loop:
     def go_on(self) -> bool:
         """All steps that are left; whether they are done, rather than stopped."""
         config, state = self.config, self.state
-        if TENSORBOARD in config.report_to:
-            self._board = import_writer()(log_dir=str(self.run.path(TENSORBOARD)), purge_step=state.step + 1)
         bar = tqdm(total=config.steps, initial=state.step, unit="step", desc="ppo", mininterval=0.5)
-        with (
-            stop_signals() as stopped,
-            bar,
-            contextlib.closing(self._board) if self._board else contextlib.nullcontext(),
-        ):
-            if state.step == 0:
-                self._evaluate()
+        with stop_signals() as stopped, bar, self._tracked() as self._trackers:
+            self._evaluate_where_due()
             while state.step < config.steps and not stopped:
                 line = self._step(state.step + 1)
                 bar.set_postfix(_shown(line), refresh=False)
                 bar.update()
                 self._leave_along(line)
                 if state.step % config.save_every == 0 or state.step == config.steps or stopped:
-                    save(self.run, state, self.learner, digest=self.digest, logs=LOGS)
+                    self._save()
         return state.step == config.steps
 
     def _step(self, step: int) -> dict[str, Any]:
@@ -117,17 +111,13 @@ class Loop:
         self._seconds = dict.fromkeys(TIMES, 0.0)
         places = self.prompts.of_step(step, self.config.batch_size // self.config.samples)
         rows = self._sampled(self.prompts, [(place, (step, number)) for number, place in enumerate(places)])
-        line = {"step": step, "epoch": self._epoch(step), "split": "train"} | self._counted(rows)
         replaced = without_long(rows, [self.config.seed, step, 2]) if self.config.omit_long else rows
-        if replaced:
-            if replaced is not rows:
-                self.state.counts["replaced"] += sum(not row.response.finished for row in rows)
-            line |= self._learned(step, replaced)
-        else:
-            self.state.counts["skipped"] += 1
+        learned = self._learned(step, replaced) if replaced else {}
+        if not replaced:
             self.run.log.warning("step %d: no response ended within max_new_tokens; nothing is learned from it", step)
+        # Nothing of the state changes before rewards are there: a step that fails for lack of them was never begun.
         self.state.step = step
-        line["skipped"] = int(not replaced)
+        line = {"step": step, "epoch": self._epoch(step), "split": "train"} | self._counted(rows, replaced) | learned
         line["completions_per_second"] = round(len(rows) / (time.perf_counter() - began), 3)
         return line | {f"seconds.{name}": round(seconds, 4) for name, seconds in self._seconds.items()}
 
@@ -158,7 +148,7 @@ class Loop:
 
     def _check_divergence(self, step: int, line: dict[str, Any]) -> None:
         if line["kl"] < -2.0 * line["kl_error"] - 1e-3:
-            self.state.counts["negative_kl"] = self.state.counts.get("negative_kl", 0) + 1
+            self.state.counts["negative_kl"] += 1
             self.run.log.warning(
                 "step %d: the divergence from the reference is %.3f nats, below 0 by more than chance: "
                 "are responses drawn from the policy itself?", step, line["kl"],
@@ -170,8 +160,7 @@ class Loop:
         self._write(line)
         if step in self.kept:
             self.save_policy(self.run.path(POLICIES) / f"step-{step:06d}", merge=config.lora is None)
-        if step % config.evaluate_every == 0 or step == config.steps:
-            self._evaluate()
+        self._evaluate_where_due()
 
     # --- responses and their rewards --------------------------------------------------------------------------
 
@@ -204,27 +193,36 @@ class Loop:
         """The terms of the reward by name, and the weighted sum of them, [rows].
 
         Raises:
-            RewardlabError: a reward that is no number.
+            RewardlabError: a reward that is no number, or cannot be had. The state before it is saved, so that a run
+                that is resumed asks for the same ones again.
         """
-        terms = self.rewards.terms([row.response for row in rows])
-        weights = self.rewards.weights
-        sums = [math.fsum(weights[name] * own[place] for name, own in terms.items()) for place in range(len(rows))]
-        if not all(map(math.isfinite, sums)):
-            raise RewardlabError("A reward is no finite number: look at the terms of the reward, one by one.")
-        return terms, torch.tensor(sums)
+        try:
+            return weighted(self.rewards, [row.response for row in rows])
+        except RewardlabError:
+            if self.state.step:
+                self._save()
+                self.run.log.info("no rewards after step %d, whose state is saved: resume the run", self.state.step)
+            raise
 
-    def _counted(self, rows: Sequence[Row]) -> dict[str, float]:
+    def _counted(self, rows: Sequence[Row], replaced: Sequence[Row]) -> dict[str, float]:
         """Shares of responses that need care; also added to the counts of the run."""
         unfinished = sum(not row.response.finished for row in rows)
         empty = sum(not row.response.text.strip() for row in rows)
-        for name, count in (("responses", len(rows)), ("unfinished", unfinished), ("empty", empty)):
+        found = {"responses": len(rows), "unfinished": unfinished, "empty": empty, "skipped": int(not replaced)}
+        found["replaced"] = unfinished if self.config.omit_long and replaced else 0
+        for name, count in found.items():
             self.state.counts[name] += count
-        return {"unfinished": unfinished / len(rows), "empty": empty / len(rows)}
+        return {"unfinished": unfinished / len(rows), "empty": empty / len(rows), "skipped": found["skipped"]}
+
+    def _evaluate_where_due(self) -> None:
+        """Before the first step, every so many steps, and after the last one."""
+        step, config = self.state.step, self.config
+        due = step % config.evaluate_every == 0 or step == config.steps
+        if len(self.held_out) and due and self.state.evaluated < step:
+            self._evaluate()
 
     def _evaluate(self) -> None:
         """The mean reward on the held-out prompts; the best policy so far is kept."""
-        if not len(self.held_out):
-            return
         rows = self._sampled(self.held_out, [(place, (HELD_OUT,)) for place in range(len(self.held_out))])
         terms, scores = self._scored(rows)
         step, score = self.state.step, float(scores.mean())
@@ -237,16 +235,29 @@ class Loop:
         if self.state.best is None or score > self.state.best[0]:
             self.state.best = score, step
             self.save_policy(self.run.path(BEST), merge=True)
+        self.state.evaluated = step
 
     # --- what is written --------------------------------------------------------------------------------------
 
     def _write(self, line: dict[str, Any]) -> None:
         # Forced to disk with the next checkpoint: what comes after that one is computed again anyway.
         append_line(self.run.path(HISTORY), line, force=False)
-        if self._board is not None:
-            for name, value in line.items():
-                if isinstance(value, int | float) and name not in ("step", "epoch"):
-                    self._board.add_scalar(f"{line['split']}/{name}", value, line["step"])
+        if self._trackers is not None:
+            self._trackers.write(line)
+
+    def _tracked(self) -> LoopTrackers:
+        config = self.config
+        settings = {
+            "max_steps": config.steps,
+            "per_device_train_batch_size": config.batch_size,
+            "learning_rate": config.learning_rate,
+            "weight_decay": config.weight_decay,
+            "max_grad_norm": config.max_grad_norm,
+            "seed": config.seed,
+            "use_cpu": self.learner.policy.device.type == "cpu",
+        }
+        network = self.learner.policy.plain_network
+        return LoopTrackers(config.report_to, self.run, network, done=self.state.step, settings=settings)
 
     def _show(self, step: int, batch: Batch, terms: Mapping[str, list[float]], scores: Tensor, rewards: Tensor) -> None:
         divergences = ppo.row_sums(ppo.divergence(batch.measured.old, batch.measured.reference), batch.mask).tolist()
@@ -273,6 +284,9 @@ class Loop:
         """
         with clear_when_disk_is_full(folder):
             save_policy(self.learner.policy, folder, merge=merge, card=card)
+
+    def _save(self) -> None:
+        save(self.run, self.state, self.learner, digest=self.digest, logs=LOGS)
 
     def resume(self) -> None:
         """Take over the newest complete checkpoint of the run, if there is one, and forget what came after it.

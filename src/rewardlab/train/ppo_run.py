@@ -46,6 +46,7 @@ from rewardlab.train.ppo_rollout import (
     Prompts,
 )
 from rewardlab.train.setup import ACCELERATOR_BUDGET, CPU_BUDGET, checkpoint_activations, lines_of
+from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import clear_when_out_of_memory
 
 
@@ -97,14 +98,16 @@ def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms, *, says: str = 
         says: what the reward is, for the first line of the log.
 
     Raises:
-        ConfigError: several processes.
+        ConfigError: several processes, or a tracker that is not installed.
         DataError: no prompts, or unusable data.
         ModelError: unusable model, critic or device, or a saved policy that is not the one that was trained.
         RunError: resumed with other prompts, or the disk is full.
-        RewardlabError: training diverged, a reward that is no number, or out of memory.
+        RewardlabError: training diverged, out of memory, or rewards that cannot be had or are no numbers; of these the
+            state before them is saved.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
     alone("train ppo")
+    check_trackers(config.report_to)
     keep_freed_memory()
     if says:
         run.log.info(says)
@@ -260,7 +263,7 @@ def _summary(loop: Loop) -> dict[str, Any]:
         "first": _means(lines[:edge]) if lines else None,
         "last": _means(lines[-edge:]) if lines else None,
         "best": None if state.best is None else {"score": state.best[0], "step": state.best[1]},
-        "counts": {"negative_kl": 0, **state.counts},
+        "counts": state.counts,
         "policies": sorted(path.name for path in run.path(POLICIES).glob("step-*")),
         "completions_per_second": rates[len(rates) // 2] if rates else None,
         "seconds": {name: round(sum(line[f"seconds.{name}"] for line in lines), 2) for name in TIMES},
