@@ -186,7 +186,8 @@ def write_ppo(folder: Path, hostile: str = "", *, steps: int = 80, every: int = 
     lines: list[dict[str, Any]] = []
     for step in range(1, steps + 1):
         values = {"score": step / 2, "term.words": step / 1.0, "term.dull": -0.5, "reward": step / 2, "kl": step / 10}
-        more = {"kl_error": 0.1, "length": 30.0 + step, "entropy": 3.0 - step / 50, "unfinished": 0.2, "beta": 0.05}
+        more = {"kl_error": 0.1, "length": 30.0 + step, "entropy": 3.0 - step / 50, "unfinished": 0.2}
+        more["beta"] = 0.2 + step / 800
         rest = {"explained_variance": None if step < 3 else 0.4, "clip_share": 0.02, "skipped": 0}
         lines.append({"step": step, "epoch": step / 40, "split": "train", **values, **more, **rest})
         if held_out and step % 20 == 0:

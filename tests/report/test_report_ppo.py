@@ -38,6 +38,11 @@ def test_there_is_a_curve_for_every_measure_that_was_logged(tmp_path: Path) -> N
     (folder / "history.jsonl").write_text(lines.replace('"explained_variance": 0.4', '"explained_variance": null'))
     assert {"ppo-score", "ppo-kl"} < figures(folder).keys()
     assert not {"ppo-term-1", "ppo-explained-variance"} & figures(folder).keys()
+    # A beta that stays where it was is no curve.
+    lines = re.sub(r'"beta": [0-9.]+', '"beta": 0.05', lines)
+    (folder / "history.jsonl").write_text(lines)
+    assert "ppo-beta" not in figures(folder)
+    assert "Each line is one run." in figures(folder, finished.write_ppo(tmp_path / "run"))["ppo-kl"].reading
 
 
 def test_numbers_of_the_beginning_and_the_end_stand_in_a_row(tmp_path: Path) -> None:

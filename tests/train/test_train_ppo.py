@@ -123,6 +123,26 @@ def test_before_the_first_step_policy_reference_and_sampler_are_one(tokenizer: P
     assert second["kl_from_old"] < 1e-8, "ratio 1 at the first inner epoch of every step"
 
 
+def test_a_reward_that_is_the_same_for_all_moves_nothing(tokenizer: Path, tmp_path: Path) -> None:
+    """A critic that began at 0 would take the ends of all responses for better than expected, and move the policy."""
+    rule = tmp_path / "five.py"
+    rule.write_text("def five(completions, **_):\n    return [5.0 for _ in completions]\n", encoding="utf-8")
+    ppo(tokenizer, tmp_path / "run", steps=3, rewards={"five": f"python:{rule}:five"})
+    for line in lines(tmp_path / "run"):
+        assert abs(line["kl"]) < 1e-4
+        assert line["value_loss"] < 1e-6
+
+
+def test_a_critic_that_is_far_off_takes_nothing_from_the_policys_step(tokenizer: Path, tmp_path: Path) -> None:
+    """Of a critic of its own a loss a thousand times as heavy leaves the policy where it was after its first step."""
+    critic = start(tokenizer, tmp_path / "critic", seed=5)
+    for name, weight in (("light", 0.1), ("heavy", 100.0)):
+        ppo(tokenizer, tmp_path / name, steps=2, critic=critic, vf_coef=weight)
+    light, heavy = lines(tmp_path / "light"), lines(tmp_path / "heavy")
+    assert light[0]["grad_norm"] == heavy[0]["grad_norm"]
+    assert light[1]["kl"] == heavy[1]["kl"] != 0
+
+
 def test_passes_end_where_the_policy_has_gone_too_far(tokenizer: Path, tmp_path: Path) -> None:
     ppo(tokenizer, tmp_path / "run", steps=1, inner_epochs=6, learning_rate=3e-2, inner_kl=1e-3)
     (line,) = lines(tmp_path / "run")
@@ -323,11 +343,12 @@ def test_terms_that_add_up_to_no_number_are_named() -> None:
         weights: ClassVar = {"huge": 1e300}
 
         def terms(self, responses: Sequence[Response]) -> dict[str, list[float]]:
-            return {"huge": [1.0, 1e300]}
+            return {"huge": [1.0, 1e300][: len(responses)]}
 
     asked = [Response(Prompt.of_text("say"), text, 1, True) for text in ("one", "two")]
     with pytest.raises(ModelError, match=r"response 1 \(to prompt [0-9a-f]{16}\): found inf for 'two'"):
         weighted(Huge(), asked)
+    assert weighted(Huge(), asked[:1]) == [(1e300, {"huge": 1.0})]
 
 
 @pytest.mark.parametrize("settings", [{}, {"rewards": {"a": "rule:length_words"}, "len_only": 9}])

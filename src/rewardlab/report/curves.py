@@ -30,6 +30,8 @@ class Measure:
         percent: whether a fraction is drawn in per cent.
         half: whether it is drawn at half the width of the page.
         name: of the figure; empty is that of the measure, of a training.
+        each: what a line is, where there are several.
+        steps: what is on the other axis.
     """
 
     key: str
@@ -39,6 +41,8 @@ class Measure:
     percent: bool = False
     half: bool = True
     name: str = ""
+    each: str = "fold"
+    steps: str = "optimiser steps"
 
 
 def curve(stages: Sequence[Stage[Training]], measure: Measure) -> Figure | None:
@@ -53,7 +57,7 @@ def curve(stages: Sequence[Stage[Training]], measure: Measure) -> Figure | None:
             rows += [{"step": step, "value": value, "split": split, "fold": stage.label} for step, value in thin]
     if not rows:
         return None
-    folds = " Each line is one fold." if len(stages) > 1 else ""
+    folds = f" Each line is one {measure.each}." if len(stages) > 1 else ""
     means = " Neighbouring steps are averaged, as there are too many to draw; the last value of train is such a mean."
     more = means if averaged else ""
     height = HEIGHT_PIXELS if measure.half else FLAT_HEIGHT_PIXELS
@@ -62,7 +66,9 @@ def curve(stages: Sequence[Stage[Training]], measure: Measure) -> Figure | None:
         measure.title,
         _last_words(stages, measure),
         f"{measure.reading}{folds}{more}",
-        figures.training_curve(rows, axis_title=measure.axis, percent=measure.percent, height=height),
+        figures.training_curve(
+            rows, axis_title=measure.axis, percent=measure.percent, height=height, steps=measure.steps
+        ),
         half=measure.half,
     )
 
@@ -139,7 +145,7 @@ def _last_value(last: Sequence[_Last], measure: Measure) -> str:
     if len(values) > 1:
         ends = f"{plain_number(min(values), digits)} to {plain_number(max(values), digits)}"
         each = f", each the {last[0].over}" if last[0].over else ""
-        return f"{words} (mean of {len(values)} folds, which go from {ends}{each})"
+        return f"{words} (mean of {len(values)} {measure.each}s, which go from {ends}{each})"
     if measure.percent:
         return f"{words}{_interval_words(last[0].row, last[0].value)}"
     return f"{words} ({last[0].over})" if last[0].over else words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -17,8 +18,9 @@ MOST_STEPS = 12
 """Steps whose responses a page carries along, of each training."""
 SAMPLES = "samples.jsonl"
 _TERM = "term."
+_of_run = partial(Measure, each="run", steps="steps (batches of responses)")
 
-_SCORE = Measure(
+_SCORE = _of_run(
     "score",
     "Reward",
     "mean reward",
@@ -27,7 +29,7 @@ _SCORE = Measure(
     name="ppo-score",
 )
 _OTHERS = (
-    Measure(
+    _of_run(
         "kl",
         "Divergence from the start",
         "KL (nats per response)",
@@ -35,21 +37,21 @@ _OTHERS = (
         "that were gained it says that they were bought dearly, and where it goes on rising beta is too small.",
         name="ppo-kl",
     ),
-    Measure(
+    _of_run(
         "length",
         "Length",
         "tokens per response",
         "The end of a response counts. A reward that rises along with the length may be the length itself.",
         name="ppo-length",
     ),
-    Measure(
+    _of_run(
         "entropy",
         "Entropy",
         "nats per token",
         "How undecided the policy is about its next token. A fall towards 0 is a policy that says the same to all.",
         name="ppo-entropy",
     ),
-    Measure(
+    _of_run(
         "clip_share",
         "Clipped tokens",
         "share of tokens (%)",
@@ -58,7 +60,7 @@ _OTHERS = (
         percent=True,
         name="ppo-clip-share",
     ),
-    Measure(
+    _of_run(
         "explained_variance",
         "What the critic explains",
         "explained variance",
@@ -66,7 +68,7 @@ _OTHERS = (
         "noise to the advantages.",
         name="ppo-explained-variance",
     ),
-    Measure(
+    _of_run(
         "unfinished",
         "Responses without an end",
         "share of responses (%)",
@@ -74,13 +76,13 @@ _OTHERS = (
         percent=True,
         name="ppo-unfinished",
     ),
-    Measure(
-        "beta",
-        "Price of divergence",
-        "beta (reward per nat)",
-        "What a nat of divergence costs; it moves where it follows a target.",
-        name="ppo-beta",
-    ),
+)
+_BETA = _of_run(
+    "beta",
+    "Price of divergence",
+    "beta (reward per nat)",
+    "What a nat of divergence costs; it moves where it follows a target.",
+    name="ppo-beta",
 )
 
 
@@ -92,7 +94,7 @@ def is_ppo(stage: Stage[Training]) -> bool:
 def ppo_section(stages: Sequence[Stage[Training]]) -> Section:
     """Curves of all trainings, numbers, and some responses of each."""
     several = len(stages) > 1
-    measures = [_SCORE, *_terms(stages), *_OTHERS]
+    measures = [_SCORE, *_terms(stages), *_OTHERS, *([_BETA] if _beta_moves(stages) else [])]
     blocks: list[Figure | Html] = [figure for one in measures for figure in [curve(stages, one)] if figure is not None]
     blocks.append(_numbers(stages))
     for stage in stages:
@@ -109,6 +111,10 @@ def ppo_section(stages: Sequence[Stage[Training]]) -> Section:
     return Section("ppo", "Training by PPO", lead, blocks)
 
 
+def _beta_moves(stages: Sequence[Stage[Training]]) -> bool:
+    return any(len({row.measure("beta") for row in stage.content.history} - {None}) > 1 for stage in stages)
+
+
 def _terms(stages: Sequence[Stage[Training]]) -> list[Measure]:
     """The terms of the reward, where there are several: a single one is the reward but for its weight."""
     keys = dict.fromkeys(
@@ -123,12 +129,12 @@ def _terms(stages: Sequence[Stage[Training]]) -> list[Measure]:
     reading = "A term of the reward, before its weight."
     names = {key: key.removeprefix(_TERM) for key in keys}
     return [
-        Measure(key, f"Term {name}", f"mean of {name}", reading, name=f"ppo-term-{number}")
+        _of_run(key, f"Term {name}", f"mean of {name}", reading, name=f"ppo-term-{number}")
         for number, (key, name) in enumerate(names.items(), start=1)
     ]
 
 
-_ENDS = {"score": "Reward", "kl": "KL (nats)", "length": "Tokens", "entropy": "Entropy (nats)"}
+_ENDS = {"score": "Reward", "kl": "KL (nats)", "length": "Tokens"}
 _COUNTS = {"responses": "Responses", "unfinished": "Without an end", "empty": "Empty", "skipped": "Batches left out"}
 
 

@@ -13,6 +13,11 @@ from rewardlab.functional.ppo import Estimator
 from rewardlab.models.loading import ModelSource
 from rewardlab.train.configuration import AnyTraining, Beta
 
+HEAD_RATE = 10
+"""Times the policy's learning rate with which a head on its states learns."""
+HORIZON_STEPS = 5
+"""Steps over which beta is adapted. Published runs had 10,000 responses, 20 batches of their 512, and 4,000 steps."""
+
 
 class PPOTraining(AnyTraining):
     """Configuration of a training by proximal policy optimisation, its rewards aside."""
@@ -85,14 +90,15 @@ class PPOTraining(AnyTraining):
     kl_estimator: Estimator = "k1"
     """Of the divergence from the reference: k1, the log-ratio, or k3, which is never negative."""
 
-    beta: float = Field(0.05, ge=0)
-    """What a nat of divergence costs, in reward; with target_kl the first value."""
+    beta: float = Field(0.2, ge=0)
+    """What a nat of divergence costs, in reward; with target_kl the first value. 0 costs nothing, and stays."""
 
-    target_kl: float | None = Field(None, gt=0)
-    """beta is adapted so that the divergence of a response becomes this, in nats. Default: beta stays as it is."""
+    target_kl: float | None = Field(6.0, gt=0)
+    """beta is adapted so that the divergence of a response becomes this, in nats; null leaves beta as it is."""
 
-    horizon: int = Field(10_000, ge=1)
-    """Responses over which beta is adapted."""
+    horizon: int | None = Field(None, ge=1)
+    """Responses over which beta changes by a fifth where the divergence is far from its target. Default: those of five
+    steps."""
 
     missing_eos_penalty: float = Field(0.0, ge=0)
     """Taken off the reward of a response that did not end within max_new_tokens."""
@@ -122,7 +128,7 @@ class PPOTraining(AnyTraining):
     """Of the policy; the peak where it falls."""
 
     critic_learning_rate: float | None = Field(None, gt=0)
-    """Of the critic, also where it is a head on the policy. Default: the same."""
+    """Of the critic. Default: the same; of a head on the policy, which begins with nothing, ten times that."""
 
     schedule: Literal["constant", "linear"] = "constant"
     """Learning rate over the steps; linear falls to 0."""
@@ -142,8 +148,15 @@ class PPOTraining(AnyTraining):
     checkpoints: int = Field(10, ge=0)
     """How many policies are kept in policies/, evenly spaced, the last one that of the end."""
 
-    device: str = "auto"
-    """cpu, cuda, mps or auto."""
+    @property
+    def rate_of_critic(self) -> float:
+        """Learning rate of the critic."""
+        return self.critic_learning_rate or self.learning_rate * (HEAD_RATE if self.critic is None else 1)
+
+    @property
+    def responses_of_horizon(self) -> int:
+        """Responses over which beta is adapted."""
+        return self.horizon or HORIZON_STEPS * self.batch_size
 
     def unmet(self) -> Iterator[str]:
         """What does not fit together."""

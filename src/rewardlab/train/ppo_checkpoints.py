@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from rewardlab.errors import Problem, RewardlabError, RunError
 from rewardlab.functional import shaping
 from rewardlab.store.files import atomic_path, clear_when_disk_is_full, read_json, sync_file, write_json
+from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.train.checkpoints import cut_history, newest_complete, rotate, seal, step_of
 from rewardlab.train.ppo_learner import Learner
@@ -102,12 +103,18 @@ def resumed(run: Run, learner: Learner, *, digest: str, logs: Sequence[str]) -> 
     Raises:
         RunError: it was made with other prompts.
     """
-    checkpoint = newest_complete(run.path(CHECKPOINTS)) if run.resumed else None
-    for name in logs:
-        # What stands at step 0 goes too, where nothing was saved.
-        cut_history(run.path(name), -1 if checkpoint is None else step_of(checkpoint))
-    if checkpoint is None:
+
+    def newest() -> str | None:
+        found = newest_complete(run.path(CHECKPOINTS)) if run.resumed else None
+        for name in logs:
+            # What stands at step 0 goes too, where nothing was saved.
+            cut_history(run.path(name), -1 if found is None else step_of(found))
+        return None if found is None else str(found)
+
+    path = processes().first(newest)
+    if path is None:
         return None
+    checkpoint = Path(path)
     values = read_json(checkpoint / STATE)
     if values["prompts"] != digest:
         remedy = "Put the prompts and the tokenizer back as they were, or start another run."

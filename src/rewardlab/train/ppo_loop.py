@@ -25,7 +25,9 @@ from rewardlab.models.policies import save_policy
 from rewardlab.protocols import RewardTerms
 from rewardlab.records import Prompt, Response, content_id
 from rewardlab.store.files import append_line, clear_when_disk_is_full
+from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
+from rewardlab.store.together import together
 from rewardlab.train.policy import POLICIES
 from rewardlab.train.policy_run import kept_steps
 from rewardlab.train.ppo import PPOTraining
@@ -43,6 +45,7 @@ from rewardlab.train.ppo_rollout import (
     weighted,
     without_long,
 )
+from rewardlab.train.shares import own_places
 from rewardlab.train.trackers import LoopTrackers
 from rewardlab.train.trainer import stop_signals
 
@@ -82,6 +85,7 @@ class Loop:
         self.kept = set(kept_steps(config.steps, config.checkpoints))
         self._seconds: dict[str, float] = {}
         self._trackers: LoopTrackers | None = None
+        self._saved = 0
 
     @property
     def digest(self) -> str:
@@ -93,16 +97,24 @@ class Loop:
     def go_on(self) -> bool:
         """All steps that are left; whether they are done, rather than stopped."""
         config, state = self.config, self.state
-        bar = tqdm(total=config.steps, initial=state.step, unit="step", desc="ppo", mininterval=0.5)
+        bar = tqdm(
+            total=config.steps, initial=state.step, unit="step", desc="ppo", mininterval=0.5,
+            disable=not processes().is_first,
+        )  # fmt: skip
         with stop_signals() as stopped, bar, self._tracked() as self._trackers:
             self._evaluate_where_due()
-            while state.step < config.steps and not stopped:
+            halt = processes().any(bool(stopped))
+            while state.step < config.steps and not halt:
                 line = self._step(state.step + 1)
                 bar.set_postfix(_shown(line), refresh=False)
                 bar.update()
                 self._leave_along(line)
-                if state.step % config.save_every == 0 or state.step == config.steps or stopped:
+                # A signal may reach one process only: all of them stop after the same step.
+                halt = processes().any(bool(stopped))
+                if state.step % config.save_every == 0 or state.step == config.steps or halt:
                     self._save()
+                    # A launcher may end what is left once one process has: nobody goes before the state is there.
+                    processes().wait()
         return state.step == config.steps
 
     def _step(self, step: int) -> dict[str, Any]:
@@ -126,13 +138,7 @@ class Loop:
         with self._timed("scoring"):
             terms, scores = self._scored(rows)
         rewards, state.history = shaped(config, rows, scores, state.history)
-        mask = mask_of(rows).to(learner.policy.device)
-        with self._timed("measuring"):
-            old, values, entropies = learner.measure(rows, mask)
-        with self._timed("reference"):
-            reference = learner.refer(rows, mask)
-        measured = Measured(old, reference, values, entropies)
-        batch = learned_from(config, rows, measured, rewards.to(mask.device), mask, state.beta)
+        batch = self._measured(rows, rewards)
         with self._timed("update"):
             learned = learner.learn(batch, step)
         line: dict[str, Any] = {"score": float(scores.mean()), "reward": float(rewards.mean())}
@@ -141,10 +147,24 @@ class Loop:
         line |= learned | {"learning_rate": config.learning_rate * learner.rate_share(step)}
         self._check_divergence(step, line)
         if config.target_kl is not None:
-            state.beta = ppo.adapted_beta(state.beta, line["kl"], config.target_kl, len(rows), config.horizon)
-        if step % config.samples_every == 0 or step == 1:
+            horizon = config.responses_of_horizon
+            state.beta = ppo.adapted_beta(state.beta, line["kl"], config.target_kl, len(rows), horizon)
+        if processes().is_first and (step % config.samples_every == 0 or step == 1):
             self._show(step, batch, terms, scores, rewards)
         return line
+
+    def _measured(self, rows: list[Row], rewards: Tensor) -> Batch:
+        """What is learned from: what policy, critic and reference say of every token, and its advantage."""
+        learner = self.learner
+        mask = mask_of(rows).to(learner.policy.device)
+        if learner.critic is not None:
+            learner.critic.begin_at(float(rewards.mean()))
+        with self._timed("measuring"):
+            old, values, entropies = learner.measure(rows, mask)
+        with self._timed("reference"):
+            reference = learner.refer(rows, mask)
+        measured = Measured(old, reference, values, entropies)
+        return learned_from(self.config, rows, measured, rewards.to(mask.device), mask, self.state.beta)
 
     def _check_divergence(self, step: int, line: dict[str, Any]) -> None:
         if line["kl"] < -2.0 * line["kl_error"] - 1e-3:
@@ -196,13 +216,17 @@ class Loop:
             RewardlabError: a reward that is no number, or cannot be had. The state before it is saved, so that a run
                 that is resumed asks for the same ones again.
         """
+        own = own_places(range(len(rows)))
         try:
-            return weighted(self.rewards, [row.response for row in rows])
+            found = together(lambda: weighted(self.rewards, [rows[place].response for place in own]) if own else [])
         except RewardlabError:
-            if self.state.step:
+            if self.state.step > self._saved:
                 self._save()
-                self.run.log.info("no rewards after step %d, whose state is saved: resume the run", self.state.step)
+                self.run.log.info("no rewards after step %d, whose state is saved: resume the run", self._saved)
             raise
+        ordered = processes().in_order(own, found, len(rows))
+        terms = {name: [values[name] for _, values in ordered] for name in ordered[0][1]}
+        return terms, torch.tensor([total for total, _ in ordered])
 
     def _counted(self, rows: Sequence[Row], replaced: Sequence[Row]) -> dict[str, float]:
         """Shares of responses that need care; also added to the counts of the run."""
@@ -240,6 +264,8 @@ class Loop:
     # --- what is written --------------------------------------------------------------------------------------
 
     def _write(self, line: dict[str, Any]) -> None:
+        if not processes().is_first:
+            return
         # Forced to disk with the next checkpoint: what comes after that one is computed again anyway.
         append_line(self.run.path(HISTORY), line, force=False)
         if self._trackers is not None:
@@ -257,7 +283,8 @@ class Loop:
             "use_cpu": self.learner.policy.device.type == "cpu",
         }
         network = self.learner.policy.plain_network
-        return LoopTrackers(config.report_to, self.run, network, done=self.state.step, settings=settings)
+        names = config.report_to if processes().is_first else []
+        return LoopTrackers(names, self.run, network, done=self.state.step, settings=settings)
 
     def _show(self, step: int, batch: Batch, terms: Mapping[str, list[float]], scores: Tensor, rewards: Tensor) -> None:
         divergences = ppo.row_sums(ppo.divergence(batch.measured.old, batch.measured.reference), batch.mask).tolist()
@@ -277,16 +304,20 @@ class Loop:
             append_line(self.run.path(SAMPLES), line, force=False)
 
     def save_policy(self, folder: Path, *, merge: bool, card: str = "") -> None:
-        """Save the policy as it is now.
+        """Save the policy as it is now, in the first process.
 
         Raises:
             RunError: the disk is full.
         """
+        if not processes().is_first:
+            return
         with clear_when_disk_is_full(folder):
             save_policy(self.learner.policy, folder, merge=merge, card=card)
 
     def _save(self) -> None:
-        save(self.run, self.state, self.learner, digest=self.digest, logs=LOGS)
+        if processes().is_first:
+            save(self.run, self.state, self.learner, digest=self.digest, logs=LOGS)
+        self._saved = self.state.step
 
     def resume(self) -> None:
         """Take over the newest complete checkpoint of the run, if there is one, and forget what came after it.
@@ -296,7 +327,7 @@ class Loop:
         """
         state = resumed(self.run, self.learner, digest=self.digest, logs=LOGS)
         if state is not None:
-            self.state = state
+            self.state, self._saved = state, state.step
             self.run.log.info("goes on after step %d of %d", state.step, self.config.steps)
 
     def _epoch(self, step: int) -> float:

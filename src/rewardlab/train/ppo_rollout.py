@@ -153,8 +153,8 @@ def without_long(rows: Sequence[Row], seed: Sequence[int]) -> list[Row]:
     return [] if places is None else [rows[place] for place in places.tolist()]
 
 
-def weighted(rewards: RewardTerms, responses: Sequence[Response]) -> tuple[dict[str, list[float]], Tensor]:
-    """The terms of the reward by name, and their weighted sum, [rows].
+def weighted(rewards: RewardTerms, responses: Sequence[Response]) -> list[tuple[float, dict[str, float]]]:
+    """Of every response the weighted sum of the terms of the reward, and the terms by name.
 
     Raises:
         ModelError: a sum that is no finite number.
@@ -169,7 +169,7 @@ def weighted(rewards: RewardTerms, responses: Sequence[Response]) -> tuple[dict[
     ]
     if wrong:
         raise ModelError("The weighted sum of the terms is no reward", wrong)
-    return terms, torch.tensor(sums)
+    return [(total, {name: own[place] for name, own in terms.items()}) for place, total in enumerate(sums)]
 
 
 def shaped(

@@ -21,11 +21,11 @@ from rewardlab.data.layout import share_prompt
 from rewardlab.data.load import load_all
 from rewardlab.data.source import with_limit
 from rewardlab.data.turns import PolicyEncoding
-from rewardlab.errors import DataError, ModelError, Problem
+from rewardlab.errors import DataError, ModelError, Problem, RunError
 from rewardlab.functional import shaping
 from rewardlab.models.card import policy_card
 from rewardlab.models.critic import Critic, head_on, own_critic
-from rewardlab.models.loading import product_precision, torch_device
+from rewardlab.models.loading import product_precision
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.policies import new_policy, saved_encoding
 from rewardlab.models.policy import PolicyModel
@@ -35,17 +35,16 @@ from rewardlab.store.files import (
     read_jsonl,
     write_json,
 )
-from rewardlab.store.processes import alone
+from rewardlab.store.processes import clear_when_lost, processes
 from rewardlab.store.runs import Run
+from rewardlab.store.together import together
 from rewardlab.train.policy import MODEL, POLICIES
 from rewardlab.train.policy_run import CHECKED_GROUPS, compare_reloaded
 from rewardlab.train.ppo import PPOTraining
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_loop import BEST, HISTORY, TIMES, Loop
-from rewardlab.train.ppo_rollout import (
-    Prompts,
-)
-from rewardlab.train.setup import ACCELERATOR_BUDGET, CPU_BUDGET, checkpoint_activations, lines_of
+from rewardlab.train.ppo_rollout import Prompts, Row
+from rewardlab.train.setup import ACCELERATOR_BUDGET, CPU_BUDGET, checkpoint_activations, lines_of, training_device
 from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import clear_when_out_of_memory
 
@@ -98,7 +97,7 @@ def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms, *, says: str = 
         says: what the reward is, for the first line of the log.
 
     Raises:
-        ConfigError: several processes, or a tracker that is not installed.
+        ConfigError: a tracker that is not installed.
         DataError: no prompts, or unusable data.
         ModelError: unusable model, critic or device, or a saved policy that is not the one that was trained.
         RunError: resumed with other prompts, or the disk is full.
@@ -106,27 +105,53 @@ def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms, *, says: str = 
             state before them is saved.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
-    alone("train ppo")
     check_trackers(config.report_to)
     keep_freed_memory()
     if says:
         run.log.info(says)
-    training, held_out, described = _read_prompts(config)
-    device = torch_device(config.device)
-    config = config.model_copy(update={"precision": product_precision(config.precision, device)})
-    with clear_when_out_of_memory():
-        policy = _policy(config).to(device)
-        critic = _critic(config, policy, device)
-        budget = config.token_budget or (CPU_BUDGET if policy.device.type == "cpu" else ACCELERATOR_BUDGET)
-        every = [*training, *held_out]
-        ends = _ends(policy, every)
-        learner = Learner(config, policy, critic, ends=ends, budget=budget)
-        loop = Loop(config, run, rewards, learner, _stream(config, policy, training), _stream(config, policy, held_out))
+    with clear_when_out_of_memory(), clear_when_lost():
+        loop, described = together(lambda: _prepared(config, run, rewards))
+        _refuse_other_prompts(loop)
+        loop.learner.begin_together()
         _log_start(run, loop)
         loop.resume()
         if not loop.go_on():
             raise KeyboardInterrupt
-        return TrainedByPPO(run.path(MODEL), _finish(loop, described))
+        rows = loop.some_rows(CHECKED_GROUPS)
+        return TrainedByPPO(run.path(MODEL), processes().first(lambda: _finish(loop, rows, described)))
+
+
+def _prepared(config: PPOTraining, run: Run, rewards: RewardTerms) -> tuple[Loop, list[str]]:
+    """The loop before its first step, and a line per training file for the card.
+
+    Raises:
+        InputError: something that is configured cannot be used.
+    """
+    training, held_out, described = _read_prompts(config)
+    device = training_device(config.device)
+    config = config.model_copy(update={"precision": product_precision(config.precision, device)})
+    policy = _policy(config).to(device)
+    critic = _critic(config, policy, device)
+    budget = config.token_budget or (CPU_BUDGET if policy.device.type == "cpu" else ACCELERATOR_BUDGET)
+    learner = Learner(config, policy, critic, ends=_ends(policy, [*training, *held_out]), budget=budget)
+    streams = [_stream(config, policy, prompts) for prompts in (training, held_out)]
+    return Loop(config, run, rewards, learner, *streams), described
+
+
+def _refuse_other_prompts(loop: Loop) -> None:
+    """Every process is to know all prompts, of whose responses it takes its share.
+
+    Raises:
+        RunError: one has read others.
+    """
+    differ = processes().any(loop.digest != processes().first(lambda: loop.digest))
+
+    def refuse() -> None:
+        if differ:
+            problem = Problem("the prompts", "others in another process", "the same in all", "Same files everywhere?")
+            raise RunError("the processes do not train on the same prompts", [problem])
+
+    together(refuse)
 
 
 class LengthOnly:
@@ -240,13 +265,13 @@ def _log_start(run: Run, loop: Loop) -> None:
     )
 
 
-def _finish(loop: Loop, described: Sequence[str]) -> dict[str, Any]:
-    """Save the policy, load it again, compare, and write the summary."""
+def _finish(loop: Loop, rows: Sequence[Row], described: Sequence[str]) -> dict[str, Any]:
+    """Save the policy, load it again, compare what both say of some rows, and write the summary."""
     run, learner, config = loop.run, loop.learner, loop.config
     folder, policy = run.path(MODEL), learner.policy.eval()
     summary = _summary(loop)
     loop.save_policy(folder, merge=True, card=_card(config, policy, summary, described))
-    groups = [share_prompt(row.prompt_ids, [row.ids]) for row in loop.some_rows(CHECKED_GROUPS)]
+    groups = [share_prompt(row.prompt_ids, [row.ids]) for row in rows]
     learner.free_optimiser()
     compare_reloaded(policy, folder, groups, run.log, trust_remote_code=config.model.trust_remote_code)
     write_json(run.path("summary.json"), summary)
