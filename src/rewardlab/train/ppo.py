@@ -15,8 +15,6 @@ from rewardlab.train.configuration import AnyTraining, Beta
 
 HEAD_RATE = 10
 """Times the policy's learning rate with which a head on its states learns."""
-HORIZON_STEPS = 5
-"""Steps over which beta is adapted. Published runs had 10,000 responses, 20 batches of their 512, and 4,000 steps."""
 
 
 class PPOTraining(AnyTraining):
@@ -96,9 +94,8 @@ class PPOTraining(AnyTraining):
     target_kl: float | None = Field(6.0, gt=0)
     """beta is adapted so that the divergence of a response becomes this, in nats; null leaves beta as it is."""
 
-    horizon: int | None = Field(None, ge=1)
-    """Responses over which beta changes by a fifth where the divergence is far from its target. Default: those of five
-    steps."""
+    horizon: int = Field(10_000, ge=1)
+    """Responses over which beta is adapted. Much fewer make beta, and the returns with it, run ahead of the policy."""
 
     missing_eos_penalty: float = Field(0.0, ge=0)
     """Taken off the reward of a response that did not end within max_new_tokens."""
@@ -152,11 +149,6 @@ class PPOTraining(AnyTraining):
     def rate_of_critic(self) -> float:
         """Learning rate of the critic."""
         return self.critic_learning_rate or self.learning_rate * (HEAD_RATE if self.critic is None else 1)
-
-    @property
-    def responses_of_horizon(self) -> int:
-        """Responses over which beta is adapted."""
-        return self.horizon or HORIZON_STEPS * self.batch_size
 
     def unmet(self) -> Iterator[str]:
         """What does not fit together."""

@@ -147,8 +147,7 @@ class Loop:
         line |= learned | {"learning_rate": config.learning_rate * learner.rate_share(step)}
         self._check_divergence(step, line)
         if config.target_kl is not None:
-            horizon = config.responses_of_horizon
-            state.beta = ppo.adapted_beta(state.beta, line["kl"], config.target_kl, len(rows), horizon)
+            state.beta = ppo.adapted_beta(state.beta, line["kl"], config.target_kl, len(rows), config.horizon)
         if processes().is_first and (step % config.samples_every == 0 or step == 1):
             self._show(step, batch, terms, scores, rewards)
         return line
