@@ -37,9 +37,13 @@ PADDING = [
 
 
 def write_all(root: Path, *, pairs: int = 420, folds: int = 2, hostile: str = "") -> dict[str, list[Path]]:
-    """Doctor, training, scoring and evaluation folders under `root`; `hostile` is put into every text there is."""
+    """Doctor, training (the last one by PPO), scoring and evaluation folders under `root`.
+
+    `hostile` is put into every text there is.
+    """
     rng = np.random.default_rng(7)
     train = [write_train(root / f"train-{fold}", rng, hostile) for fold in range(folds)]
+    train.append(write_ppo(root / "ppo", hostile))
     doctor, score = write_doctor(root / "doctor", hostile), write_score(root / "score", hostile)
     evaluate = write_evaluation(root / "evaluate", rng, pairs, hostile)
     return {"doctor": [doctor], "train": train, "score": [score], "evaluate": [evaluate]}
@@ -172,6 +176,47 @@ def write_train(folder: Path, rng: np.random.Generator, hostile: str = "") -> Pa
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "history.jsonl").write_text(text, encoding="utf-8")
     summary = {"steps": 240, "best": {"step": 220, "accuracy": 0.658}, "note": hostile or "stopped at the last step"}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return folder
+
+
+def write_ppo(folder: Path, hostile: str = "", *, steps: int = 80, every: int = 4, held_out: bool = True) -> Path:
+    """The reward is half a point a step, less a hundredth of it; every fifth response is cut off."""
+    write_record(folder, "train ppo", hostile)
+    lines: list[dict[str, Any]] = []
+    for step in range(1, steps + 1):
+        values = {"score": step / 2, "term.words": step / 1.0, "term.dull": -0.5, "reward": step / 2, "kl": step / 10}
+        more = {"kl_error": 0.1, "length": 30.0 + step, "entropy": 3.0 - step / 50, "unfinished": 0.2}
+        more["beta"] = 0.2 + step / 800
+        rest = {"explained_variance": None if step < 3 else 0.4, "clip_share": 0.02, "skipped": 0}
+        lines.append({"step": step, "epoch": step / 40, "split": "train", **values, **more, **rest})
+        if held_out and step % 20 == 0:
+            line = {"step": step, "epoch": step / 40, "split": "validation", "n": 50, "score": step / 2 - 1}
+            lines.append({**line, "score_error": 0.3, "unfinished": 0.1, "length": 31.0})
+    samples = [
+        {
+            "step": step,
+            "prompt": f"How do I repair {SUBJECTS[place]}?{hostile}",
+            "response": f"{GOOD[place]}.{hostile}" if place else "",
+            "tokens": 20 + place,
+            "finished": place != 2,
+            "terms": {"words": step + place / 4, "dull": -0.5},
+            "score": step / 2,
+            "reward": step / 2 - 0.1,
+            "kl": step / 10,
+        }
+        for step in (1, *range(every, steps + 1, every))
+        for place in range(3)
+    ]
+    for name, rows in (("history.jsonl", lines), ("samples.jsonl", samples)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ends = {
+        name: {"score": score, "reward": score, "kl": kl, "length": 31.0, "entropy": 2.5, "unfinished": 0.2, "steps": 8}
+        for name, score, kl in (("first", 2.25, 0.45), ("last", 38.25, 7.65))
+    }
+    counts = {"responses": 2560, "unfinished": 512, "empty": 7, "replaced": 0, "skipped": 1, "negative_kl": 0}
+    best = {"score": 39.0, "step": 80} if held_out else None
+    summary = {"steps": steps, **ends, "best": best, "counts": counts, "note": hostile or "as it should be"}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return folder
 

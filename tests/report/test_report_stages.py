@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from rewardlab.report.curves import MOST_CURVE_POINTS
 from rewardlab.report.html import Html
 from rewardlab.report.inputs import HistoryRow, Inputs, Stage, Training
 from rewardlab.report.page import named_findings, page_sections
-from rewardlab.report.stages import MOST_CURVE_POINTS, score_section, training_section
+from rewardlab.report.stages import score_section, training_section
 
 
 def stage(

@@ -140,7 +140,10 @@ def test_what_is_no_number_is_said_with_the_term_and_the_text() -> None:
     term = scorer.loaded["first"]
     for value in (float("nan"), None, float("inf")):
         broken = RewardManager({"judged": type(term)(term.config, lambda asked, value=value: [1.0, value], "", False)})
-        with pytest.raises(ModelError, match=r"rewards\.judged, response 1: found (nan|None|inf) for 'hello'"):
+        with pytest.raises(
+            ModelError,
+            match=r"rewards\.judged, response 1 \(to prompt [0-9a-f]{16,}\): found (nan|None|inf) for 'hello'",
+        ):
             broken.terms([response("ok"), response("hello")])
 
 

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from policy_toys import T5, policy, train
 from safetensors.torch import load_file
 from toys import Killed, kill, on_call, pairs
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
 
 from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError
 from rewardlab.evaluate.frontier_runs import checkpoints_of, started_from
 from rewardlab.models.policies import load_policy, save_policy
-from rewardlab.records import Candidates, Record
+from rewardlab.records import Candidates, Prompt, Record, Response
 from rewardlab.store.files import read_json, read_jsonl
 from rewardlab.studies.ppo import PPO
-from rewardlab.train import ppo_run
+from rewardlab.train import ppo_checkpoints, ppo_loop, ppo_run, trackers
 from rewardlab.train.ppo_learner import Learner
-from rewardlab.train.ppo_run import Loop
+from rewardlab.train.ppo_loop import Loop
+from rewardlab.train.ppo_rollout import weighted
 
-RULE = """
+RULE = """import pathlib
+
+FAILS = 3
+
 def letter(completions, **_):
     return [float(text.count("a")) for text in completions]
 
 def broken(completions, **_):
     return [float("nan") for _ in completions]
+
+def at_times(completions, **_):
+    folder = pathlib.Path(__file__).parent
+    calls, hated = folder / "calls", folder / "hated"
+    count = len(calls.read_text()) if calls.exists() else 0
+    calls.write_text("x" * (count + 1))
+    if count == FAILS:
+        hated.write_text(completions[1])
+    return [float("nan") if hated.exists() and text == hated.read_text() else float(text.count("a"))
+            for text in completions]
 """
 TIMES = ("completions_per_second", "seconds.")
 
@@ -39,7 +56,8 @@ def ppo(tokenizer: Path, folder: Path, *, records: list[Record] | None = None, *
     """Some steps with the letter a as the reward."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     rule = folder.parent / "rule.py"
-    rule.write_text(RULE, encoding="utf-8")
+    if not rule.exists():
+        rule.write_text(RULE, encoding="utf-8")
     values = {
         "steps": 4,
         "batch_size": 8,
@@ -105,6 +123,26 @@ def test_before_the_first_step_policy_reference_and_sampler_are_one(tokenizer: P
     assert second["kl_from_old"] < 1e-8, "ratio 1 at the first inner epoch of every step"
 
 
+def test_a_reward_that_is_the_same_for_all_moves_nothing(tokenizer: Path, tmp_path: Path) -> None:
+    """A critic that began at 0 would take the ends of all responses for better than expected, and move the policy."""
+    rule = tmp_path / "five.py"
+    rule.write_text("def five(completions, **_):\n    return [5.0 for _ in completions]\n", encoding="utf-8")
+    ppo(tokenizer, tmp_path / "run", steps=3, rewards={"five": f"python:{rule}:five"})
+    for line in lines(tmp_path / "run"):
+        assert abs(line["kl"]) < 1e-4
+        assert line["value_loss"] < 1e-6
+
+
+def test_a_critic_that_is_far_off_takes_nothing_from_the_policys_step(tokenizer: Path, tmp_path: Path) -> None:
+    """Of a critic of its own a loss a thousand times as heavy leaves the policy where it was after its first step."""
+    critic = start(tokenizer, tmp_path / "critic", seed=5)
+    for name, weight in (("light", 0.1), ("heavy", 100.0)):
+        ppo(tokenizer, tmp_path / name, steps=2, critic=critic, vf_coef=weight)
+    light, heavy = lines(tmp_path / "light"), lines(tmp_path / "heavy")
+    assert light[0]["grad_norm"] == heavy[0]["grad_norm"]
+    assert light[1]["kl"] == heavy[1]["kl"] != 0
+
+
 def test_passes_end_where_the_policy_has_gone_too_far(tokenizer: Path, tmp_path: Path) -> None:
     ppo(tokenizer, tmp_path / "run", steps=1, inner_epochs=6, learning_rate=3e-2, inner_kl=1e-3)
     (line,) = lines(tmp_path / "run")
@@ -167,6 +205,31 @@ def test_what_a_run_leaves(tokenizer: Path, tmp_path: Path) -> None:
     assert all(line["score"] == line["response"].count("a") for line in samples)
     assert "`ppo`" in (run / "model" / "README.md").read_text()
     assert not _has_tensorboard() or list((run / "tensorboard").iterdir())
+
+
+class StubTracker(TrainerCallback):
+    seen: list[dict[str, float]]
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.seen.append({"step": state.global_step, **logs})
+
+
+def test_trackers_get_what_the_history_gets(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    StubTracker.seen = []
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", StubTracker)
+    monkeypatch.setattr(trackers, "get_available_reporting_integrations", lambda: ["mlflow"])
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text('{"prompt": "quiet metal: "}\n', encoding="utf-8")
+    ppo(tokenizer, tmp_path / "run", steps=2, validation=[str(held_out)], report_to=["mlflow"])
+    history = list(read_jsonl(tmp_path / "run" / "history.jsonl"))
+    assert [line["split"] for line in history] == ["validation", "train", "train", "validation"]
+    assert [logs["step"] for logs in StubTracker.seen] == [0, 1, 2, 2]
+    for line, logs in zip(history, StubTracker.seen, strict=True):
+        name = "score" if line["split"] == "train" else "eval_validation_score"
+        assert logs[name] == line["score"]
+    with pytest.raises(ConfigError, match="'tensorboard'"):
+        ppo(tokenizer, tmp_path / "other", report_to=["tensorboard"])
+    assert not (tmp_path / "other" / "history.jsonl").exists()
 
 
 def _has_tensorboard() -> bool:
@@ -254,6 +317,40 @@ def test_what_cannot_be_trained_is_refused(tokenizer: Path, tmp_path: Path) -> N
     assert not (tmp_path / "nan" / "model").exists()
 
 
+def test_a_reward_that_is_no_number_costs_nothing_but_a_resume(tokenizer: Path, tmp_path: Path) -> None:
+    """In a step, then in an evaluation: the state before it is kept, and the run ends as it would have."""
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text('{"prompt": "quiet metal: "}\n{"prompt": "happy garden: "}\n', encoding="utf-8")
+    settings: dict[str, Any] = {"validation": [str(held_out)], "evaluate_every": 2}
+    ppo(tokenizer, tmp_path / "whole", **settings)
+    # Asked are: held-out prompts, two steps, held-out prompts, two steps, held-out prompts.
+    for call, place in ((3, "held out"), (4, "step")):
+        folder = tmp_path / place.replace(" ", "_")
+        folder.mkdir()
+        (folder / "rule.py").write_text(RULE.replace("FAILS = 3", f"FAILS = {call}"), encoding="utf-8")
+        own = {**settings, "rewards": {"letter": f"python:{folder / 'rule.py'}:at_times"}}
+        with pytest.raises(ModelError, match=r"letter, response \d \(to prompt [0-9a-f]{16}\): found no reward"):
+            ppo(tokenizer, folder / "run", **own)
+        (folder / "hated").unlink()
+        assert (folder / "run" / "checkpoints" / "checkpoint-2" / "COMPLETE.json").is_file()
+        ppo(tokenizer, folder / "run", resume=True, **own)
+        for split in ("train", "validation"):
+            assert lines(folder / "run", split) == lines(tmp_path / "whole", split)
+
+
+def test_terms_that_add_up_to_no_number_are_named() -> None:
+    class Huge:
+        weights: ClassVar = {"huge": 1e300}
+
+        def terms(self, responses: Sequence[Response]) -> dict[str, list[float]]:
+            return {"huge": [1.0, 1e300][: len(responses)]}
+
+    asked = [Response(Prompt.of_text("say"), text, 1, True) for text in ("one", "two")]
+    with pytest.raises(ModelError, match=r"response 1 \(to prompt [0-9a-f]{16}\): found inf for 'two'"):
+        weighted(Huge(), asked)
+    assert weighted(Huge(), asked[:1]) == [(1e300, {"huge": 1.0})]
+
+
 @pytest.mark.parametrize("settings", [{}, {"rewards": {"a": "rule:length_words"}, "len_only": 9}])
 def test_there_is_one_reward(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="rewards or len_only"):
@@ -315,12 +412,12 @@ KILLS: dict[str, tuple[Any, str, int]] = {
     "in the first step": (Learner, "learn", 1),
     "in the middle of an update": (Learner, "_step", 13),
     "while sampling": (Learner, "sample", 7),
-    "before a checkpoint is sealed": (ppo_run, "seal", 2),
-    "inside a save": (ppo_run, "save_file", 2),
-    "before the old checkpoint goes": (ppo_run, "rotate", 2),
+    "before a checkpoint is sealed": (ppo_checkpoints, "seal", 2),
+    "inside a save": (ppo_checkpoints, "save_file", 2),
+    "before the old checkpoint goes": (ppo_checkpoints, "rotate", 2),
     "in an evaluation": (Loop, "_evaluate", 2),
-    "between two lines": (ppo_run, "append_line", 12),
-    "at the end": (Loop, "finish", 1),
+    "between two lines": (ppo_loop, "append_line", 12),
+    "at the end": (ppo_run, "_finish", 1),
 }
 
 

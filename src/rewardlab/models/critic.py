@@ -50,9 +50,19 @@ class Critic(nn.Module):
             values: Tensor = self.head(states.float()).squeeze(-1)
         return values
 
+    @torch.no_grad()
+    def begin_at(self, value: float) -> None:
+        """Foretell `value` everywhere, where the head has learned nothing yet; else stay as it is.
+
+        Before its first step a head of zeros foretells 0. Were rewards far from that, all that is near the end of a
+        completion, where the reward is felt, would count as better than expected and all else as worse.
+        """
+        if self.head.bias is not None and not bool(self.head.weight.any()):
+            self.head.bias.fill_(value)
+
 
 def head_on(policy: PolicyModel) -> Critic:
-    """A critic on the policy's own states, which begins with 0 everywhere."""
+    """A critic on the policy's own states, which foretells 0 everywhere until it is told where to begin."""
     weight = policy.plain_network.get_output_embeddings().weight
     head = nn.Linear(weight.shape[1], 1)
     nn.init.zeros_(head.weight)

@@ -120,7 +120,14 @@ def _beside_dots(reference: Spec, line: Spec) -> Spec:
     return {"layer": [{"mark": mark, "encoding": place}, *label]}
 
 
-def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = False, height: int = HEIGHT_PIXELS) -> Spec:
+def training_curve(
+    rows: Sequence[Row],
+    *,
+    axis_title: str,
+    percent: bool = False,
+    height: int = HEIGHT_PIXELS,
+    steps: str = "optimiser steps",
+) -> Spec:
     """One measure over optimiser steps, a colour per split and a line per fold.
 
     Args:
@@ -128,6 +135,7 @@ def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = Fals
         axis_title: with the unit.
         percent: fractions that are drawn in per cent.
         height: in pixels.
+        steps: what they are.
     """
     values = [_scaled(row, ("value",), 100.0 if percent else 1.0) for row in rows]
     splits = list(dict.fromkeys(str(row["split"]) for row in rows))
@@ -140,7 +148,7 @@ def training_curve(rows: Sequence[Row], *, axis_title: str, percent: bool = Fals
         "x": {
             "field": "step",
             "type": "quantitative",
-            "title": "optimiser steps",
+            "title": steps,
             "axis": {"format": "d", "tickCount": 6, "grid": False},
             "scale": {"zero": True, "nice": False},
         },

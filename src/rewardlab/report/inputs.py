@@ -142,6 +142,20 @@ class HistoryRow(BaseModel):
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+class Sample(Shape):
+    """A line of samples.jsonl: a response that a policy wrote while it was trained, with its rewards."""
+
+    step: int
+    prompt: str
+    response: str
+    tokens: int
+    finished: bool
+    terms: dict[str, float]
+    score: float
+    reward: float
+    kl: float
+
+
 Content = TypeVar("Content")
 
 _EFFECTS_STEP = ("steps", "effects")
@@ -169,11 +183,12 @@ class Stage(Generic[Content]):
 
 @dataclass(frozen=True)
 class Training:
-    """history.jsonl and summary.json of a training stage, and what was done to its data before."""
+    """history.jsonl and summary.json of a training, what was done to its data before, and of PPO its samples.jsonl."""
 
     history: list[HistoryRow]
     summary: dict[str, Any]
     interventions: InterventionsFile | None = None
+    samples: list[Sample] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -333,7 +348,11 @@ def _training(folder: Path) -> Training:
     history = [shaped(HistoryRow, row, f"{path}:{number}") for number, row in _numbered(path)]
     summary = folder / "summary.json"
     found = read_object(summary) if summary.is_file() else {}
-    return Training(history, found, of_training(found, summary))
+    samples = folder / "samples.jsonl"
+    shown = (
+        [shaped(Sample, row, f"{samples}:{number}") for number, row in _numbered(samples)] if samples.is_file() else []
+    )
+    return Training(history, found, of_training(found, summary), shown)
 
 
 def _numbered(path: Path) -> list[tuple[int, Any]]:

@@ -35,6 +35,7 @@ from rewardlab.report.frontier_sections import frontier_sections
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
 from rewardlab.report.inputs import Inputs, read_inputs
 from rewardlab.report.interventions import interventions_section
+from rewardlab.report.ppo import is_ppo, ppo_section
 from rewardlab.report.robustness import bench_section, perturb_section
 from rewardlab.report.simulation import simulation_section
 from rewardlab.report.tables import effects_table, write_tables
@@ -52,7 +53,7 @@ class Report(Config):
     intervene: Paths = ()
     """Folders of `data intervene` and `data cut`."""
     train: Paths = ()
-    """Folders of `train reward`; several are the folds of one training."""
+    """Folders of `train reward`; several are the folds of one training. Those of `train ppo` have a section apart."""
     score: Paths = ()
     """Folders of `score`."""
     evaluate: Paths = ()
@@ -195,8 +196,12 @@ def page_sections(inputs: Inputs, *, max_examples: int, seed: int) -> list[Secti
         sections.append(stages.doctor_section(inputs.doctor))
     if inputs.intervene:
         sections.append(interventions_section(inputs.intervene))
-    if inputs.train:
-        sections.append(stages.training_section(inputs.train))
+    policies = [stage for stage in inputs.train if is_ppo(stage)]
+    others = [stage for stage in inputs.train if not is_ppo(stage)]
+    if others:
+        sections.append(stages.training_section(others))
+    if policies:
+        sections.append(ppo_section(policies))
     if inputs.score:
         sections.append(stages.score_section(inputs.score))
     several = len(inputs.evaluate) > 1

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rewardlab.records import Estimate
-from rewardlab.report import chosen, figures
+from rewardlab.report import chosen
 from rewardlab.report.blocks import Figure, Section, disclosure, facts, prose, table
+from rewardlab.report.curves import Measure, curve, last_points, points_of
 from rewardlab.report.html import Content, Html, content, element
-from rewardlab.report.inputs import Check, DoctorFile, HistoryRow, Inputs, Stage, Training
+from rewardlab.report.inputs import Check, DoctorFile, Inputs, Stage, Training
 from rewardlab.report.interventions import intervention_blocks
-from rewardlab.report.vega import HEIGHT_PIXELS
 from rewardlab.report.words import DASH, estimate_words, flat, plain_number
 
-MOST_CURVE_POINTS = 60
 _SHOWN_EXAMPLES = 5
 _EXAMPLE_CHARACTERS = 600
 _MAIN_PACKAGES = ("rewardlab", "torch", "transformers", "accelerate", "peft", "numpy", "pyarrow")
 _GIBIBYTE = 2**30
 _SEVERITIES = ("problem", "warning", "note", "ok", "skipped")
 _QUIET = ("ok", "skipped")
-_SPEED_HEIGHT_PIXELS = 160
 
 
 def runs_section(inputs: Inputs) -> Section:
@@ -72,7 +69,7 @@ def training_section(stages: Sequence[Stage[Training]]) -> Section:
     """Loss, held-out accuracy and speed over the steps, a line per fold."""
     several = len(stages) > 1
     blocks: list[Figure | Html] = [
-        figure for measure in _MEASURES for figure in [_curve(stages, measure)] if figure is not None
+        figure for measure in _MEASURES for figure in [curve(stages, measure)] if figure is not None
     ]
     blocks.append(_training_table(stages, "Fold" if several else "Run"))
     for number, stage in enumerate(stages, start=1):
@@ -147,20 +144,8 @@ def _score_facts(summary: Mapping[str, Any]) -> dict[str, str]:
     return {_SCORE_FACTS.get(key, key.replace("set_aside.", "Rows set aside: ")): text for key, text in found.items()}
 
 
-@dataclass(frozen=True)
-class _Measure:
-    """A measure of history.jsonl and how it is drawn."""
-
-    key: str
-    title: str
-    axis: str
-    reading: str
-    percent: bool = False
-    half: bool = True
-
-
 _MEASURES = (
-    _Measure(
+    Measure(
         "loss",
         "Loss",
         "loss",
@@ -168,7 +153,7 @@ _MEASURES = (
         "that knows nothing has .693 (ln 2). When training loss goes on falling while a held-out curve rises, the "
         "model learns its examples by heart.",
     ),
-    _Measure(
+    Measure(
         "accuracy",
         "Held-out accuracy while training",
         "accuracy (%)",
@@ -176,7 +161,7 @@ _MEASURES = (
         "interval of the last one says: read the trend and not single steps.",
         percent=True,
     ),
-    _Measure(
+    Measure(
         "pairs_per_second",
         "Speed",
         "pairs per second",
@@ -184,114 +169,6 @@ _MEASURES = (
         half=False,
     ),
 )
-
-
-def _curve(stages: Sequence[Stage[Training]], measure: _Measure) -> Figure | None:
-    """The figure of one measure; None where no stage logged it."""
-    rows: list[dict[str, Any]] = []
-    averaged = False
-    for stage in stages:
-        for split in dict.fromkeys(row.split for row in stage.content.history):
-            points = _points(stage.content.history, split, measure.key)
-            thin = thinned(points, MOST_CURVE_POINTS)
-            averaged |= len(thin) < len(points)
-            rows += [{"step": step, "value": value, "split": split, "fold": stage.label} for step, value in thin]
-    if not rows:
-        return None
-    folds = " Each line is one fold." if len(stages) > 1 else ""
-    means = " Neighbouring steps are averaged, as there are too many to draw; the last value of train is such a mean."
-    more = means if averaged else ""
-    height = HEIGHT_PIXELS if measure.half else _SPEED_HEIGHT_PIXELS
-    return Figure(
-        f"training-{measure.key.replace('_', '-')}",
-        measure.title,
-        _last_words(stages, measure),
-        f"{measure.reading}{folds}{more}",
-        figures.training_curve(rows, axis_title=measure.axis, percent=measure.percent, height=height),
-        half=measure.half,
-    )
-
-
-def thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
-    """At most `most` points: means of runs of neighbours, at the last step of each run.
-
-    A shorter run, where they do not come out even, stands first: the last point is what people quote.
-    """
-    size = _run_length(len(points), most)
-    starts = range(len(points) % size - size if len(points) % size else 0, len(points), size)
-    runs = [points[max(start, 0) : start + size] for start in starts]
-    return [(run[-1][0], math.fsum(value for _, value in run) / len(run)) for run in runs]
-
-
-def _run_length(points: int, most: int = MOST_CURVE_POINTS) -> int:
-    """How many neighbours of a curve are averaged into one of its points."""
-    return max(1, math.ceil(points / most))
-
-
-def _measured(history: Iterable[HistoryRow], split: str, measure: str) -> list[tuple[HistoryRow, float]]:
-    """The lines of a split that hold a measure, with its value."""
-    lines = [(row, row.measure(measure)) for row in history if row.split == split]
-    return [(row, value) for row, value in lines if value is not None and math.isfinite(value)]
-
-
-def _points(history: Iterable[HistoryRow], split: str, measure: str) -> list[tuple[int, float]]:
-    return [(row.step, value) for row, value in _measured(history, split, measure)]
-
-
-def _last_words(stages: Sequence[Stage[Training]], measure: _Measure) -> str:
-    """The end of every curve; of several folds mean and range. The finding of the figure."""
-    parts = []
-    for split in dict.fromkeys(row.split for stage in stages for row in stage.content.history):
-        last = [line for stage in stages for line in _last(stage.content.history, split, measure.key)]
-        if last:
-            parts.append(f"{split} {_last_value(last, measure)}")
-    return f"Last {measure.axis}: {', '.join(parts)}."
-
-
-@dataclass(frozen=True)
-class _Last:
-    """The end of a curve: its value, the line of the log it stands on, and over how many lines it is a mean."""
-
-    value: float
-    row: HistoryRow
-    averaged: int
-
-    @property
-    def over(self) -> str:
-        """`mean of the last 4 logged steps`; empty for a single one."""
-        return f"mean of the last {self.averaged} logged steps" if self.averaged > 1 else ""
-
-
-def _last(history: Sequence[HistoryRow], split: str, measure: str) -> list[_Last]:
-    """The end of a curve, none where there is no curve.
-
-    A training step is one noisy batch, so its end is the mean that the curve is drawn with; an evaluation speaks for
-    itself.
-    """
-    lines = _measured(history, split, measure)
-    size = _run_length(len(lines)) if split == "train" else 1
-    values = [value for _, value in lines[-size:]]
-    return [_Last(math.fsum(values) / len(values), lines[-1][0], len(values))] if lines else []
-
-
-def _last_value(last: Sequence[_Last], measure: _Measure) -> str:
-    scale = 100.0 if measure.percent else 1.0
-    values = [scale * one.value for one in last]
-    mean = math.fsum(values) / len(values)
-    digits = 1 if mean >= 10 else 3
-    words = plain_number(mean, digits)
-    if len(values) > 1:
-        ends = f"{plain_number(min(values), digits)} to {plain_number(max(values), digits)}"
-        each = f", each the {last[0].over}" if last[0].over else ""
-        return f"{words} (mean of {len(values)} folds, which go from {ends}{each})"
-    if measure.percent:
-        return f"{words}{_interval_words(last[0].row, last[0].value)}"
-    return f"{words} ({last[0].over})" if last[0].over else words
-
-
-def _interval_words(row: HistoryRow, accuracy: float) -> str:
-    """The 95 % interval of an accuracy of one line of the log; empty where the line does not say of how many."""
-    return chosen.interval_words(accuracy, int(row.measure("n") or 0))
 
 
 def _training_table(stages: Sequence[Stage[Training]], name: str) -> Html:
@@ -305,8 +182,8 @@ def _training_table(stages: Sequence[Stage[Training]], name: str) -> Html:
 
 def _training_row(stage: Stage[Training]) -> list[str]:
     history = stage.content.history
-    losses = _last(history, "train", "loss")
-    speeds = sorted(value for _, value in _points(history, "train", "pairs_per_second"))
+    losses = last_points(history, "train", "loss")
+    speeds = sorted(value for _, value in points_of(history, "train", "pairs_per_second"))
     return [
         stage.label,
         *chosen.cells(stage),

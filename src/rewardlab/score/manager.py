@@ -235,10 +235,12 @@ class RewardManager:
     def _values(self, name: str, term: LoadedTerm, responses: Sequence[Response]) -> list[float]:
         try:
             values = term.values(responses)
+        except ModelError as error:
+            raise _within(name, error, _first_alone(name, term, responses)) from error
         except InputError as error:
             raise _within(name, error) from error
         wrong = [
-            Problem(f"rewards.{name}, response {number}", f"{value} for {_shown(responses[number])}", "a finite number")
+            _without_reward(name, number, responses[number], str(value))
             for number, value in enumerate(values)
             if value is None or not math.isfinite(value)
         ]
@@ -302,13 +304,28 @@ def _scores_of(scorer: AnyScorer) -> Values:
     return lambda responses: scorer([one.prompt for one in responses], [one.text for one in responses])
 
 
-def _within(name: str, error: InputError) -> InputError:
-    """The error with the term's name in front of every place; of one that names no place, its words."""
+def _first_alone(name: str, term: LoadedTerm, responses: Sequence[Response]) -> list[Problem]:
+    """The first response that the term fails on when it is asked of it alone; empty where it fails on none."""
+    for number, response in enumerate(responses):
+        try:
+            term.values([response])
+        except InputError:
+            return [_without_reward(name, number, response, "no reward, asked alone,")]
+    return []
+
+
+def _without_reward(name: str, number: int, response: Response, found: str) -> Problem:
+    where = f"rewards.{name}, response {number} (to prompt {response.prompt.id})"
+    return Problem(where, f"{found} for {_shown(response)}", "a finite number")
+
+
+def _within(name: str, error: InputError, more: Sequence[Problem] = ()) -> InputError:
+    """The error with the term's name in front of every place, and more problems; of one without a place, its words."""
     if not error.problems:
         problem = Problem(f"rewards.{name}", error.summary, "a term that can be used")
-        return ModelError("A term of the reward cannot be used", [problem])
+        return ModelError("A term of the reward cannot be used", [problem, *more])
     placed = [Problem(f"rewards.{name}: {one.where}", one.found, one.expected, one.remedy) for one in error.problems]
-    return type(error)(error.summary, placed)
+    return type(error)(error.summary, [*placed, *more])
 
 
 def _shown(response: Response) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from rewardlab.score.manager import TermsByName, load_manager
 from rewardlab.store.runs import Run
+from rewardlab.store.together import together
 from rewardlab.train.ppo import PPOTraining
 from rewardlab.train.ppo_run import LengthOnly, TrainedByPPO, run_ppo
 
@@ -40,7 +41,7 @@ def train_ppo(config: PPO, run: Run) -> TrainedByPPO:
         run: its directory; an unfinished one goes on from the newest complete checkpoint.
 
     Raises:
-        ConfigError: rewards that cannot be loaded, or several processes.
+        ConfigError: rewards that cannot be loaded, or a tracker that is not installed.
         DataError: no prompts, or unusable data.
         ModelError: unusable model, critic or device, a reward that is no number, or a saved policy that is not the one
             that was trained.
@@ -48,5 +49,6 @@ def train_ppo(config: PPO, run: Run) -> TrainedByPPO:
         RewardlabError: training diverged, or does not fit into memory.
         KeyboardInterrupt: stopped; the run can be resumed.
     """
-    rewards = load_manager(config.rewards) if config.len_only is None else LengthOnly(config.len_only)
+    length = config.len_only
+    rewards = together(lambda: load_manager(config.rewards) if length is None else LengthOnly(length))
     return run_ppo(config, run, rewards, says=rewards.line)

@@ -104,7 +104,9 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "train reward": Verb(
             "rewardlab.train.reward", "RewardTraining", "train_reward", "train a reward model", shares=True
         ),
-        "train ppo": Verb("rewardlab.studies.ppo", "PPO", "train_ppo", "train a policy on rewards of what it writes"),
+        "train ppo": Verb(
+            "rewardlab.studies.ppo", "PPO", "train_ppo", "train a policy on rewards of what it writes", shares=True
+        ),
         "train sft": Verb(
             "rewardlab.train.sft", "SFTTraining", "train_sft", "train a policy to write given completions", shares=True
         ),

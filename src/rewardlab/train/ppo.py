@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from rewardlab.config import Config, all_of
 from rewardlab.data.source import DataSource, Sources
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.functional.ppo import Estimator
-from rewardlab.models.loading import LayoutChoice, LoRA, ModelSource, ProductPrecision
-from rewardlab.train.configuration import Beta
+from rewardlab.models.loading import ModelSource
+from rewardlab.train.configuration import AnyTraining, Beta
+
+HEAD_RATE = 10
+"""Times the policy's learning rate with which a head on its states learns."""
 
 
-class PPOTraining(Config):
+class PPOTraining(AnyTraining):
     """Configuration of a training by proximal policy optimisation, its rewards aside."""
 
     model: ModelSource
@@ -28,12 +31,6 @@ class PPOTraining(Config):
 
     encoding: PolicyEncoding | None = None
     """How text becomes ids. Default: as the model's folder says, where a training of ours has left it."""
-
-    lora: LoRA | None = None
-    """Low-rank adapters instead of full training; the reference is the model without them."""
-
-    layout: LayoutChoice = "auto"
-    """auto runs a prompt once for all its responses where the backbone passes the self-test."""
 
     steps: int = Field(1000, ge=1)
     """Batches of responses that are sampled and learned from."""
@@ -91,14 +88,14 @@ class PPOTraining(Config):
     kl_estimator: Estimator = "k1"
     """Of the divergence from the reference: k1, the log-ratio, or k3, which is never negative."""
 
-    beta: float = Field(0.05, ge=0)
-    """What a nat of divergence costs, in reward; with target_kl the first value."""
+    beta: float = Field(0.2, ge=0)
+    """What a nat of divergence costs, in reward; with target_kl the first value. 0 costs nothing, and stays."""
 
-    target_kl: float | None = Field(None, gt=0)
-    """beta is adapted so that the divergence of a response becomes this, in nats. Default: beta stays as it is."""
+    target_kl: float | None = Field(6.0, gt=0)
+    """beta is adapted so that the divergence of a response becomes this, in nats; null leaves beta as it is."""
 
     horizon: int = Field(10_000, ge=1)
-    """Responses over which beta is adapted."""
+    """Responses over which beta is adapted. Much fewer make beta, and the returns with it, run ahead of the policy."""
 
     missing_eos_penalty: float = Field(0.0, ge=0)
     """Taken off the reward of a response that did not end within max_new_tokens."""
@@ -128,28 +125,13 @@ class PPOTraining(Config):
     """Of the policy; the peak where it falls."""
 
     critic_learning_rate: float | None = Field(None, gt=0)
-    """Of the critic, also where it is a head on the policy. Default: the same."""
+    """Of the critic. Default: the same; of a head on the policy, which begins with nothing, ten times that."""
 
     schedule: Literal["constant", "linear"] = "constant"
     """Learning rate over the steps; linear falls to 0."""
 
-    weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay, on weights but not on biases and norms."""
-
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW betas."""
-
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
-
-    precision: ProductPrecision = "auto"
-    """bfloat16: products in bf16 over float32 weights. auto takes it where the device multiplies bf16 in hardware."""
-
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-
-    token_budget: int | None = Field(None, ge=64)
-    """Tokens per micro-batch; bounds memory, changes no result. Default: 1,024 on a CPU, 16,384 elsewhere."""
 
     save_every: int = Field(25, ge=1)
     """Steps between two states to resume from."""
@@ -163,41 +145,29 @@ class PPOTraining(Config):
     checkpoints: int = Field(10, ge=0)
     """How many policies are kept in policies/, evenly spaced, the last one that of the end."""
 
-    report_to: list[Literal["tensorboard"]] = Field(default_factory=list)
-    """tensorboard writes curves into the run's own folder; history.jsonl is always written."""
+    @property
+    def rate_of_critic(self) -> float:
+        """Learning rate of the critic."""
+        return self.critic_learning_rate or self.learning_rate * (HEAD_RATE if self.critic is None else 1)
 
-    limit: int | None = Field(None, ge=1)
-    """Read only the first so many rows of every source (smoke run)."""
-
-    device: str = "auto"
-    """cpu, cuda, mps or auto."""
-
-    seed: int = Field(0, ge=0, lt=2**32)
-    """Of new weights, of the order of the prompts and of all that is drawn."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        expected = []
+    def unmet(self) -> Iterator[str]:
+        """What does not fit together."""
+        yield from super().unmet()
         if self.model.quantisation is not None:
-            expected.append("expected no model.quantisation: policies are trained in whole weights, or with lora")
+            yield "expected no model.quantisation: policies are trained in whole weights, or with lora"
         if self.lora is not None and self.lora.dropout:
-            expected.append("expected lora.dropout 0: a token's ratio would not be 1 before the first step")
+            yield "expected lora.dropout 0: a token's ratio would not be 1 before the first step"
         if self.batch_size % self.samples:
-            expected.append(f"expected batch_size to be a multiple of samples, {self.samples}")
+            yield f"expected batch_size to be a multiple of samples, {self.samples}"
         if self.mini_batches > self.batch_size:
-            expected.append("expected mini_batches to be at most batch_size")
+            yield "expected mini_batches to be at most batch_size"
         if self.baseline == "rloo":
-            expected += self._without_critic()
-        if expected:
-            raise all_of(expected, self)
-        return self
+            yield from self._unmet_without_critic()
 
-    def _without_critic(self) -> list[str]:
-        expected = []
+    def _unmet_without_critic(self) -> Iterator[str]:
         if self.samples < 2:
-            expected.append("expected samples 2 or more beside baseline rloo: each is measured by the others")
+            yield "expected samples 2 or more beside baseline rloo: each is measured by the others"
         if self.critic is not None or self.critic_learning_rate is not None:
-            expected.append("expected no critic beside baseline rloo")
+            yield "expected no critic beside baseline rloo"
         if self.omit_long:
-            expected.append("expected no omit_long beside baseline rloo: it takes responses from other prompts")
-        return expected
+            yield "expected no omit_long beside baseline rloo: it takes responses from other prompts"

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,8 +23,10 @@ from rewardlab.models.decoding import Decoding
 from rewardlab.models.generate import Asked, Generated, generate
 from rewardlab.models.memory import unless_out_of_memory
 from rewardlab.models.policy import PolicyModel
+from rewardlab.store.processes import processes
 from rewardlab.train.ppo import PPOTraining
 from rewardlab.train.ppo_rollout import Batch, Row, at, pieces
+from rewardlab.train.shares import add_up_gradients, as_in_the_first, own_places
 from rewardlab.train.trainer import SMALLEST_BUDGET, refuse_non_finite
 
 log = logging.getLogger("rewardlab")
@@ -58,6 +61,10 @@ class Learner:
         """Responses at once in sampling; None is all."""
         self.optimiser = _optimiser(config, policy, critic)
 
+    def begin_together(self) -> None:
+        """Let every process have the weights of the first one: they were drawn alike, and from now on stay alike."""
+        as_in_the_first(list(self.trained().values()))
+
     # --- sampling ---------------------------------------------------------------------------------------------
 
     def sample(self, asked: Sequence[Asked]) -> list[Generated]:
@@ -67,12 +74,16 @@ class Learner:
             RewardlabError: one alone does not fit into memory.
         """
         self.policy.eval()
+        own = own_places(range(len(asked)))
+        whole = -(-len(asked) // processes().count)
         while True:
-            places = min(self.places or len(asked), len(asked))
+            places = min(self.places or whole, whole)
             with self._autocast():
-                found = unless_out_of_memory(lambda places=places: self._generated(asked, places))  # type: ignore[misc]
-            if found:
-                return found[0]
+                work = partial(self._generated, [asked[place] for place in own], places)
+                found = unless_out_of_memory(work)
+            if not processes().any(not found):
+                made = processes().in_order(own, found[0], len(asked))
+                return [Generated(tuple(ids), end) for ids, end, _ in made]
             if places == 1:
                 raise RewardlabError("Out of memory with one response at a time. Lower max_new_tokens, or use lora.")
             self.places = -(-places // 2)
@@ -88,18 +99,24 @@ class Learner:
 
     def measure(self, rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities, values and entropies of every token under the policy and its critic, [rows, time]."""
-        return self._within_memory(lambda: self._measured(rows, mask))
+        found = self._within_memory(lambda: self._measured(rows, mask))
+        processes().add_up([found])
+        old, values, entropies = found
+        return old, values, entropies
 
     def refer(self, rows: Sequence[Row], mask: Tensor) -> Tensor:
         """Log-probabilities of every token under the reference, [rows, time]."""
-        return self._within_memory(lambda: self._referred(rows, mask))
+        found = self._within_memory(lambda: self._referred(rows, mask))
+        processes().add_up([found])
+        return found
 
     @torch.no_grad()
-    def _measured(self, rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _measured(self, rows: Sequence[Row], mask: Tensor) -> Tensor:
+        """What `measure` gives, of the rows of this process: one below the other, [3, rows, time], 0 for all others."""
         self.policy.eval()
         found = torch.zeros(3, *mask.shape, device=mask.device)
         with self._autocast(), self.policy.steady():
-            for piece in self._pieces(self.policy, rows, range(len(rows))):
+            for piece in self._pieces(self.policy, rows, own_places(range(len(rows)))):
                 tokens = self.policy.tokens(piece.groups, entropies=True)
                 where = at(mask, piece.rows)
                 found[0][where] = tokens.log_probabilities
@@ -107,15 +124,15 @@ class Learner:
                     found[1][where] = self.critic(piece.groups, tokens.states)
                 if tokens.entropies is not None:
                     found[2][where] = tokens.entropies
-        old, values, entropies = found
-        return old, values, entropies
+        return found
 
     @torch.no_grad()
     def _referred(self, rows: Sequence[Row], mask: Tensor) -> Tensor:
+        """What `refer` gives, of the rows of this process; 0 for all others."""
         model = self.reference or self.policy
         found = torch.zeros(mask.shape, device=mask.device)
         with model.without_adapters(), self._autocast(), model.steady():
-            for piece in self._pieces(model, rows, range(len(rows))):
+            for piece in self._pieces(model, rows, own_places(range(len(rows)))):
                 found[at(mask, piece.rows)] = model.tokens(piece.groups).log_probabilities
         return found
 
@@ -137,7 +154,7 @@ class Learner:
         stopped = 0
         for _ in range(self.config.inner_epochs):
             for part in np.array_split(order.permutation(len(batch.rows)), self.config.mini_batches):
-                measures = self._within_memory(lambda part=part: self._gradients(batch, part.tolist()))  # type: ignore[misc]
+                measures = self._gradients(batch, part.tolist())
                 refuse_non_finite(f"the loss of step {step}", measures["loss"])
                 if measures["kl_from_old"] > STOP_AT * self.config.inner_kl:
                     stopped = 1
@@ -150,19 +167,31 @@ class Learner:
         return means | {"inner_steps": len(found), "stopped_early": stopped}
 
     def _gradients(self, batch: Batch, part: Sequence[int]) -> dict[str, float]:
-        """Gradients of the mean loss over the tokens of a mini-batch, and what it came to."""
-        self.optimiser.zero_grad()
+        """Gradients of the mean loss over the tokens of a mini-batch, and what it came to, in all processes."""
         total = int(batch.mask[torch.tensor(part, device=batch.mask.device)].sum())
-        sums: dict[str, Tensor] = {}
+        sums = self._within_memory(lambda: self._own_gradients(batch, own_places(part), total))
+        processes().add_up([sums])
+        add_up_gradients(list(self.trained().values()))
+        return {name: value / total for name, value in zip(self._measures, sums.tolist(), strict=True)}
+
+    def _own_gradients(self, batch: Batch, places: Sequence[int], total: int) -> Tensor:
+        """The share of some rows in the gradients; gives the sums of `_measures` over their tokens."""
+        self.optimiser.zero_grad()
+        sums = torch.zeros(len(self._measures), dtype=torch.float64, device=batch.mask.device)
         with self._autocast(), self.policy.steady():
-            for piece in self._pieces(self.policy, batch.rows, part):
+            for piece in self._pieces(self.policy, batch.rows, places):
                 terms = self._terms(batch, piece.groups, at(batch.mask, piece.rows))
                 loss = terms["loss"].sum() / total
                 with torch.autocast(loss.device.type, enabled=False):
                     loss.backward()
-                for name, values in terms.items():
-                    sums[name] = sums.get(name, 0.0) + values.detach().double().sum()
-        return {name: float(value) / total for name, value in sums.items()}
+                sums += torch.stack([terms[name].detach().double().sum() for name in self._measures])
+        return sums
+
+    @property
+    def _measures(self) -> tuple[str, ...]:
+        """What an optimiser step is measured by, means over its tokens."""
+        of_critic = () if self.critic is None else ("value_loss",)
+        return ("loss", "policy_loss", *of_critic, "clip_share", "kl_from_old")
 
     def _terms(self, batch: Batch, groups: Any, where: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """What is summed up over tokens, [tokens] each; `loss` has the gradient."""
@@ -186,14 +215,17 @@ class Learner:
         return {"loss": loss, **found}
 
     def _step(self, step: int) -> float:
-        """One step of the optimiser; gives the norm of the gradient before it was clipped."""
-        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(weights, self.config.max_grad_norm))
-        refuse_non_finite(f"the norm of the gradient of step {step}", norm)
+        """One step of the optimiser; gives the norm of the policy's gradient before it was clipped."""
+        norms = []
+        # Each for itself: a critic that is far off has a large gradient, which would take the policy's step away.
+        for part in self.modules.values():
+            weights = [weight for weight in part.parameters() if weight.requires_grad]
+            norms.append(float(torch.nn.utils.clip_grad_norm_(weights, self.config.max_grad_norm)))
+            refuse_non_finite(f"the norm of the gradient of step {step}", norms[-1])
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * self.rate_share(step)
         self.optimiser.step()
-        return norm
+        return norms[0]
 
     def rate_share(self, step: int) -> float:
         """Share of the peak learning rate in a step."""
@@ -225,14 +257,16 @@ class Learner:
         return torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
-        """The result of `work`, which begins anew with half the budget whenever memory runs out.
+        """The result of `work`, which begins anew with half the budget whenever memory runs out in any process.
+
+        Nothing in `work` may wait for another process: they meet when it has ended in all.
 
         Raises:
             RewardlabError: the smallest budget does not fit into memory.
         """
         while True:
             found = unless_out_of_memory(work)
-            if found:
+            if not processes().any(not found):
                 return found[0]
             if self.budget <= SMALLEST_BUDGET:
                 raise RewardlabError(
@@ -258,7 +292,7 @@ def _frozen(policy: PolicyModel) -> PolicyModel:
 def _optimiser(config: PPOTraining, policy: PolicyModel, critic: Critic | None) -> torch.optim.Optimizer:
     groups = list(_groups(policy, config.learning_rate, config.weight_decay))
     if critic is not None:
-        groups += _groups(critic, config.critic_learning_rate or config.learning_rate, config.weight_decay)
+        groups += _groups(critic, config.rate_of_critic, config.weight_decay)
     if config.optimiser == "adafactor":
         return torch.optim.Adafactor(groups)
     return torch.optim.AdamW(groups, betas=config.betas, fused=True)

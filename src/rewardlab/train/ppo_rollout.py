@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from rewardlab.data.layout import Group, micro_batches, share_prompt, split
+from rewardlab.data.rows import shown
+from rewardlab.errors import ModelError, Problem
 from rewardlab.functional import ppo, shaping
+from rewardlab.protocols import RewardTerms
 from rewardlab.records import Prompt, Response, content_id
 from rewardlab.train.ppo import PPOTraining
 
@@ -148,6 +151,25 @@ def without_long(rows: Sequence[Row], seed: Sequence[int]) -> list[Row]:
     generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**63)))
     places = shaping.finished_rows(finished, generator)
     return [] if places is None else [rows[place] for place in places.tolist()]
+
+
+def weighted(rewards: RewardTerms, responses: Sequence[Response]) -> list[tuple[float, dict[str, float]]]:
+    """Of every response the weighted sum of the terms of the reward, and the terms by name.
+
+    Raises:
+        ModelError: a sum that is no finite number.
+        RewardlabError: terms that cannot be had.
+    """
+    terms, weights = rewards.terms(responses), rewards.weights
+    sums = [sum(weights[name] * own[place] for name, own in terms.items()) for place in range(len(responses))]
+    wrong = [
+        Problem(f"response {place} (to prompt {one.prompt.id})", f"{total} for {shown(one.text)}", "a finite number")
+        for place, (total, one) in enumerate(zip(sums, responses, strict=True))
+        if not math.isfinite(total)
+    ]
+    if wrong:
+        raise ModelError("The weighted sum of the terms is no reward", wrong)
+    return [(total, {name: own[place] for name, own in terms.items()}) for place, total in enumerate(sums)]
 
 
 def shaped(

@@ -30,6 +30,12 @@ def own_share(examples: Sequence[Example], *, shared: bool) -> list[Example]:
     return [examples[place] for place in places]
 
 
+def own_places(places: Sequence[int]) -> list[int]:
+    """Those of some places that this process takes: neighbours, as many as any other takes but for one."""
+    here = processes()
+    return [int(place) for place in np.array_split(np.asarray(places, dtype=np.int64), here.count)[here.rank]]
+
+
 def rewards_in_order(examples: Sequence[Example], held: Held) -> list[list[float]]:
     """Rewards of every example of a step or set, whichever process has computed them: the same list in all.
 

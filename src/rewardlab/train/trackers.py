@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
+from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
@@ -13,7 +15,7 @@ from rewardlab.errors import ConfigError, Problem
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.train.examples import Examples
-from rewardlab.train.tensorboard import TENSORBOARD, TensorBoard
+from rewardlab.train.tensorboard import TENSORBOARD, TensorBoard, import_writer
 
 
 def unknown_trackers(names: Sequence[str]) -> Iterator[str]:
@@ -58,3 +60,55 @@ def tensor_board(
     if TENSORBOARD not in names or not processes().is_first:
         return nullcontext()
     return TensorBoard(run.path(TENSORBOARD), {name: data.target for name, data in sets.items()})
+
+
+class LoopTrackers:
+    """Tells trackers the lines of history.jsonl, for a loop that is not transformers' own. A context manager.
+
+    Args:
+        names: of the trackers; all are installed.
+        run: whose folder TensorBoard's curves go to.
+        model: what is trained; trackers note its configuration.
+        done: steps done before this session, whose curves a resumed run keeps.
+        settings: fields of `TrainingArguments` that trackers note besides.
+    """
+
+    def __init__(self, names: Sequence[str], run: Run, model: Any, *, done: int, settings: Mapping[str, Any]) -> None:
+        self._folder = str(run.path(TENSORBOARD)) if TENSORBOARD in names else ""
+        self._done = done
+        self._board: Any = None
+        self._callbacks = [INTEGRATION_TO_CALLBACK[name]() for name in names if name != TENSORBOARD]
+        self._model = model
+        if self._callbacks:
+            self._arguments = TrainingArguments(output_dir=str(run.path("checkpoints")), report_to=[], **settings)
+            self._state, self._control = TrainerState(global_step=done), TrainerControl()
+
+    def __enter__(self) -> Self:
+        if self._folder:
+            self._board = import_writer()(log_dir=self._folder, purge_step=self._done + 1)
+        self._tell("on_train_begin")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tell("on_train_end")
+        if self._board is not None:
+            self._board.close()
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """A line of the history: of training under the names that it has, of other sets as `eval_<set>_<name>`."""
+        step, split = int(line["step"]), str(line["split"])
+        numbers = {name: value for name, value in line.items() if isinstance(value, int | float) and name != "step"}
+        if self._board is not None:
+            for name, value in numbers.items():
+                if name != "epoch":
+                    self._board.add_scalar(f"{split}/{name}", value, step)
+        if self._callbacks:
+            self._state.global_step, self._state.epoch = step, line["epoch"]
+            of = "" if split == "train" else f"eval_{split}_"
+            self._tell(
+                "on_log", logs={name if name == "epoch" else f"{of}{name}": value for name, value in numbers.items()}
+            )
+
+    def _tell(self, event: str, **more: Any) -> None:
+        for one in self._callbacks:
+            getattr(one, event)(self._arguments, self._state, self._control, model=self._model, **more)
