@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field
@@ -10,12 +11,14 @@ from rewardlab.config import Config
 from rewardlab.data.source import DataSource
 from rewardlab.data.tokenize import Encoding
 from rewardlab.llm.asking import JudgeEndpoint
+from rewardlab.models.classes import ClassScale
 from rewardlab.models.loading import LayoutChoice, Precision
 from rewardlab.models.quantisation import Quantisation
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.ensemble import Ensemble
 from rewardlab.score.implicit import Implicit
-from rewardlab.score.load import load_scorer
+from rewardlab.score.load import load_classifier, load_scorer
+from rewardlab.score.local import LocalScorer
 from rewardlab.score.template import chosen, read_template
 
 
@@ -114,5 +117,34 @@ def scorer_of(options: ScorerChoice) -> AnyScorer:
         yes=options.yes,
         ensemble=options.ensemble,
         implicit=options.implicit,
+        quantisation=options.quantisation,
+    )
+
+
+def classifier_of(
+    model: str | Path,
+    options: ScorerChoice,
+    *,
+    bad: str | int | None = None,
+    good: str | int | None = None,
+    scale: ClassScale = "probability",
+) -> LocalScorer:
+    """A classifier, run as options say.
+
+    Raises:
+        ConfigError, ModelError: see `load_classifier`.
+    """
+    return load_classifier(
+        model,
+        bad=bad,
+        good=good,
+        scale=scale,
+        revision=options.revision,
+        device=options.device,
+        precision=options.precision,
+        layout=options.layout,
+        encoding=options.encoding,
+        token_budget=options.token_budget,
+        trust_remote_code=options.trust_remote_code,
         quantisation=options.quantisation,
     )
