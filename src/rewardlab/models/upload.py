@@ -104,11 +104,8 @@ def check_fit_to_publish(folder: Path, files: list[ModelFile]) -> None:
     if not any(fnmatch.fnmatchcase(name, "*.safetensors") for name in names):
         problems.append(Problem(str(folder), "no weights", "safetensors", "Pickled weights are not uploaded."))
     if ADAPTER_CONFIG in names and Path(named_base(folder / ADAPTER_CONFIG).path).is_absolute():
-        found, remedy = (
-            "a base in a folder of this machine",
-            "Push the base first, and name it there; or push merged weights.",
-        )
-        problems.append(Problem(str(folder / ADAPTER_CONFIG), found, "the hub id of its base", remedy))
+        where, remedy = str(folder / ADAPTER_CONFIG), "Push the base first, and name it there; or push merged weights."
+        problems.append(Problem(where, "a base in a folder of this machine", "the hub id of its base", remedy))
     redactor = Redactor()
     for name in names:
         # A vocabulary holds every word, also the one that happens to be somebody's password.
