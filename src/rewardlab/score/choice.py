@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -84,6 +84,12 @@ class ScorerChoice(Config):
         }
         return tuple(way for way, is_given in ways.items() if is_given)
 
+    @property
+    def running(self) -> dict[str, Any]:
+        """How a model is read and run, as `load_scorer` and `load_classifier` are told."""
+        names = ("revision", "device", "precision", "layout", "encoding", "token_budget", "trust_remote_code")
+        return {name: getattr(self, name) for name in (*names, "quantisation")}
+
     def pinned(self) -> Self:
         """With the model that a template names, so that a run records it and a study sees when it changes."""
         found = super().pinned()
@@ -105,19 +111,12 @@ def scorer_of(options: ScorerChoice) -> AnyScorer:
         options.model,
         template=options.template,
         label=options.label,
-        revision=options.revision,
-        device=options.device,
-        precision=options.precision,
-        layout=options.layout,
-        encoding=options.encoding,
-        token_budget=options.token_budget,
-        trust_remote_code=options.trust_remote_code,
         endpoint=options.endpoint,
         references=options.references,
         yes=options.yes,
         ensemble=options.ensemble,
         implicit=options.implicit,
-        quantisation=options.quantisation,
+        **options.running,
     )
 
 
@@ -134,17 +133,4 @@ def classifier_of(
     Raises:
         ConfigError, ModelError: see `load_classifier`.
     """
-    return load_classifier(
-        model,
-        bad=bad,
-        good=good,
-        scale=scale,
-        revision=options.revision,
-        device=options.device,
-        precision=options.precision,
-        layout=options.layout,
-        encoding=options.encoding,
-        token_budget=options.token_budget,
-        trust_remote_code=options.trust_remote_code,
-        quantisation=options.quantisation,
-    )
+    return load_classifier(model, bad=bad, good=good, scale=scale, **options.running)
