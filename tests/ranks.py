@@ -10,7 +10,6 @@ Neither can hang a test: what has not ended in time is killed, and the test fail
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -27,13 +26,10 @@ from typing import Any
 
 import psutil
 import pytest
+from forked import forks
 
 SECONDS = 240
 """Before processes that wait for each other are killed."""
-
-# Forked from a server that has imported what takes long, and has computed nothing: autograd does not survive a fork.
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["torch", "transformers.trainer", "rewardlab.train.reward", "rewardlab.score.score"])
 
 
 def run_ranks(work: Callable[..., Any], count: int, *arguments: Any, seconds: float = SECONDS) -> list[Any]:
@@ -48,12 +44,12 @@ def run_ranks(work: Callable[..., Any], count: int, *arguments: Any, seconds: fl
     port = _free_port()
     receivers, children = [], []
     for rank in range(count):
-        receiver, sender = _forks.Pipe(duplex=False)
+        receiver, sender = forks.Pipe(duplex=False)
         launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1"}
         variables = launched | {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         # The server has the variables of the test that started it.
         environment = os.environ | {name: str(value) for name, value in variables.items()}
-        child = _forks.Process(target=_rank, args=(work, environment, sender, arguments), daemon=True)
+        child = forks.Process(target=_rank, args=(work, environment, sender, arguments), daemon=True)
         child.start()
         sender.close()
         receivers.append(receiver)
@@ -105,9 +101,9 @@ def killed_at_random_moments(
 
 def ended(work: Callable[..., Any], seconds: float, *arguments: Any) -> bool:
     """Whether `work(*arguments)`, in a forked process that is killed after so many seconds, has ended before."""
-    receiver, sender = _forks.Pipe(duplex=False)
+    receiver, sender = forks.Pipe(duplex=False)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    child = _forks.Process(target=_rank, args=(work, environment, sender, arguments), daemon=True)
+    child = forks.Process(target=_rank, args=(work, environment, sender, arguments), daemon=True)
     child.start()
     sender.close()
     child.join(seconds)

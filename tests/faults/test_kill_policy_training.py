@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from forked import Command
 from ranks import is_run
 from test_kill_training import SECONDS, WORDS, wait_for_lines
 
@@ -52,20 +50,12 @@ def prepare(folder: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, name: str) -> Command:
     """The command line in a process of its own; every run has a home of its own, so that none finds references."""
     home = folder / name
     words = ["train", "exo", "--run", "run"]
     words += ["--resume"] if is_run(home / "run") else ["--config", str(folder / "config.yaml")]
-    environment = os.environ | {
-        "REWARDLAB_HOME": str(home),
-        "REWARDLAB_ALLOW_UNTRACKED": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    with (folder / f"{name}.err").open("ab") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "rewardlab.cli.main", *words], stdout=errors, stderr=errors, env=environment
-        )
+    return Command(words, folder / f"{name}.err", {"REWARDLAB_HOME": str(home), "REWARDLAB_ALLOW_UNTRACKED": "1"})
 
 
 def result(folder: Path, name: str) -> dict[str, Any]:

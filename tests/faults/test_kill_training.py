@@ -7,11 +7,8 @@ leaves is resumed by another one. `tests/train/test_resume.py` visits the danger
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from forked import Command
 from ranks import is_run
 
 from rewardlab.models.tiny import train_tokenizer
@@ -60,19 +58,12 @@ def prepare(folder: Path, epochs: int) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def start(folder: Path, name: str, *, resume: bool) -> subprocess.Popen[bytes]:
+def start(folder: Path, name: str, *, resume: bool) -> Command:
     """The command line in a process of its own."""
     words = ["train", "reward", "--run", name]
     words += ["--resume"] if resume else ["--config", str(folder / "config.yaml")]
-    environment = os.environ | {
-        "REWARDLAB_HOME": str(folder / "runs"),
-        "REWARDLAB_ALLOW_UNTRACKED": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    with (folder / f"{name}.err").open("ab") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "rewardlab.cli.main", *words], stdout=errors, stderr=errors, env=environment
-        )
+    home = {"REWARDLAB_HOME": str(folder / "runs"), "REWARDLAB_ALLOW_UNTRACKED": "1"}
+    return Command(words, folder / f"{name}.err", home)
 
 
 def finish(folder: Path, name: str, *, resume: bool) -> None:
@@ -80,7 +71,7 @@ def finish(folder: Path, name: str, *, resume: bool) -> None:
     assert process.wait(SECONDS) == 0, (folder / f"{name}.err").read_text()[-4000:]
 
 
-def wait_for_lines(process: subprocess.Popen[bytes], history: Path, lines: int) -> None:
+def wait_for_lines(process: Command, history: Path, lines: int) -> None:
     """Until the history has so many lines, or the process has ended."""
     end = time.monotonic() + SECONDS
     while process.poll() is None and time.monotonic() < end:

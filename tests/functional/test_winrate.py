@@ -90,12 +90,12 @@ def test_intervals_hold_the_truth_in_95_of_100_runs(by: winrate.By, low: float) 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_resampled_intervals_hold_the_truth() -> None:
-    """200 runs of three models with 200 resamples each: the share held has a standard error of 1 point."""
+    """100 runs of three models with 120 resamples each: the share held has a standard error of 1.3 points or more."""
     world = World((-0.5, 0.0, 0.5), (0.5, 0.5, 0.5), (-100.0, 50.0, 200.0))
     inside = []
-    for run in range(200):
+    for run in range(100):
         preference, feature = world.draw(300, RNG([8, run]))
-        drawn = winrate.resampled_rates(preference, feature, np.full(3, 1e-3), RNG([9, run]), 200, "joint")[:, :, 1]
+        drawn = winrate.resampled_rates(preference, feature, np.full(3, 1e-3), RNG([9, run]), 120, "joint")[:, :, 1]
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         inside.append((low <= world.truth()) & (world.truth() <= high))
     assert 0.915 < np.mean(inside) < 0.98

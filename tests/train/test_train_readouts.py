@@ -12,7 +12,8 @@ from torch import Tensor
 from toys import BERT, ENCODING, LLAMA, examples_of, pairs, toy_model, write_pairs
 
 from rewardlab.data.layout import Group
-from rewardlab.errors import ModelError
+from rewardlab.data.tokenize import Encoding
+from rewardlab.errors import ConfigError, ModelError
 from rewardlab.models import loading
 from rewardlab.models.loading import LoRA, load_reward_model, save_reward_model
 from rewardlab.models.readouts import READS, Readout, ReadoutName
@@ -195,3 +196,22 @@ def test_a_folder_whose_readout_was_written_wrongly_is_not_left_behind(
     with pytest.raises(ModelError, match="does not give the scores it had"):
         trained(tokenizer, files, tmp_path, model, limit=16)
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_the_linear_head_of_an_encoder_decoder_reads_the_end_of_the_text(tokenizer: Path) -> None:
+    """Where a shape says nothing of it, T5 takes token 1 for the end; and a conversation may have several ends."""
+    model = toy_model(tokenizer, T5).eval()
+    end = model.tokenizer.eos_token_id
+    assert end != 1
+    rows = [[1, 5, 6, end], [1, 5, end, 6, 7, end], [1, 8, end]]
+    network: Any = model.network
+    with torch.no_grad():
+        found = model([Group((), (tuple(row),)) for row in rows])
+        for reward, row in zip(found, rows, strict=True):
+            states = network.transformer(torch.tensor([row]), decoder_input_ids=torch.tensor([[0, *row[:-1]]]))
+            expected = network.classification_head(states.last_hidden_state[:, -1])
+            torch.testing.assert_close(reward, expected[0, 0], rtol=0, atol=1e-6)
+        with pytest.raises(ModelError, match="nothing to read"):
+            model([Group((), ((1, 5, 6),))])
+    with pytest.raises(ConfigError, match="reads the state at the end"):
+        toy_model(tokenizer, T5, encoding=Encoding(append_eos=False))

@@ -188,6 +188,8 @@ def new_reward_model(
         top = None if readout.is_plain else fresh_readout(readout, network)
         tokenizer = load_tokenizer(source.tokenizer or source.path or "", source)
         prepare_padding(tokenizer, network)
+        if top is None and network.config.is_encoder_decoder:
+            _prepare_end(tokenizer, network, encoding)
     _check_length(source.path or "model.shape", network, encoding)
     if source.quantisation is not None:
         prepare_training(str(source.path), network)
@@ -513,6 +515,21 @@ def prepare_padding(tokenizer: Any, network: Any) -> None:
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         log.info("the vocabulary grew from %d to %d rows, for as many tokens of the tokenizer", rows, len(tokenizer))
     network.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _prepare_end(tokenizer: Any, network: Any, encoding: Encoding) -> None:
+    """The head of an encoder-decoder reads the state at the EOS: it has to be the one that our sequences end in.
+
+    Raises:
+        ConfigError: sequences end in none.
+    """
+    if tokenizer.eos_token_id is None or not encoding.append_eos:
+        found = "no end" if tokenizer.eos_token_id is None else "append_eos false"
+        problem = Problem(
+            "encoding.append_eos", found, "true, and a tokenizer with an EOS", "Or choose another readout."
+        )
+        raise ConfigError("The linear head of an encoder-decoder reads the state at the end", [problem])
+    network.config.eos_token_id = tokenizer.eos_token_id
 
 
 def _fresh_network(source: ModelSource, readout: Readout) -> _Checkpoint:

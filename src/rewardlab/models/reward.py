@@ -213,8 +213,27 @@ class RewardModel(nn.Module):
             # XLNet reads the last column, and positions relative to each other: the padding goes to the left.
             order = mask.argsort(dim=1, stable=True)
             ids, mask, types = (tensor.gather(1, order) for tensor in (ids, mask, types))
+        if network.config.is_encoder_decoder:
+            return self._of_outputs(self._at_the_end(ids, mask))
         segments = {"token_type_ids": types} if reads_segments(self.plain_network, groups) else {}
         return self._of_outputs(network(input_ids=ids, attention_mask=mask, return_dict=True, **segments).logits)
+
+    def _at_the_end(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Outputs of an encoder-decoder's head, shape [sequences, outputs]: it reads the state at the last EOS, and
+        transformers takes rows of equally many EOS at a time. Turns of a conversation may end in one, too.
+
+        Raises:
+            ModelError: a sequence without any.
+        """
+        network: Any = self.plain_network
+        ends = (ids == network.config.eos_token_id).sum(dim=1)
+        if not ends.all():
+            expected = f"the end that the model's head reads, token {network.config.eos_token_id}, in every sequence"
+            problem = Problem("encoding.append_eos", "a sequence without it", expected, "Let it be appended.")
+            raise ModelError("The model's head has nothing to read", [problem])
+        rows = [(ends == count).nonzero().squeeze(1) for count in ends.unique()]
+        outputs = [network(input_ids=ids[own], attention_mask=mask[own], return_dict=True).logits for own in rows]
+        return torch.cat(outputs)[torch.cat(rows).argsort()]
 
     def _of_outputs(self, outputs: Tensor) -> Tensor:
         """Rewards, shape [sequences], of what a head gives, shape [sequences, outputs]."""

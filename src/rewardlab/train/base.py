@@ -63,7 +63,7 @@ class BaseTraining(Config):
     """Largest vocabulary of the tokenizer."""
     policy: Copula = Copula()
     """Confounding in the corpus: what a policy that starts from this model writes like."""
-    exercises: int = Field(default=500, ge=0)
+    exercises: int = Field(default=700, ge=0)
     """Optimiser steps on marked exercises."""
     mark_weight: float = Field(default=4.0, gt=0)
     """Weight of a mark in the loss of an exercise; that of every other token is 1."""
