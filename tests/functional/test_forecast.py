@@ -13,7 +13,6 @@ from rewardlab.functional.forecast import (
     effective_size,
     explained_share,
     forecast,
-    shift_at,
     tilt_at,
     tilt_divergence,
     tilt_weights,
@@ -161,15 +160,6 @@ def test_a_reward_that_never_differs_teaches_nothing() -> None:
         forecast(moments, np.ones(2), np.zeros(2), 1.0)
     with pytest.raises(ValueError, match="2 or more"):
         within_moments(np.ones((5, 1, 2)), np.ones((5, 1)))
-
-
-def test_a_path_is_read_along_the_root_of_the_divergence() -> None:
-    divergences = np.array([0.0, 0.25, 1.0, 0.8])
-    values = np.array([[0.0, 1.0], [0.5, 1.0], [1.0, 3.0], [9.0, 9.0]])
-    np.testing.assert_allclose(shift_at(divergences, values, 0.0625), [0.25, 1.0])
-    np.testing.assert_allclose(shift_at(divergences, values, 0.5625), [0.75, 2.0])
-    np.testing.assert_allclose(shift_at(divergences, values, 1.0), [1.0, 3.0])
-    assert shift_at(divergences, values, 1.01) is None
 
 
 def test_shifts_have_an_influence_that_sums_to_nothing() -> None:

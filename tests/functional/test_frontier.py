@@ -10,13 +10,13 @@ from scipy.integrate import quad
 from scipy.stats import sem, t
 
 from rewardlab.functional.frontier import (
-    area_interval,
     area_pseudo_values,
     best_of_kl,
     best_of_weights,
     distinct_ngrams,
     frontier_area,
     frontier_at,
+    over_seeds_and_prompts,
     without_each,
 )
 
@@ -167,7 +167,7 @@ def test_intervals_of_areas_hold_the_truth_of_other_seeds_and_prompts(seeds: int
     held, over_seeds = 0, 0
     for _ in range(150):
         areas, by_prompt = _curves(generator, seeds, 16)
-        found = area_interval(areas, by_prompt)
+        found = over_seeds_and_prompts(areas, by_prompt)
         assert found.low is not None
         assert found.high is not None
         assert (found.n, found.clusters) == (seeds, 16)
@@ -180,5 +180,5 @@ def test_intervals_of_areas_hold_the_truth_of_other_seeds_and_prompts(seeds: int
 
 def test_prompts_that_change_nothing_leave_students_interval_over_seeds() -> None:
     areas = np.array([3.0, 6.0, 4.5])
-    found = area_interval(areas, np.tile(areas, (10, 1)))
+    found = over_seeds_and_prompts(areas, np.tile(areas, (10, 1)))
     assert (found.low, found.high) == pytest.approx(t.interval(0.95, 2, 4.5, sem(areas)))

@@ -110,3 +110,25 @@ def test_implied_rewards_are_not_rounded_to_half_precision() -> None:
     found = logprobs.implicit_reward(policy, reference, 0.5)
     assert found.dtype == torch.float32
     assert found.tolist() == [-0.5, 0.5]
+
+
+def test_the_divergence_of_tokens_is_that_of_completions_counted_out() -> None:
+    """Two tokens of a vocabulary of 3, the second after the first: the sum of the divergences of both, averaged over
+    what the policy writes, is the divergence of the nine completions."""
+    generator = torch.Generator().manual_seed(3)
+    own, other = (torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    p, q = ((logits / 0.7).softmax(dim=1) for logits in (own, other))
+    pairs = [(p[0, a] * p[1 + a, b], q[0, a] * q[1 + a, b]) for a, b in product(range(3), repeat=2)]
+    expected = sum((one * (one / two).log()).item() for one, two in pairs)
+    tokens = logprobs.token_divergences(own, other, 0.7)
+    assert (tokens[0] + (p[0] * tokens[1:]).sum()).item() == pytest.approx(expected, rel=1e-12)
+    assert logprobs.token_divergences(own, own).abs().max().item() == 0.0
+
+
+def test_a_token_that_the_policy_never_writes_adds_nothing() -> None:
+    own = torch.tensor([[0.0, 0.0, -torch.inf]])
+    other = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -torch.inf]])
+    found = logprobs.token_divergences(own.expand(2, -1), other)
+    assert found.tolist() == pytest.approx([math.log(1.5), 0.0])
+    with pytest.raises(ValueError, match="temperature"):
+        logprobs.token_divergences(own, own, 0.0)

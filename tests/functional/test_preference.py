@@ -53,6 +53,18 @@ def test_label_smoothing_outside_its_range_is_refused(smoothing: float) -> None:
         preference.bradley_terry(one(0.0), one(0.0), label_smoothing=smoothing)
 
 
+@pytest.mark.parametrize(("first", "second"), [(0.0, 0.0), (1.5, -0.25), (-2.0, 3.0)])
+def test_a_tie_is_the_cross_entropy_with_one_half(first: float, second: float) -> None:
+    """Its gradient is that of logistic regression, the probability minus its target."""
+    reward = one(first).requires_grad_()
+    found = preference.tied(reward, one(second))
+    win = sigma(first - second)
+    assert found.item() == pytest.approx(-0.5 * math.log(win) - 0.5 * math.log(1.0 - win), rel=1e-12)
+    found.sum().backward()
+    assert reward.grad is not None
+    assert reward.grad.item() == pytest.approx(win - 0.5, abs=1e-12)
+
+
 @pytest.mark.parametrize(("chosen", "rejected", "expected"), [(1.0, -1.0, 0.0), (2.0, 1.5, 12.25), (-3.0, 1.0, 4.0)])
 def test_centring_is_the_squared_sum(chosen: float, rejected: float, expected: float) -> None:
     assert preference.centring(one(chosen), one(rejected)).item() == expected

@@ -19,6 +19,7 @@ PAIRWISE: dict[str, Loss] = {
     "bradley_terry, margin": lambda c, r: preference.bradley_terry(c, r, torch.full_like(c, MARGIN)),
     "bradley_terry, smoothed": lambda c, r: preference.bradley_terry(c, r, label_smoothing=0.1),
     "bradley_terry, margin, smoothed": lambda c, r: preference.bradley_terry(c, r, torch.full_like(c, MARGIN), 0.1),
+    "tied": preference.tied,
     "centring": preference.centring,
 }
 # The second argument is what the loss compares a reward with.
@@ -92,9 +93,10 @@ def test_sides_and_their_swap_differ_by_the_difference_of_rewards() -> None:
     torch.testing.assert_close(gap, chosen - rejected)
 
 
-def test_centring_does_not_see_the_sides() -> None:
-    chosen, rejected = sides(9)
-    assert torch.equal(preference.centring(chosen, rejected), preference.centring(rejected, chosen))
+@pytest.mark.parametrize("name", ["centring", "tied"])
+def test_what_has_no_better_side_does_not_see_the_sides(name: str) -> None:
+    first, second = sides(9)
+    assert torch.equal(PAIRWISE[name](first, second), PAIRWISE[name](second, first))
 
 
 def test_flipping_a_label_is_flipping_the_reward() -> None:

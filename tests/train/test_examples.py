@@ -39,6 +39,18 @@ def test_pairs_and_candidates_train_together(model: RewardModel) -> None:
     assert make_examples([*pairs(2), *candidates(2, 3)], model, "set").target == "preference"
 
 
+def test_ties_are_left_out_unless_they_are_learned(model: RewardModel) -> None:
+    tie = Candidates(PROMPT, ("a b", "c d"), (0.5, 0.5))
+    lone = Candidates(PROMPT, ("a b",), (0.5,))
+    alike = Candidates(PROMPT, ("a b", "a b"), (0.5, 0.5))
+    records = [*pairs(2), tie, lone, alike]
+    without, learned = (make_examples(records, model, "set", ties=ties) for ties in (False, True))
+    assert (len(without), without.counts["no_preference"], "ties" in without.counts) == (2, 3, False)
+    assert (len(learned), learned.counts["no_preference"], learned.counts["ties"]) == (3, 1, 1)
+    assert learned.counts["identical_sequences"] == 1
+    assert learned.items[-1].targets == (0.5, 0.5)
+
+
 def test_sequences_are_those_of_the_tokenizer(model: RewardModel) -> None:
     record = pairs(1)[0]
     (encoded,) = model.encode([record.prompt], [record.completions])

@@ -45,9 +45,9 @@ def trained(config: RewardTraining, root: Path, monkeypatch: pytest.MonkeyPatch)
     seen: dict[str, list[Record]] = {}
     made = reward.make_examples
 
-    def spy(records: Any, model: Any, name: str) -> Any:
+    def spy(records: Any, model: Any, name: str, **options: Any) -> Any:
         seen[name] = list(records)
-        return made(records, model, name)
+        return made(records, model, name, **options)
 
     monkeypatch.setattr(reward, "make_examples", spy)
     run = Run.create(config, verb="train reward", root=root, name="run")

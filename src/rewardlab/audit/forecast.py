@@ -146,6 +146,7 @@ def forecast(config: Forecasting) -> Values:
             {
                 "name": one.name,
                 "high": one.high,
+                "judge": one.judge,
                 "audit": str(one.folder),
                 "effect": one.effect,
                 "error": one.error,

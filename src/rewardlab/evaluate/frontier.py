@@ -7,44 +7,29 @@ trained on and by held-out ones, and their log-ratios to the reference are taken
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rewardlab.config import Config, Paths, mismatch
-from rewardlab.data.source import Sources
 from rewardlab.data.turns import PolicyEncoding
-from rewardlab.errors import ConfigError, Problem
 from rewardlab.evaluate import frontier_estimates as estimates
+from rewardlab.evaluate.checkpoint_samples import CheckpointSamples
 from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, Values
-from rewardlab.evaluate.frontier_runs import (
-    BEST_OF,
-    REFERENCE,
-    RESERVED,
-    Checkpoint,
-    checkpoints_of,
-    is_rule,
-    reference_of,
-    started_from,
-)
-from rewardlab.evaluate.frontier_samples import LogRatios, Written, folder_of, sampled, scored, written
-from rewardlab.models.loading import Precision
-from rewardlab.models.policies import saved_encoding
+from rewardlab.evaluate.frontier_runs import BEST_OF, REFERENCE, Checkpoint, checkpoints_of, reference_of, started_from
+from rewardlab.evaluate.frontier_samples import Written, folder_of, sampled, scored, written
 from rewardlab.records import Candidates
-from rewardlab.sample.verb import COMPLETIONS, Sampling
+from rewardlab.sample.verb import COMPLETIONS
 from rewardlab.score.score import ScorerOptions
 from rewardlab.store.runs import Run
 from rewardlab.store.table import write_parquet
 
 RESULT, ROWS = "frontier.json", "frontier.parquet"
 LEVEL = 0.95
-WARPING = ("top_p", "top_k", "repetition_penalty")
 NO_HELD_OUT = "The checkpoints are chosen by the reward that was trained on, which flatters them: give a held-out one."
 
 
@@ -54,24 +39,8 @@ class Rewarder(ScorerOptions):
     text_field: ClassVar[str] = "model"
 
 
-def _in_words(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-class FrontierEvaluation(Config):
+class FrontierEvaluation(CheckpointSamples):
     """Configuration of `evaluate frontier`."""
-
-    runs: dict[str, Paths] = Field(min_length=1)
-    """By name of the curve: a folder of `train sft`, `train dpo` or `train exo`, or of a policy; of several seeds, a
-    folder each. The first seed of one curve is paired with the first of the others; what has no partner is left out of
-    their difference, and told."""
-
-    reference: Path | None = None
-    """Folder of the policy that the divergence is from. Default: the reference that the runs were trained with, or
-    their start, where they agree."""
-
-    data: Sources = Field(min_length=1)
-    """Where prompts come from, one source or several, in any known format; held-out ones."""
 
     reward: Rewarder
     """What the policies were trained on: a folder or hub id of a reward model, or rule:NAME."""
@@ -79,21 +48,9 @@ class FrontierEvaluation(Config):
     held_out: dict[str, Rewarder] = Field(default_factory=dict)
     """Further rewards by name. The first one chooses the checkpoint."""
 
-    checkpoints: Annotated[str, BeforeValidator(_in_words)] = "all"
-    """Which policies of a training: all, first 5, every 2 (counted back from the last one), or their steps: 20 40."""
-
-    n: int = Field(4, ge=1)
-    """Completions of every prompt by every checkpoint."""
-
     best_of: list[int] = Field(default_factory=lambda: [1, 2, 4, 8, 16])
     """The n of best-of-n from the reference by the reward; of the reference as many completions are drawn as the
     largest one needs. Empty for no such curve."""
-
-    temperature: float = Field(1.0, gt=0)
-    """Of sampling, and of all log-probabilities."""
-
-    max_new_tokens: int | None = Field(None, ge=1)
-    """Tokens of a completion, at most, its end included. Default: what the policies were trained on."""
 
     area_from: float = Field(0.5, ge=0)
     """Where the area under a frontier begins, in nats."""
@@ -101,53 +58,8 @@ class FrontierEvaluation(Config):
     area_to: float = Field(5.0, gt=0)
     """Where it ends, in nats."""
 
-    bottom: int = Field(0, ge=0)
-    """Number of the first prompt of a slice, from 0."""
-
-    top: int | None = Field(None, ge=1)
-    """Number of the prompt behind the last one of the slice."""
-
-    limit: int | None = Field(None, ge=1)
-    """Read only the first so many rows of every source (smoke run)."""
-
-    encoding: PolicyEncoding | None = None
-    """How prompts become ids; default: as the policies' folders say, which have to agree."""
-
-    precision: Precision = "auto"
-    """dtype of the weights of all policies; auto keeps the checkpoints'."""
-
-    device: str = "auto"
-    """cpu, cuda, mps or auto."""
-
-    token_budget: int | None = Field(None, ge=64)
-    """Tokens at once while sampling; as of `sample`."""
-
-    shard_size: int = Field(256, ge=1)
-    """Completions per shard of a sample: what at most is drawn again after a kill."""
-
-    trust_remote_code: bool = False
-    """Run Python code that comes with a checkpoint. Only for sources you trust."""
-
     title: str = "Reward against distance from the reference"
     """Heading of the page."""
-
-    seed: int = Field(0, ge=0, lt=2**32)
-    """Of the samples."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_samples(cls, value: Any) -> Any:
-        given = [name for name in WARPING if isinstance(value, Mapping) and name in value]
-        if given:
-            raise mismatch(", ".join(given), "plain sampling: of warped samples there is no divergence")
-        return value
-
-    @field_validator("checkpoints")
-    @classmethod
-    def _known_rule(cls, value: str) -> str:
-        if not is_rule(value):
-            raise ValueError("expected all, first K, every K, or steps such as 20 40")
-        return value
 
     @field_validator("best_of")
     @classmethod
@@ -157,30 +69,10 @@ class FrontierEvaluation(Config):
         return sorted(set(value))
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        taken = [name for name in self.runs if name in RESERVED]
-        if taken:
-            raise ValueError(f"expected other names of runs than {', '.join(taken)}")
-        if not all(self.runs.values()):
-            raise ValueError("expected a folder for every run")
+    def _area_between(self) -> Self:
         if self.area_from >= self.area_to:
             raise ValueError("expected area_from below area_to")
-        if self.top is not None and self.top <= self.bottom:
-            raise ValueError("expected top above bottom")
         return self
-
-    @property
-    def folders(self) -> list[Path]:
-        """The folders of all runs."""
-        return [folder for folders in self.runs.values() for folder in folders]
-
-    def pinned(self) -> Self:
-        """With the reference that the runs agree on, so that a run records it."""
-        found = super().pinned()
-        try:
-            return found.model_copy(update={"reference": reference_of(found.folders, found.reference)})
-        except ConfigError:
-            return found
 
 
 def measure(config: FrontierEvaluation, run: Run) -> Values:
@@ -194,7 +86,7 @@ def measure(config: FrontierEvaluation, run: Run) -> Values:
     """
     reference = reference_of(config.folders, config.reference)
     found = checkpoints_of(config.runs, config.checkpoints)
-    encoding = config.encoding or _encoding(found)
+    encoding = config.encoding_of(found)
     start = Checkpoint(REFERENCE, 0, 0, reference)
     samples = _written(config, run, [start, *found], encoding)
     of_reference, *rest = samples.written
@@ -212,7 +104,7 @@ def measure(config: FrontierEvaluation, run: Run) -> Values:
         "level": LEVEL,
         "temperature": config.temperature,
         "n": config.n,
-        "max_new_tokens": _most(config, encoding),
+        "max_new_tokens": config.most(encoding),
         "area_from": config.area_from,
         "area_to": config.area_to,
         "scorers": samples.scorers,
@@ -245,17 +137,10 @@ def _written(
     records: list[list[Candidates]] = []
     for one, folder in zip(policies, folders, strict=True):
         run.log.info("%s: %s", one.words, one.policy)
-        records.append(sampled(run, folder, _sampling(config, one, encoding)))
-    ratios = LogRatios(
-        run,
-        policies[0].policy,
-        encoding,
-        temperature=config.temperature,
-        most=_most(config, encoding),
-        device=config.device,
-        precision=config.precision,
-        trust_remote_code=config.trust_remote_code,
-    )
+        # Of the reference as many completions as best-of-n needs.
+        most = max(config.best_of, default=0) if one.run == REFERENCE else 0
+        records.append(sampled(run, folder, config.sampling(one, encoding, max(config.n, most))))
+    ratios = config.ratios(run, policies[0].policy, encoding)
     found = [ratios.of(one.policy, folder, own) for one, folder, own in zip(policies, folders, records, strict=True)]
     files = [run.path(folder) / COMPLETIONS for folder in folders]
     scorers: dict[str, str] = {}
@@ -271,43 +156,6 @@ def _written(
         for number, (one, own, ratio) in enumerate(zip(policies, records, found, strict=True))
     ]
     return _Samples(made, scorers)
-
-
-def _sampling(config: FrontierEvaluation, one: Checkpoint, encoding: PolicyEncoding) -> Sampling:
-    """What a policy is asked for; of the reference as many completions as best-of-n needs."""
-    most = max(config.best_of, default=0) if one.run == REFERENCE else 0
-    same = {"temperature", "bottom", "top", "limit", "precision", "device", "token_budget", "shard_size", "seed"}
-    values = config.model_dump(mode="json", include={*same, "data", "trust_remote_code"})
-    return Sampling.build(
-        {
-            **values,
-            "model": str(one.policy),
-            "n": max(config.n, most),
-            "max_new_tokens": _most(config, encoding),
-            "encoding": encoding.model_dump(mode="json"),
-            "logprobs": True,
-        }
-    )
-
-
-def _most(config: FrontierEvaluation, encoding: PolicyEncoding) -> int:
-    return config.max_new_tokens or encoding.max_completion_tokens
-
-
-def _encoding(policies: Sequence[Checkpoint]) -> PolicyEncoding:
-    """How the policies read prompts: they have to agree, or their rewards are of different questions.
-
-    Raises:
-        ConfigError: they do not.
-        InputError: rules that cannot be read.
-    """
-    by_rules = {(saved_encoding(str(one.policy)) or PolicyEncoding()).model_dump_json(): one for one in policies}
-    if len(by_rules) > 1:
-        problems = [
-            Problem(str(one.policy), rules, "one encoding", "Give --encoding.") for rules, one in by_rules.items()
-        ]
-        raise ConfigError("The policies read prompts in different ways", problems)
-    return PolicyEncoding.model_validate_json(next(iter(by_rules)))
 
 
 def _warnings(areas: Sequence[Values], ends: tuple[float, float]) -> list[str]:

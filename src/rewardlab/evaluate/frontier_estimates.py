@@ -16,12 +16,12 @@ import numpy as np
 from rewardlab.evaluate.frontier_runs import BEST_OF
 from rewardlab.evaluate.frontier_samples import Written
 from rewardlab.functional.frontier import (
-    area_interval,
     area_pseudo_values,
     best_of_kl,
     best_of_weights,
     distinct_ngrams,
     frontier_area,
+    over_seeds_and_prompts,
     without_each,
 )
 from rewardlab.functional.intervals import (
@@ -236,7 +236,7 @@ def _over_seeds_and_prompts(found: np.ndarray, by_prompt: np.ndarray, level: flo
         return Interval(None, n=len(found), reason=NO_OBSERVATIONS)
     if not np.isfinite(by_prompt).all():
         return Interval(float(found.mean()), n=len(found), clusters=1, reason=ONE_CLUSTER)
-    over = area_interval(found, by_prompt, level)
+    over = over_seeds_and_prompts(found, by_prompt, level)
     return over._replace(reason=ONE_SEED) if len(found) == 1 and over.low is not None else over
 
 

@@ -1,6 +1,6 @@
 """What policies write, how it scores, and how likely it is: the completions of a frontier, in stages that are kept.
 
-    samples/<run>-<seed>/<step>/   a folder of `sample` for each checkpoint, and ratios.json
+    samples/<run>-<seed>/<step>/   a folder of `sample` for each checkpoint, and ratios.json or divergences.json
     scores/<reward>/               a folder of `score` of all completions
 
 Runs are numbered in the order of the configuration; the reference comes first, as samples/reference. Log-probabilities
@@ -25,6 +25,7 @@ from rewardlab.data.pairs import CUT_OFF
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ModelError, Problem
 from rewardlab.evaluate.frontier_runs import Checkpoint
+from rewardlab.models.divergences import divergences
 from rewardlab.models.loading import Precision, torch_device
 from rewardlab.models.policies import load_policy
 from rewardlab.models.policy import PolicyModel
@@ -34,11 +35,11 @@ from rewardlab.sample.verb import COMPLETIONS, Sampling, sample
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.score import ScorerOptions, Scoring, score_file
 from rewardlab.store.files import read_json, write_json
-from rewardlab.store.keys import path_digest, source_digests
+from rewardlab.store.keys import code_key, path_digest, source_digests
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 
-DONE, RATIOS = "done.json", "ratios.json"
+DONE, RATIOS, DIVERGENCES = "done.json", "ratios.json", "divergences.json"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def scored(
 
 
 class LogRatios:
-    """Log-ratios of completions: log pi - log pi_ref of their tokens, at the temperature of the sampling.
+    """Log-ratios of completions: log pi - log pi_ref of their tokens, at the temperature of the sampling; or the
+    divergences of their next tokens.
 
     Args:
         run: where they are kept.
@@ -176,36 +178,58 @@ class LogRatios:
         Raises:
             ModelError: unusable policy or reference, or two that read different tokens.
         """
-        about = [self._encoding.model_dump(mode="json"), self._temperature, self._precision]
-        weights = [path_digest(policy), path_digest(self._reference_path)]
-        key = content_id([about, weights, path_digest(self._run.path(folder) / COMPLETIONS)])
 
         def compute() -> dict[str, Any]:
             own, reference = self._log_probabilities(policy, records)
             return {"policy": own.tolist(), "reference": reference.tolist()}
 
-        found = _kept(self._run.path(folder) / RATIOS, key, compute)
+        found = _kept(self._run.path(folder) / RATIOS, self._key(policy, folder), compute)
         own, reference = np.array(found["policy"], np.float64), np.array(found["reference"], np.float64)
         drawn = np.array([value for record in records for value in record.meta["logprobs"]], np.float64)
         return own - reference, float(np.abs(own - drawn).max())
 
+    def divergences(self, policy: Path, folder: str, records: Sequence[Candidates]) -> np.ndarray:
+        """KL of the next token from the reference, summed over the tokens of every completion, in order, in nats.
+
+        Its mean is that of the log-ratios, with less variance.
+
+        Raises:
+            ModelError: as `of`.
+        """
+
+        def compute() -> list[float]:
+            own, reference = self._both(policy)
+            found: list[float] = divergences(own, reference, _groups(own, records)).tolist()
+            return found
+
+        key = self._key(policy, folder, code_key("rewardlab.models.divergences"))
+        return np.array(_kept(self._run.path(folder) / DIVERGENCES, key, compute), np.float64)
+
+    def _key(self, policy: Path, folder: str, *about: str) -> str:
+        rules = [self._encoding.model_dump(mode="json"), self._temperature, self._precision, *about]
+        weights = [path_digest(policy), path_digest(self._reference_path)]
+        return content_id([rules, weights, path_digest(self._run.path(folder) / COMPLETIONS)])
+
     def _log_probabilities(self, path: Path, records: Sequence[Candidates]) -> tuple[np.ndarray, np.ndarray]:
+        policy, reference = self._both(path)
+        groups = _groups(policy, records)
+        own = _sums(policy, groups)
+        del policy
+        gc.collect()
+        return own, _sums(reference, groups)
+
+    def _both(self, path: Path) -> tuple[PolicyModel, PolicyModel]:
+        """The policy and the reference, which read the same tokens."""
         policy = self._loaded(path)
         if self._reference is None:
             self._reference = self._loaded(self._reference_path)
-        if policy.tokenizer.get_vocab() != self._reference.tokenizer.get_vocab():
+        reference = self._reference
+        if policy.tokenizer.get_vocab() != reference.tokenizer.get_vocab():
             problem = Problem(
                 str(path), "another tokenizer than the reference's", "the same", "Its ids mean other tokens."
             )
             raise ModelError("Policy and reference read different tokens", [problem])
-        prompts = policy.encoder.prompts([record.prompt for record in records])
-        groups = [
-            share_prompt(prompt.ids, record.meta["token_ids"]) for prompt, record in zip(prompts, records, strict=True)
-        ]
-        own = _sums(policy, groups)
-        del policy
-        gc.collect()
-        return own, _sums(self._reference, groups)
+        return policy, reference
 
     def _loaded(self, path: Path) -> PolicyModel:
         return load_policy(
@@ -241,12 +265,18 @@ def written(
     )
 
 
+def _groups(policy: PolicyModel, records: Sequence[Candidates]) -> list[Group]:
+    """The completions by the ids that the policy drew, each behind its prompt as the policy reads it."""
+    prompts = policy.encoder.prompts([record.prompt for record in records])
+    return [share_prompt(prompt.ids, record.meta["token_ids"]) for prompt, record in zip(prompts, records, strict=True)]
+
+
 def _sums(model: PolicyModel, groups: Sequence[Group]) -> np.ndarray:
     references = cached_references(model, groups, precision="float32")
     return np.array([value for group in groups for value in references.of(group)], np.float64)
 
 
-def _kept(path: Path, key: str, compute: Callable[[], dict[str, Any]]) -> Any:
+def _kept(path: Path, key: str, compute: Callable[[], Any]) -> Any:
     """What is in a file under the same key, else what `compute` gives, which is written there."""
     if path.is_file():
         found = read_json(path)

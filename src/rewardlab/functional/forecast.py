@@ -217,34 +217,6 @@ def tilted_shift(
     ]
 
 
-def shift_at(
-    divergences: Float[np.ndarray, " points"], values: Float[np.ndarray, "points K"], at: float
-) -> Float[np.ndarray, " K"] | None:
-    """Means of attributes at a distance of `at` nats, along straight lines in sqrt(KL) between checkpoints.
-
-    Args:
-        divergences: KL of the checkpoints, the reference (at 0) among them; what chance has put below 0 counts as 0.
-        values: their means, in the same order: by training step.
-        at: nats.
-
-    Returns:
-        The means where the path first crosses `at`; None where no checkpoint gets there.
-
-    Source: that shifts grow with sqrt(KL) to first order is the module's head.
-    """
-    roots = np.sqrt(np.maximum(divergences, 0.0))
-    target = math.sqrt(at)
-    beyond = np.flatnonzero(roots >= target)
-    if len(beyond) == 0:
-        return None
-    after = int(beyond[0])
-    if after == 0 or roots[after] == target:
-        return np.asarray(values[after])
-    before = after - 1
-    share = (target - roots[before]) / (roots[after] - roots[before])
-    return np.asarray(values[before] + share * (values[after] - values[before]))
-
-
 def _reach(divergence: float) -> float:
     if divergence < 0:
         raise ValueError(f"a divergence of {divergence:g} nats; expected 0 or more")

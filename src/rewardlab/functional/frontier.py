@@ -211,20 +211,20 @@ def area_pseudo_values(
     return np.asarray(prompts * area - (prompts - 1) * left_out)
 
 
-def area_interval(
-    areas: Float[np.ndarray, " seeds"], by_prompt: Float[np.ndarray, "prompts seeds"], level: float = 0.95
+def over_seeds_and_prompts(
+    values: Float[np.ndarray, " seeds"], by_prompt: Float[np.ndarray, "prompts seeds"], level: float = 0.95
 ) -> Interval:
-    """The mean area of several seeds, with an interval for other seeds and other prompts at once.
+    """The mean of a number over several seeds (an area, a shift), with an interval for other seeds and other prompts.
 
         se^2 = s_seeds^2 / S + max(0, MS_prompts - MS_rest) / (S P)
 
     The first term is Student's over seeds, and has in it what prompts and seeds do together; the second is what a
     prompt does to all seeds alike, the reference's part among it. Of one seed the interval is Student's over prompts:
-    it holds for other prompts, given this training. Differences of areas, seed by seed, are areas here.
+    it holds for other prompts, given this training. Differences, seed by seed, are such numbers too.
 
     Args:
-        areas: of each seed.
-        by_prompt: pseudo-values of its prompts; the same prompts for all seeds.
+        values: of each seed.
+        by_prompt: pseudo-values of its prompts, or value plus influence; the same prompts for all seeds.
         level: coverage.
 
     Returns:
@@ -235,8 +235,8 @@ def area_interval(
     prompts, seeds = by_prompt.shape
     if seeds == 1:
         own = by_prompt[:, 0]
-        return interval(Statistic(float(areas[0]), own - own.mean()), level=level)._replace(n=1)
-    found = mean(areas, level=level)
+        return interval(Statistic(float(values[0]), own - own.mean()), level=level)._replace(n=1)
+    found = mean(values, level=level)
     if prompts > 1:
         shared = unreplicated_components(by_prompt).text / prompts
         found = widened(found, [(shared, prompts - 1.0)], level)

@@ -68,6 +68,37 @@ def completion_log_probabilities(
     return found.masked_fill(~of_completion[:, 1:], 0.0).sum(dim=1)
 
 
+def token_divergences(
+    logits: Float[Tensor, "*place vocabulary"],
+    reference: Float[Tensor, "*place vocabulary"],
+    temperature: float = 1.0,
+) -> Float[Tensor, " *place"]:
+    """KL of the distribution of the next token from that of a reference, over the whole vocabulary, in nats.
+
+        sum_v p_v (log p_v - log q_v),    p = softmax(logits / T), q = softmax(reference / T)
+
+    Summed along a completion that p has written, its mean is the KL of completions, as that of log p - log q of the
+    tokens is, with less variance: the expectation over every next token is taken, not drawn.
+
+    Args:
+        logits: of the policy.
+        reference: of the reference, at the same places.
+        temperature: T.
+
+    Raises:
+        ValueError: T of 0 or less.
+
+    Source: the chain rule of KL (Cover and Thomas 2006, Elements of information theory, theorem 2.5.3); Rao-Blackwell.
+    """
+    if not temperature > 0.0:
+        raise ValueError(f"found temperature {temperature}; expected more than 0")
+    wide = [one if one.dtype == torch.float64 else one.float() for one in (logits, reference)]
+    own, other = (torch.log_softmax(one / temperature, dim=-1) for one in wide)
+    # Where p is 0 nothing is added, whatever q is: minus infinity minus itself is no number.
+    terms = torch.where(own == -torch.inf, 0.0, own.exp() * (own - other))
+    return terms.sum(dim=-1)
+
+
 def implicit_reward(
     policy: Float[Tensor, " *shape"], reference: Float[Tensor, " *shape"], beta: float
 ) -> Float[Tensor, " *shape"]:

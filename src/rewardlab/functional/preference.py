@@ -19,6 +19,9 @@ References
     [5] Luce 1959, Individual choice behavior; Plackett 1975, The analysis of permutations; of reward models Zhu, Jiao
         and Jordan 2023, arXiv 2301.11270; as a loss Xia et al. 2008, Listwise approach to learning to rank (ListMLE).
     [6] Varin, Reid and Firth 2011, An overview of composite likelihood methods.
+    [7] Burges et al. 2005, Learning to rank using gradient descent (RankNet), section 3: of equal rank, the target
+        probability is 1/2. Of reward models and counterfactual answers Srivastava et al. 2025, Robust reward modeling
+        via causal rubrics, arXiv 2506.16507.
 """
 
 from __future__ import annotations
@@ -62,6 +65,23 @@ def bradley_terry(
     if label_smoothing == 0.0:
         return loss
     return (1.0 - label_smoothing) * loss + label_smoothing * F.softplus(chosen - rejected + required)
+
+
+def tied(first: Float[Tensor, " pairs"], second: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+    """Cross-entropy of the Bradley-Terry probability with a target of 1/2: neither side is better.
+
+        l = -1/2 log sigma(a - b) - 1/2 log sigma(b - a)
+
+    log 2 where the rewards are equal and more elsewhere; its gradient is (sigma(a - b) - 1/2), so it asks for equality
+    and nothing else. The mean of the losses of both orders as pairs.
+
+    Args:
+        first: rewards a of the one side.
+        second: rewards b of the other.
+
+    Source: [7].
+    """
+    return 0.5 * (bradley_terry(first, second) + bradley_terry(second, first))
 
 
 def plackett_luce(

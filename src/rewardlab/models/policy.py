@@ -8,7 +8,7 @@ than a product of its last states with its output layer (scaled or capped ones) 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -36,6 +36,20 @@ class Tokens(NamedTuple):
     log_probabilities: Tensor
     states: Tensor
     entropies: Tensor | None
+
+
+class Predictors(NamedTuple):
+    """What predicts the tokens of completions, by group, then branch, then place.
+
+    Attributes:
+        states: a row per token; of a network whose own code makes its logits, these.
+        head: from rows of it to logits, at temperature 1.
+        owners: number of each token's sequence.
+    """
+
+    states: Tensor
+    head: Callable[[Tensor], Tensor]
+    owners: Tensor
 
 
 PROBED_LOGIT = 100.0
@@ -168,6 +182,25 @@ class PolicyModel(nn.Module):
             spread = token_entropies(states, head.weight, head.bias, self.temperature)[terms]
         return Tokens(found, states[terms], spread)
 
+    def predictors(self, groups: Sequence[Group]) -> Predictors:
+        """What predicts each token of the completions, so that their logits can be made a part at a time.
+
+        Args:
+            groups: of `share_prompt`, with ids of `encoder`.
+        """
+        if self.is_encoder_decoder:
+            logits, _, mask = self._decoded(groups)
+            there = mask != 0
+            return Predictors(logits[there], nn.Identity(), there.nonzero()[:, 0])
+        if self.plain_head:
+            hidden, predictions = self._read(groups)
+            at, _, terms, owners = (self._tensor(array) for array in predictions)
+            return Predictors(hidden[at][terms], self.plain_network.get_output_embeddings(), owners)
+        ids, mask, rows = self._padded(groups)
+        logits = self.plain_network(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        at, _, terms, owners = (self._tensor(array) for array in flat_predictions(groups, rows.ids.shape[1]))
+        return Predictors(logits.flatten(0, 1)[at][terms], nn.Identity(), owners)
+
     def _tokens_of_logits(self, groups: Sequence[Group], *, entropies: bool) -> Tokens:
         """`tokens` of a network whose own code makes its logits."""
         ids, mask, rows = self._padded(groups)
@@ -194,7 +227,14 @@ class PolicyModel(nn.Module):
         return token_log_probabilities(states, head.weight, head.bias, ids, self.temperature, cast=self._cast)
 
     def _by_decoder(self, groups: Sequence[Group]) -> Tensor:
-        """Every prompt is encoded once; a decoder row per completion."""
+        logits, ids, mask = self._decoded(groups)
+        tokens = logprobs.token_log_probabilities(logits, ids, self.temperature)
+        # Chosen rather than multiplied: a token of padding may have a log-probability of minus infinity.
+        return tokens.masked_fill(mask == 0, 0.0).sum(dim=1).float()
+
+    def _decoded(self, groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of the tokens of completions, their ids and mask: every prompt is encoded once, and a completion is a
+        row of the decoder."""
         network = self.plain_network
         prompts = pad([Group((), (group.prefix[: group.start],)) for group in groups], self._pad_id)
         completions = pad(
@@ -211,9 +251,7 @@ class PolicyModel(nn.Module):
             decoder_input_ids=torch.cat((first, ids[:, :-1]), dim=1),
             use_cache=False,
         ).logits
-        tokens = logprobs.token_log_probabilities(logits, ids, self.temperature)
-        # Chosen rather than multiplied: a token of padding may have a log-probability of minus infinity.
-        return tokens.masked_fill(self._tensor(completions.mask) == 0, 0.0).sum(dim=1).float()
+        return logits, ids, self._tensor(completions.mask)
 
     @property
     def _pad_id(self) -> int:

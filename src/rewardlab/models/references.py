@@ -15,9 +15,10 @@ import json
 import logging
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from rewardlab.models.loading import LayoutChoice
 from rewardlab.models.memory import is_out_of_memory
 from rewardlab.models.policies import load_policy
 from rewardlab.models.policy import PolicyModel
+from rewardlab.models.reward import Layout
 from rewardlab.records import content_id
 from rewardlab.store.files import write_json
 from rewardlab.store.keys import code_key
@@ -173,8 +175,30 @@ def completion_digests(group: Group) -> list[bytes]:
     return [digest_of(array("q", (group.start, len(ids), *ids)).tobytes()) for ids in group.sequences()]
 
 
+class OfSequences(Protocol):
+    """What gives a number per sequence of some groups, by group, then branch: a `PolicyModel`, or two compared."""
+
+    @property
+    def layout(self) -> Layout:
+        """`shared` where prompts are run once."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def steady(self) -> AbstractContextManager[None]:
+        """While no weight changes."""
+        ...
+
+    def __call__(self, groups: Sequence[Group], /) -> Tensor:
+        """Shape [sequences]."""
+        ...
+
+
 class LogProbabilities:
-    """Computes log-probabilities in micro-batches, without gradients.
+    """Computes log-probabilities, or whatever else is a number per sequence, in micro-batches, without gradients.
 
     Args:
         model: on its device, in evaluation mode.
@@ -182,7 +206,7 @@ class LogProbabilities:
         budget: tokens per micro-batch (default: 2,048 on a CPU, 32,768 elsewhere); halved where memory runs out.
     """
 
-    def __init__(self, model: PolicyModel, precision: str, budget: int | None = None) -> None:
+    def __init__(self, model: OfSequences, precision: str, budget: int | None = None) -> None:
         self.model = model
         self.precision = precision
         self.budget = budget or (CPU_BUDGET if model.device.type == "cpu" else ACCELERATOR_BUDGET)

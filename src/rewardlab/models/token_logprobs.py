@@ -74,7 +74,7 @@ def token_entropies(states: Tensor, weight: Tensor, bias: Tensor | None, tempera
         logits = torch.nn.functional.linear(part, weight, bias)
         return entropy(logits if logits.dtype == torch.float64 else logits.float(), temperature)
 
-    parts = [states[part] for part in _chunks(len(states), len(weight), states.device.type)]
+    parts = [states[part] for part in chunks(len(states), len(weight), states.device.type)]
     if not torch.is_grad_enabled():
         return torch.cat([of(part) for part in parts])
     return torch.cat([checkpoint(of, part, use_reentrant=False) for part in parts])
@@ -97,7 +97,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
         is_trained = any(context.needs_input_grad[:3])
         keeps = is_trained and len(ids) * len(weight) <= KEPT
         kept = []
-        for part in _chunks(len(ids), len(weight), states.device.type):
+        for part in chunks(len(ids), len(weight), states.device.type):
             log_probabilities = _log_softmax(rows[part], matrix, bias, temperature)
             found[part] = log_probabilities.gather(1, ids[part, None])[:, 0]
             if keeps:
@@ -123,7 +123,7 @@ class _TokenLogProbabilities(torch.autograd.Function):
         # one: zeros as large as the vocabulary cost as much as a product.
         for_weight: Tensor | None = None
         for_bias = torch.zeros_like(bias, dtype=found.dtype) if wants_bias and bias is not None else None
-        for number, part in enumerate(_chunks(len(ids), len(matrix), rows.device.type)):
+        for number, part in enumerate(chunks(len(ids), len(matrix), rows.device.type)):
             if kept:
                 for_logits = kept[number] * -scaled[part, None].to(rows.dtype)
             else:
@@ -157,6 +157,13 @@ def _log_softmax(rows: Tensor, matrix: Tensor, bias: Tensor | None, temperature:
     return torch.log_softmax(wide / temperature if temperature != 1.0 else wide, dim=1)
 
 
-def _chunks(tokens: int, vocabulary: int, kind: str) -> Iterator[slice]:
+def chunks(tokens: int, vocabulary: int, kind: str) -> Iterator[slice]:
+    """Parts of so many tokens whose logits may be held at once.
+
+    Args:
+        tokens: how many there are.
+        vocabulary: logits to a token.
+        kind: of the device.
+    """
     size = max((CPU_CHUNK if kind == "cpu" else ACCELERATOR_CHUNK) // vocabulary, 1)
     return (slice(start, start + size) for start in range(0, tokens, size))

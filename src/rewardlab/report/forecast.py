@@ -34,7 +34,7 @@ WAYS = {
     TILT: "tilt of the samples",
     BEST_OF: "best of n",
 }
-_COLORS = {EFFECTS: BLUE, ASSOCIATIONS: GREY, TILT: ORANGE, BEST_OF: TEAL}
+COLORS = {EFFECTS: BLUE, ASSOCIATIONS: GREY, TILT: ORANGE, BEST_OF: TEAL}
 
 
 def write_forecast(config: Forecasting, run: Run) -> MeasuredPage:
@@ -56,7 +56,7 @@ def write_forecast(config: Forecasting, run: Run) -> MeasuredPage:
 def findings(values: Values) -> list[str]:
     """What is forecast, in sentences."""
     explained = values["explained"]
-    share = f"{explained['value']:.0%}{_between(explained, '.0%')}"
+    share = f"{explained['value']:.0%}{between(explained, '.0%')}"
     head = (
         f"{values['prompts']:,} prompts with {values['completions']} completions each, scored by {values['scorer']}: "
         f"the effects of {len(values['attributes'])} attributes explain {share} of what the reward differs by between "
@@ -79,7 +79,7 @@ def _told(values: Values, by: str) -> list[str]:
     for divergence in dict.fromkeys(row["divergence"] for row in rows):
         own = sorted((row for row in rows if row["divergence"] == divergence), key=lambda row: -abs(row["value"]))
         shifts = "; ".join(
-            f"{row['attribute']} {number(row['value'], signed=True)}{_between(row, '+.2f')}" for row in own
+            f"{row['attribute']} {number(row['value'], signed=True)}{between(row, '+.2f')}" for row in own
         )
         lines.append(f"At {divergence:g} nats from where it starts, {WAYS[by]}: {shifts}.")
     return lines
@@ -105,7 +105,8 @@ def _reach(values: Values) -> str:
     )
 
 
-def _between(row: Values, form: str) -> str:
+def between(row: Values, form: str) -> str:
+    """The interval of a row in brackets; nothing where it has none."""
     if row["low"] is None:
         return ""
     low, high = (format(row[end], form).replace("-", "\N{MINUS SIGN}") for end in ("low", "high"))
@@ -158,7 +159,7 @@ def shift_curves(rows: Sequence[Values]) -> Spec:
     color: Spec = {
         "field": "way",
         "type": "nominal",
-        "scale": color_scale({WAYS[by]: _COLORS[by] for by in present}),
+        "scale": color_scale({WAYS[by]: COLORS[by] for by in present}),
         "legend": {"symbolType": "stroke"},
     }
     shared: Spec = {"x": x, "color": color}
@@ -242,7 +243,7 @@ def _shift_row(row: Values) -> dict[str, Any]:
         "attribute": row["attribute"],
         "divergence": row["divergence"],
         "way": WAYS[row["by"]],
-        "shift": "" if value is None else f"{number(value, signed=True)}{_between(row, '+.2f')}",
+        "shift": "" if value is None else f"{number(value, signed=True)}{between(row, '+.2f')}",
         "direct": row.get("direct"),
         "carried": row.get("carried"),
         "size": row.get("size"),

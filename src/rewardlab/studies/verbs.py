@@ -148,6 +148,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "estimate_effects",
             "what an attribute causes in the reward, with checks",
         ),
+        "audit export": Verb(
+            "rewardlab.audit.export",
+            "Exporting",
+            "export",
+            "rewrites of an audit as training data that neutralise the attribute",
+        ),
         "audit simulate": Verb(
             "rewardlab.audit.simulate",
             "Simulation",
@@ -189,6 +195,12 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             "Forecasting",
             "write_forecast",
             "what a policy will learn from a reward, before it is trained",
+        ),
+        "evaluate shift": Verb(
+            "rewardlab.report.shift",
+            "ShiftEvaluation",
+            "evaluate_shift",
+            "what policies have learned: how far attributes have moved, beside what was forecast",
         ),
         "evaluate winrate": Verb(
             "rewardlab.report.winrate",

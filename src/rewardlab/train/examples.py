@@ -53,7 +53,8 @@ class Examples:
     Attributes:
         items: in the order of the records.
         target: what kind of target all of them have.
-        counts: `records`, `truncated` (sequences), and a count per reason for records that were left out.
+        counts: `records`, `truncated` (sequences), `ties` that are learned, and a count per reason for records that
+            were left out.
     """
 
     items: list[Example]
@@ -64,16 +65,17 @@ class Examples:
         return len(self.items)
 
 
-def make_examples(records: Sequence[Record], model: RewardModel, name: str) -> Examples:
+def make_examples(records: Sequence[Record], model: RewardModel, name: str, *, ties: bool = False) -> Examples:
     """Tokenise records and say what they are good for.
 
     Left out and counted: records with a sequence over the limit where the encoding says `drop`; sides that are
-    identical after tokenisation and truncation; candidates without two different rewards.
+    identical after tokenisation and truncation; candidates without two different rewards, unless ties are learned.
 
     Args:
         records: all of one kind of target.
         model: its tokenizer and encoding.
         name: of the data set, for messages.
+        ties: whether candidates with equal rewards are kept, and counted as ties.
 
     Raises:
         DataError: no record, records of several kinds, or none left to learn from.
@@ -91,11 +93,14 @@ def make_examples(records: Sequence[Record], model: RewardModel, name: str) -> E
             continue
         counts["truncated"] += truncated
         targets, margin = _targets(record)
-        if target == "preference" and len(set(targets)) < 2:
+        tie = len(targets) > 1 and len(set(targets)) == 1
+        if target == "preference" and len(set(targets)) < 2 and not (tie and ties):
             counts["no_preference"] += 1
         elif target == "preference" and len({sequence.ids for sequence in sequences}) < 2:
             counts["identical_sequences"] += 1
         else:
+            if target == "preference" and tie:
+                counts["ties"] += 1
             items.append(Example(grouped(sequences), targets, margin, record.id, occurrence))
     if not items:
         problem = Problem(name, f"nothing to learn from: {dict(counts)}", "at least one usable record")

@@ -92,10 +92,15 @@ def step_rewards(examples: Sequence[Example], rewards: Rewards) -> np.ndarray:
     """
     found = np.full((len(examples), 2), np.nan, dtype=np.float32)
     for place, (example, own) in enumerate(zip(examples, rewards, strict=True)):
-        if len(example.targets) == 2 and example.id:
+        if _is_pair(example):
             chosen = int(example.targets[1] > example.targets[0])
             found[place] = own[chosen], own[1 - chosen]
     return found
+
+
+def _is_pair(example: Example) -> bool:
+    """Whether one of two sides is the better one, by a name that a map can find it by."""
+    return len(example.targets) == 2 and example.targets[0] != example.targets[1] and bool(example.id)
 
 
 def write_margins(log: MarginLog, plan: Order, steps: int, path: Path, messages: logging.Logger) -> None:
@@ -120,7 +125,7 @@ def write_margins(log: MarginLog, plan: Order, steps: int, path: Path, messages:
         parts.append(_rows(examples, line["rewards"], epoch, line["step"]))
         recorded += 1
     write_parquet(path, pa.concat_tables(parts))
-    if recorded < steps and not any(len(example.targets) != 2 for example in plan.examples):
+    if recorded < steps and all(map(_is_pair, plan.examples)):
         messages.warning("margins of %d of %d steps were not recorded", steps - recorded, steps)
 
 

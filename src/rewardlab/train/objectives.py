@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Literal, Protocol
 
 import torch
@@ -50,6 +50,9 @@ class Objective(Config):
     candidates: Literal["pairs", "plackett-luce"] = "pairs"
     """What candidates are learned by: all their pairs (Bradley-Terry), or their order as a whole."""
 
+    ties: float = Field(0.0, ge=0)
+    """Weight of ties, completions with equal rewards, each learned with a target of one half; 0 leaves them out."""
+
     @model_validator(mode="after")
     def _smooths_pairs_only(self) -> Objective:
         if self.candidates == "plackett-luce" and self.label_smoothing:
@@ -86,33 +89,49 @@ class Objective(Config):
         return preference.binary(rewards, targets) if target == "label" else preference.regression(rewards, targets)
 
     def _preference(self, rewards: Tensor, examples: Sequence[Example]) -> Tensor:
-        """Bradley-Terry over all ordered pairs of different targets, averaged within an example."""
-        winners, losers, owners, shares, margins = [], [], [], [], []
+        """Bradley-Terry over all ordered pairs of different targets, averaged within an example; and its ties."""
+        pairs, owners, shares, margins = list[tuple[int, int]](), list[int](), list[float](), list[float]()
+        ties, tie_owners, tie_shares = list[tuple[int, int]](), list[int](), list[float]()
         start = 0
         for owner, example in enumerate(examples):
-            indices = range(start, start + len(example.targets))
-            ordered = [
-                (i, j) for i, j in permutations(indices, 2) if example.targets[i - start] > example.targets[j - start]
-            ]
-            winners += [winner for winner, _ in ordered]
-            losers += [loser for _, loser in ordered]
+            places = range(start, start + len(example.targets))
+            targets = dict(zip(places, example.targets, strict=True))
+            ordered = [(i, j) for i, j in permutations(places, 2) if targets[i] > targets[j]]
+            equal = [(i, j) for i, j in combinations(places, 2) if targets[i] == targets[j]] if self.ties else []
+            pairs += ordered
             owners += [owner] * len(ordered)
-            shares += [1 / len(ordered)] * len(ordered)
+            shares += [1 / len(ordered) for _ in ordered]
             margins += [example.margin if self.use_margin else 0.0] * len(ordered)
+            ties += equal
+            tie_owners += [owner] * len(equal)
+            tie_shares += [self.ties / len(equal) for _ in equal]
             start += len(example.targets)
-        chosen, rejected = rewards[winners], rewards[losers]
+        chosen, rejected = _both(rewards, pairs)
         margin = torch.tensor(margins, device=rewards.device) if any(margins) else None
         losses = preference.bradley_terry(chosen, rejected, margin, self.label_smoothing)
-        share = torch.tensor(shares, device=rewards.device)
-        places = torch.tensor(owners, device=rewards.device)
         if self.candidates == "plackett-luce":
             # Their pairs go out, and what is learned from their order comes in once.
-            is_list = torch.tensor([len(example.targets) > 2 for example in examples], device=rewards.device)
-            losses = losses.masked_fill(is_list[places], 0.0)
+            is_list = [len(examples[owner].targets) > 2 for owner in owners]
+            losses = losses.masked_fill(torch.tensor(is_list, dtype=torch.bool, device=rewards.device), 0.0)
         if self.centring:
             losses = losses + self.centring * preference.centring(chosen, rejected)
-        found = losses.new_zeros(len(examples)).index_add(0, places, losses * share)
+        found = _by_owner(losses, owners, shares, len(examples))
+        if ties:
+            found = found + _by_owner(preference.tied(*_both(rewards, ties)), tie_owners, tie_shares, len(examples))
         return found + _orders(rewards, examples) if self.candidates == "plackett-luce" else found
+
+
+def _both(rewards: Tensor, pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """The rewards of both sides of pairs of places."""
+    first, second = torch.tensor(pairs, dtype=torch.long, device=rewards.device).reshape(-1, 2).unbind(dim=1)
+    return rewards[first], rewards[second]
+
+
+def _by_owner(losses: Tensor, owners: Sequence[int], shares: Sequence[float], count: int) -> Tensor:
+    """Sums of shares of losses by the example that they belong to, shape [examples]."""
+    places = torch.tensor(owners, dtype=torch.long, device=losses.device)
+    parts = losses * torch.tensor(shares, dtype=losses.dtype, device=losses.device)
+    return losses.new_zeros(count).index_add(0, places, parts)
 
 
 def _orders(rewards: Tensor, examples: Sequence[Example]) -> Tensor:

@@ -274,7 +274,7 @@ def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
     model.prompt_form = form_of(record.prompt for record in training)
     if config.gradient_checkpointing:
         checkpoint_activations(model)
-    examples = make_examples(training, model, "train")
+    examples = make_examples(training, model, "train", ties=config.objective.ties > 0)
     evaluation = {name: make_examples(records, model, name) for name, records in validation.items()}
     test = {"test": make_examples(tested, model, "test")} if config.test else {}
     for words in warned:

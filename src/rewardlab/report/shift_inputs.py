@@ -1,0 +1,196 @@
+"""What `evaluate shift` is told: policies, attributes and forecasts; and what stands in the files that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from rewardlab.audit.effects import RESULT as EFFECTS_FILE
+from rewardlab.audit.judge import judge_of
+from rewardlab.audit.template import Treatment
+from rewardlab.config import Paths
+from rewardlab.errors import DataError, Problem
+from rewardlab.evaluate.checkpoint_samples import CheckpointSamples
+from rewardlab.evaluate.shift import Seen
+from rewardlab.report.forecast import RESULT as FORECAST_FILE
+from rewardlab.report.reading import Shape, read_object, shaped
+
+
+class ShiftEvaluation(CheckpointSamples):
+    """Configuration of `evaluate shift`."""
+
+    forecasts: dict[str, Path] = Field(default_factory=dict)
+    """By name of the run, the folder of `audit forecast` of the reward that it was trained on. Its attributes are
+    looked for in what all policies write. Runs with the same folder share a reward model."""
+
+    effects: Paths = ()
+    """Folders of `audit effects`: further attributes, as a measure sees them there."""
+
+    measures: dict[str, Treatment] = Field(default_factory=dict)
+    """Further attributes by name: a measure of the text, and the number that it has to exceed."""
+
+    n: int = Field(8, ge=1)
+    """Completions of every prompt by every checkpoint, and by the reference."""
+
+    divergences: list[float] = Field(default_factory=lambda: [0.5, 1.0, 2.0], min_length=1)
+    """Distances from the reference, in nats per completion, at which shifts are told."""
+
+    least_shift: float = Field(0.03, ge=0.0)
+    """The change of a share from which on its sign counts."""
+
+    draws: int = Field(10_000, ge=100)
+    """Resamples of reward models."""
+
+    level: float = Field(0.95, gt=0.5, lt=1.0)
+    """Coverage of the intervals."""
+
+    title: str = "What the policies have learned"
+    """Heading of the page."""
+
+    @field_validator("measures")
+    @classmethod
+    def _measured(cls, value: dict[str, Treatment]) -> dict[str, Treatment]:
+        wrong = [name for name, one in value.items() if one.measure is None or not isinstance(one.above, float)]
+        if wrong:
+            raise ValueError(f"expected a measure, and a number that it has to exceed, for {', '.join(wrong)}")
+        return value
+
+    @field_validator("divergences")
+    @classmethod
+    def _distances(cls, value: list[float]) -> list[float]:
+        if any(one <= 0 for one in value):
+            raise ValueError("expected distances above 0")
+        return sorted(set(value))
+
+    @model_validator(mode="after")
+    def _attributes_of_runs(self) -> Self:
+        unknown = [name for name in self.forecasts if name not in self.runs]
+        if unknown:
+            raise ValueError(f"expected forecasts by names of the runs, not {', '.join(unknown)}")
+        if not (self.forecasts or self.effects or self.measures):
+            raise ValueError("expected attributes: forecasts, effects or measures")
+        return self
+
+
+class ForecastAttribute(Shape):
+    """An attribute with its effect on the reward."""
+
+    name: str
+    high: str
+    judge: dict[str, Any]
+    effect: float
+    error: float
+
+
+class ForecastRow(Shape):
+    """A forecast of an attribute at a distance."""
+
+    attribute: str
+    by: str
+    divergence: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class ForecastFile(Shape):
+    """forecast.json."""
+
+    spoken: bool
+    attributes: list[ForecastAttribute]
+    forecasts: list[ForecastRow]
+
+
+class EffectsAttribute(Shape):
+    """Of effects.json, what the audit is about."""
+
+    attribute: dict[str, str]
+    judge: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What is looked for in texts.
+
+    Attributes:
+        name: of the attribute.
+        high: what a text with it is, in words.
+        judge: how code sees it, as in audit.json.
+        place: where that is said.
+    """
+
+    name: str
+    high: str
+    judge: Mapping[str, Any]
+    place: Path
+
+    def seen(self) -> Seen:
+        """From texts to whether each has it."""
+        return judge_of(self.judge, self.place)
+
+
+def read_forecasts(config: ShiftEvaluation) -> dict[str, ForecastFile]:
+    """The forecasts by run.
+
+    Raises:
+        DataError: every one that cannot be read.
+    """
+    found: dict[str, ForecastFile] = {}
+    problems: list[Problem] = []
+    for run, folder in config.forecasts.items():
+        path = folder / FORECAST_FILE if folder.is_dir() else folder
+        try:
+            found[run] = shaped(ForecastFile, read_object(path), path)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError("forecasts that cannot be used", problems)
+    return found
+
+
+def attributes_of(config: ShiftEvaluation, forecasts: Mapping[str, ForecastFile]) -> list[Attribute]:
+    """Everything that is looked for, each once, in the order of forecasts, effects and measures.
+
+    Raises:
+        DataError: effects that cannot be read, attributes that no measure sees, or one name for different attributes:
+            every problem.
+    """
+    given = [
+        Attribute(one.name, one.high, one.judge, config.forecasts[run])
+        for run, file in forecasts.items()
+        for one in file.attributes
+    ]
+    problems: list[Problem] = []
+    for folder in config.effects:
+        path = folder / EFFECTS_FILE if folder.is_dir() else folder
+        try:
+            file = shaped(EffectsAttribute, read_object(path), path)
+        except DataError as error:
+            problems += error.problems
+            continue
+        name = file.attribute.get("name", "")
+        if file.judge is None or "measure" not in file.judge:
+            expected = "an attribute that code can see in a text: a measure decides it, or judges it"
+            problems.append(Problem(str(path), f"{name or 'an attribute'}, which no measure sees", expected))
+        else:
+            given.append(Attribute(name, file.attribute.get("high", name), file.judge, path))
+    for name, one in config.measures.items():
+        judge = {key: getattr(one, key) for key in ("measure", "above", "model", "against")}
+        given.append(Attribute(name, f"{one.measure} above {one.above:g}", judge, Path(f"measures.{name}")))
+    found: dict[str, Attribute] = {}
+    for attribute in given:
+        known = found.setdefault(attribute.name, attribute)
+        if _rule(known) != _rule(attribute):
+            words = f"{attribute.name}, which is another attribute in {known.place}"
+            problems.append(Problem(str(attribute.place), words, "one meaning for a name"))
+    if problems:
+        raise DataError("attributes that cannot be used", problems)
+    return list(found.values())
+
+
+def _rule(one: Attribute) -> tuple[Any, ...]:
+    return tuple(one.judge.get(name) for name in ("measure", "above", "model", "against"))

@@ -1,0 +1,423 @@
+"""The page of what policies have learned: predicted against realised shifts, the ways there, and the tables.
+
+Names of runs and attributes stand in values only, as in `figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rewardlab.audit.forecast import EFFECTS
+from rewardlab.audit.summary import number
+from rewardlab.evaluate.shift import Values
+from rewardlab.report.blocks import Figure, Section
+from rewardlab.report.forecast import COLORS, WAYS, between
+from rewardlab.report.frontier_figures import PALETTE
+from rewardlab.report.html import Html, element
+from rewardlab.report.tables import Column, ResultTable
+from rewardlab.report.vega import GREY, Spec, color_scale, domain, number_field, reference_line, specification
+from rewardlab.report.words import DASH
+
+_MOST_RUNS_TOLD = 3
+"""Runs of which every shift is told in a sentence; of more the table tells them."""
+
+MEASURES = {
+    "error": "Mean distance of forecast and shift",
+    "rank": "Rank correlation",
+    "slope": "Slope of shifts on forecasts",
+    "signs": "Signs forecast",
+    "coverage": "Intervals that hold the difference",
+}
+_MET = (
+    "Each dot is an attribute after a training: across, what was forecast before it; upwards, what the policy has "
+    "learned at that distance from its reference. On the dashed line both are the same. Bars are intervals."
+)
+_PATH = (
+    "Change of the share of answers with the attribute, against the distance from the reference, checkpoint by "
+    "checkpoint; a thin line for every seed. Dashed: the forecast from effects."
+)
+_SHIFTS = (
+    "Shifts are changes of the share of answers that have the attribute, read along straight lines in the root of the "
+    "distance between checkpoints; nothing is told beyond the last one. Intervals are over prompts and seeds."
+)
+_AGREEMENT = (
+    "Intervals are percentiles over resamples of whole reward models. Signs count where a shift is larger than what "
+    "matters and than two standard errors. A slope below 1 means that forecasts promise too much."
+)
+
+
+def findings(values: Values) -> list[str]:
+    """What was learned, and how forecasts met it, in sentences."""
+    runs = list(dict.fromkeys(row["run"] for row in values["shifts"]))
+    head = (
+        f"{len(values['checkpoints']):,} checkpoints of {len(runs):,} runs wrote {values['n']} answers to each of "
+        f"{values['prompts']:,} prompts, as the reference did."
+    )
+    moved = [line for run in runs for line in _moved(values, run)] if len(runs) <= _MOST_RUNS_TOLD else []
+    return [head, *moved, *_unreached(values, runs), *_met(values), *_unpaid(values), *values["warnings"]]
+
+
+def _moved(values: Values, run: str) -> list[str]:
+    """The shifts of a run at every distance that it reaches, a sentence each."""
+    own = [row for row in values["shifts"] if row["run"] == run and row["value"] is not None]
+    lines = []
+    for divergence in dict.fromkeys(row["divergence"] for row in own):
+        rows = sorted((row for row in own if row["divergence"] == divergence), key=lambda row: -abs(row["value"]))
+        told = "; ".join(f"{row['attribute']} {_span(row)}{_forecast_of(row)}" for row in rows)
+        lines.append(f"{run}, at {divergence:g} nats from its reference: {told}.")
+    return lines
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return f"{number(row['value'], signed=True)}{between(dict(row), '+.2f')}"
+
+
+def _forecast_of(row: Values) -> str:
+    told = row["predicted"].get(EFFECTS)
+    return "" if told is None else f", forecast {_span(told)}"
+
+
+def _unreached(values: Values, runs: Sequence[str]) -> list[str]:
+    lines = []
+    for run in runs:
+        own = [row for row in values["shifts"] if row["run"] == run and row["unreached"]]
+        told = list(dict.fromkeys((row["divergence"], row["unreached"], len(row["seeds"])) for row in own))
+        if told:
+            words = "; ".join(f"{divergence:g} nats by {few} of {all_of} seeds" for divergence, few, all_of in told)
+            lines.append(f"{run}: not reached are {words}.")
+        far = list(dict.fromkeys(f"{row['divergence']:g}" for row in values["shifts"] if _is_before(row, run)))
+        if far:
+            lines.append(
+                f"{run}: {', '.join(far)} nats lie before the first checkpoint of a seed; what is told there lies on a "
+                "straight line from the reference: keep more checkpoints."
+            )
+    return lines
+
+
+def _is_before(row: Values, run: str) -> bool:
+    return bool(row["run"] == run and row["before_first"])
+
+
+def _met(values: Values) -> list[str]:
+    """How the forecast from effects met the shifts, and what the other ways would have done."""
+    agreement = values["agreement"]
+    lines = []
+    for row in agreement["measures"]:
+        if (row["by"], row["measure"]) != (EFFECTS, "error") or row["value"] is None:
+            continue
+        own = {
+            one["measure"]: one
+            for one in agreement["measures"]
+            if (one["by"], one["divergence"]) == (EFFECTS, row["divergence"])
+        }
+        parts = [f"{MEASURES[name].lower()} {_span_of(own[name])}" for name in ("rank", "signs", "coverage")]
+        lines.append(
+            f"At {row['divergence']:g} nats forecasts from effects are {_span_of(row)} off on average, over {row['n']} "
+            f"shifts under {row['units']} reward {'model' if row['units'] == 1 else 'models'}: {', '.join(parts)}."
+        )
+    apart = [row for row in agreement["differences"] if row["measure"] == "error" and row["low"] is not None]
+    lines += [
+        f"At {row['divergence']:g} nats forecasts from effects are {'more' if row['value'] > 0 else 'less'} off than "
+        f"those {WAYS[row['second']]}: a difference of {_span_of(row)}."
+        for row in apart
+        if row["low"] > 0.0 or row["high"] < 0.0
+    ]
+    return lines
+
+
+def _span_of(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return "not defined"
+    return f"{number(row['value'])}{between(dict(row), '.2f')}"
+
+
+def _unpaid(values: Values) -> list[str]:
+    rows = values["agreement"]["unpaid"]
+    last = max((row["divergence"] for row in rows), default=None)
+    told = [f"{row['attribute']} ({row['run']}) {number(row['value'], signed=True)}" for row in rows
+            if row["divergence"] == last]  # fmt: skip
+    return [f"Moved at {last:g} nats without an effect of their own: {'; '.join(told)}."] if told else []
+
+
+def shift_sections(values: Values) -> list[Section]:
+    """The sections of the page."""
+    sentences: list[Figure | Html] = [element("ol", [element("li", line) for line in values["findings"]])]
+    met = [one for one in (_met_figure(values, at) for at in _distances(values)) if one is not None]
+    paths: list[Figure | Html] = [_path_figure(values, place, one) for place, one in enumerate(values["attributes"])]
+    tables = [_agreement_table(values), _differences_table(values)] if values["agreement"]["measures"] else []
+    sections = [
+        Section("findings", "Findings", "", sentences),
+        Section("met", "Predicted and realised", "", met),
+        Section("paths", "The ways there", "", paths),
+        Section("agreement", "How forecasts met shifts", _AGREEMENT, [one.to_html() for one in tables]),
+        Section("shifts", "Shifts", _SHIFTS, [_shift_table(values).to_html()]),
+    ]
+    return [section for section in sections if section.blocks]
+
+
+def _distances(values: Values) -> list[float]:
+    return list(dict.fromkeys(row["divergence"] for row in values["shifts"]))
+
+
+def met_rows(values: Values, divergence: float) -> list[dict[str, Any]]:
+    """A row per shift and way of forecasting it, at a distance: `x` and its ends are predicted, `y` realised."""
+    return [
+        {
+            "run": row["run"],
+            "attribute": row["attribute"],
+            "way": WAYS[by],
+            "x": told["value"],
+            "x_low": told["low"],
+            "x_high": told["high"],
+            "y": row["value"],
+            "y_low": row["low"],
+            "y_high": row["high"],
+        }
+        for row in values["shifts"]
+        if row["divergence"] == divergence and row["value"] is not None
+        for by, told in row["predicted"].items()
+    ]
+
+
+def _met_figure(values: Values, divergence: float) -> Figure | None:
+    rows = met_rows(values, divergence)
+    if not rows:
+        return None
+    title = f"At {divergence:g} nats from the reference"
+    name = f"met-{_distances(values).index(divergence) + 1}"
+    return Figure(name, title, title, _MET, met_picture(rows), plain=False, half=True)
+
+
+def met_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """Predicted against realised shifts, with intervals both ways and the line on which both are the same."""
+    ends = domain(
+        [{"value": row[axis], "low": row[f"{axis}_low"], "high": row[f"{axis}_high"]} for row in rows for axis in "xy"],
+        0.0,
+    )
+    scale: Spec = {"domain": ends, "zero": False, "nice": False}
+    x: Spec = {"type": "quantitative", "title": "predicted change of the share", "scale": scale}
+    y: Spec = {"type": "quantitative", "title": "realised change of the share", "scale": scale}
+    ways = {WAYS[by]: COLORS[by] for by in WAYS if any(row["way"] == WAYS[by] for row in rows)}
+    place: Spec = {
+        "x": {"field": "x", **x},
+        "y": {"field": "y", **y},
+        "color": {"field": "way", "type": "nominal", "scale": color_scale(ways)},
+    }
+    faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.06}
+    bar: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45}
+    pointer = [
+        {"field": "run", "type": "nominal", "title": "Run"},
+        {"field": "attribute", "type": "nominal", "title": "Attribute"},
+        {"field": "way", "type": "nominal", "title": "Forecast"},
+        number_field("x", "Predicted", "+.3f"),
+        number_field("y", "Realised", "+.3f"),
+        number_field("y_low", "From", "+.3f"),
+        number_field("y_high", "To", "+.3f"),
+    ]
+    diagonal: Spec = {
+        "data": {"values": [{"x": end, "y": end} for end in ends]},
+        "mark": {"type": "line", "color": GREY, "strokeDash": [4, 4], "strokeWidth": 1.25},
+        "encoding": {"x": {"field": "x", **x}, "y": {"field": "y", **y}},
+    }
+    shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["way"]}, "bind": "legend"}
+    return specification(
+        rows,
+        [
+            diagonal,
+            {
+                "transform": [{"filter": "isValid(datum.y_low)"}],
+                "mark": bar,
+                "encoding": {**place, "y": {"field": "y_low", **y}, "y2": {"field": "y_high"}},
+            },
+            {
+                "transform": [{"filter": "isValid(datum.x_low)"}],
+                "mark": bar,
+                "encoding": {**place, "x": {"field": "x_low", **x}, "x2": {"field": "x_high"}},
+            },
+            {
+                "params": [shown],
+                "mark": {"type": "point", "filled": True, "size": 65},
+                "encoding": {**place, "opacity": faded, "tooltip": pointer},
+            },
+        ],
+        height=360,
+    )
+
+
+def _path_figure(values: Values, place: int, attribute: Mapping[str, Any]) -> Figure:
+    rate = values["reference"]["rates"][attribute["name"]]["value"]
+    title = f"{attribute['name']}: in {rate:.0%} of what the reference writes"
+    return Figure(f"path-{place + 1}", title, title, _PATH, path_picture(path_rows(values, attribute["name"])),
+                  plain=False, half=True)  # fmt: skip
+
+
+def path_rows(values: Values, attribute: str) -> list[dict[str, Any]]:
+    """A row per checkpoint of every run and seed, and per distance of its forecast from effects (`kind` forecast)."""
+    rows: list[dict[str, Any]] = []
+    own = [row for row in values["paths"] if row["attribute"] == attribute]
+    for run, seed in dict.fromkeys((row["run"], row["seed"]) for row in own):
+        line = {"run": run, "line": f"{run} {seed}", "kind": "realised"}
+        rows.append({**line, "step": 0, "kl": 0.0, "value": 0.0, "low": None, "high": None})
+        rows += [
+            {**line, **{name: row[name] for name in ("step", "kl", "value", "low", "high")}}
+            for row in own
+            if (row["run"], row["seed"]) == (run, seed)
+        ]
+    for run, file in values["forecasts"].items():
+        told = [one for one in file["forecasts"] if (one["attribute"], one["by"]) == (attribute, EFFECTS)]
+        if told:
+            line = {"run": run, "line": f"{run} forecast", "kind": "forecast", "step": None}
+            rows.append({**line, "kl": 0.0, "value": 0.0, "low": None, "high": None})
+            rows += [
+                {**line, "kl": one["divergence"], **{end: one[end] for end in ("value", "low", "high")}}
+                for one in sorted(told, key=lambda one: float(one["divergence"]))
+            ]
+    return rows
+
+
+def path_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """Shift of an attribute against distance: a line for every seed, and the forecast from effects dashed."""
+    scale: Spec = {"domain": domain(rows, 0.0), "zero": False, "nice": False}
+    # In the root of the distance what is read between checkpoints is a straight line.
+    x: Spec = {
+        "field": "kl",
+        "type": "quantitative",
+        "title": "KL from the reference (nats), on a scale of its root",
+        "scale": {"type": "sqrt"},
+    }
+    y: Spec = {"type": "quantitative", "title": "change of the share", "scale": scale}
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    colors = {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(runs)}
+    place: Spec = {
+        "x": x,
+        "y": {"field": "value", **y},
+        "color": {"field": "run", "type": "nominal", "scale": color_scale(colors)},
+    }
+    faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.06}
+    line: Spec = {**place, "detail": {"field": "line"}, "order": {"field": "kl"}, "opacity": faded}
+    shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}
+    pointer = [
+        {"field": "line", "type": "nominal", "title": "Run and seed"},
+        number_field("step", "Step", "d"),
+        number_field("kl", "KL (nats)", ".2f"),
+        number_field("value", "Shift", "+.3f"),
+        number_field("low", "From", "+.3f"),
+        number_field("high", "To", "+.3f"),
+    ]
+    return specification(
+        rows,
+        [
+            reference_line("y", 0.0, scale=scale),
+            {
+                "transform": [{"filter": "datum.kind === 'forecast'"}],
+                "mark": {"type": "line", "strokeWidth": 2, "strokeDash": [5, 4]},
+                "encoding": line,
+            },
+            {
+                "transform": [{"filter": "datum.kind === 'realised'"}],
+                "mark": {"type": "line", "strokeWidth": 1.4},
+                "encoding": {**line, "order": {"field": "step"}},
+            },
+            {
+                "params": [shown],
+                "transform": [{"filter": "datum.kind === 'realised' && datum.step > 0"}],
+                "mark": {"type": "point", "filled": True, "size": 45},
+                "encoding": {**place, "opacity": faded, "tooltip": pointer},
+            },
+        ],
+    )
+
+
+def _shift_table(values: Values) -> ResultTable:
+    rows = tuple(
+        {
+            "run": row["run"],
+            "attribute": row["attribute"],
+            "divergence": row["divergence"],
+            "shift": DASH if row["value"] is None else _span(row),
+            "odds": DASH if row["log_odds"]["value"] is None else _span(row["log_odds"]),
+            "forecast": _span(row["predicted"][EFFECTS]) if EFFECTS in row["predicted"] else DASH,
+            "seeds": f"{len(row['seeds']) - row['unreached']} of {len(row['seeds'])}",
+            "reason": row["reason"],
+        }
+        for row in values["shifts"]
+    )
+    columns = (
+        Column("run", "Run"),
+        Column("attribute", "Attribute"),
+        Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
+        Column("shift", "Shift of the share"),
+        Column("odds", "Shift of the log-odds"),
+        Column("forecast", "Forecast from effects"),
+        Column("seeds", "Seeds that get there"),
+        Column("reason", "Remark"),
+    )
+    return ResultTable(f"Shifts, with {values['level']:.0%} intervals", columns, rows)
+
+
+def _agreement_table(values: Values) -> ResultTable:
+    agreement = values["agreement"]
+    dealt = {(row["by"], row["divergence"]): row for row in agreement["permutations"]}
+    rows = [
+        {
+            "measure": MEASURES[row["measure"]],
+            "divergence": row["divergence"],
+            "way": WAYS[row["by"]],
+            "value": _span_of(row),
+            "n": row["n"],
+            "units": row["units"],
+            "p": dealt[row["by"], row["divergence"]].get(f"{row['measure']}_p"),
+            "reason": row["reason"],
+        }
+        for row in agreement["measures"]
+    ]
+    rows += [
+        {
+            "measure": MEASURES[name],
+            "divergence": row["divergence"],
+            "way": "one half of the seeds by the other",
+            "value": number(row[name]),
+            "n": row["n"],
+            "units": None,
+            "p": None,
+            "reason": "",
+        }
+        for row in agreement["ceiling"]
+        for name in ("error", "rank")
+        if row[name] is not None
+    ]
+    columns = (
+        Column("measure", "Measure"),
+        Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
+        Column("way", "Forecast"),
+        Column("value", "Value"),
+        Column("n", "Shifts", lambda value: f"{value:,}"),
+        Column("units", "Reward models", lambda value: f"{value:,}"),
+        Column("p", "p, forecasts dealt out anew", lambda value: f"{value:.3g}"),
+        Column("reason", "Why no interval"),
+    )
+    return ResultTable(f"Forecasts and shifts, with {values['level']:.0%} intervals", columns, tuple(rows))
+
+
+def _differences_table(values: Values) -> ResultTable:
+    rows = tuple(
+        {
+            "measure": MEASURES[row["measure"]],
+            "divergence": row["divergence"],
+            "second": WAYS[row["second"]],
+            "value": _span_of(row),
+            "n": row["n"],
+            "reason": row["reason"],
+        }
+        for row in values["agreement"]["differences"]
+    )
+    columns = (
+        Column("measure", "Measure"),
+        Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
+        Column("second", "Minus that of the forecast"),
+        Column("value", "Difference"),
+        Column("n", "Shifts", lambda value: f"{value:,}"),
+        Column("reason", "Why no interval"),
+    )
+    return ResultTable("Forecasts from effects minus others, on the shifts that both speak of", columns, rows)

@@ -1,0 +1,323 @@
+"""What tiny policies have learned: one token long, so that every share and divergence can be counted out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_models import word_tokenizer
+
+from rewardlab.audit.forecast import ASSOCIATIONS, EFFECTS
+from rewardlab.errors import ConfigError, DataError
+from rewardlab.evaluate import frontier_samples
+from rewardlab.evaluate.estimates import Settings
+from rewardlab.evaluate.shift_agreement import agreements, predicted_at
+from rewardlab.report.forecast import WAYS
+from rewardlab.report.shift import evaluate_shift
+from rewardlab.report.shift_inputs import ShiftEvaluation
+from rewardlab.store.files import read_json, write_json
+from rewardlab.store.runs import Run
+from tests.evaluate.test_evaluate_frontier import PROMPTS, TEMPERATURE, log_softmax, prompts_of, recorded, save
+from tests.report.test_report_html import PAYLOADS, read
+
+N = 40
+LONG = {"measure": "characters", "above": 2.0}
+"""Words from w10 on, of all words from w0 to w95."""
+SAME = "<b>same</b>"
+FAR = 50.0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference, two trainings that went away from it, and prompts."""
+    root = tmp_path_factory.mktemp("shift")
+    save(root / "reference", 0.0)
+    for seed, steps in enumerate([(0.05, 0.1, 0.15), (0.08, 0.13)]):
+        for step, moved in enumerate(steps, start=1):
+            save(root / f"training-{seed}" / "policies" / f"step-{step:06d}", moved)
+        recorded(root / f"training-{seed}", root / "reference")
+    texts = [" ".join(f"w{count + place}" for place in range(1 + count % 4)) for count in range(PROMPTS)]
+    (root / "prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    return root
+
+
+def exact(place: Path, policy: str) -> tuple[np.ndarray, float]:
+    """Divergence of every prompt from the reference, and the share of long words, counted over the vocabulary."""
+    own, reference = (log_softmax(place / folder, prompts_of(place)) for folder in (policy, "reference"))
+    texts = word_tokenizer().batch_decode([[token] for token in range(own.shape[1])], skip_special_tokens=True)
+    long = np.array([len(text) > 2 for text in texts])
+    return (np.exp(own) * (own - reference)).sum(axis=1), float(np.exp(own)[:, long].sum(axis=1).mean())
+
+
+def step_of(seed: int, step: int) -> str:
+    return f"training-{seed}/policies/step-{step:06d}"
+
+
+def half_way(place: Path) -> float:
+    """A distance that both trainings reach."""
+    return 0.6 * min(exact(place, step_of(0, 3))[0].mean(), exact(place, step_of(1, 2))[0].mean())
+
+
+def write_forecast(folder: Path, distance: float, predicted: dict[str, float], effect: float = 0.0) -> Path:
+    """forecast.json as `audit forecast` writes it, at two distances; of shifts that grow with the root of the KL."""
+    rows = []
+    for by, value in predicted.items():
+        for at in (distance / 2.0, distance * 2.0):
+            told = value * np.sqrt(at / distance)
+            ends = {"value": told, "low": told - 0.01, "high": told + 0.01}
+            rows.append({"attribute": "long", "by": by, "divergence": at, **ends})
+    attribute = {"name": "long", "high": f"long {PAYLOADS[0]}", "judge": LONG, "effect": effect, "error": 0.01}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "forecast.json", {"spoken": True, "attributes": [attribute], "forecasts": rows})
+    return folder
+
+
+def options(place: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "runs": {"moved": [str(place / "training-0"), str(place / "training-1")], SAME: str(place / "reference")},
+        "data": str(place / "prompts.jsonl"),
+        "reference": str(place / "reference"),
+        "measures": {"said": {"measure": "words", "above": 0}},
+        "forecasts": {"moved": str(place / "forecast")},
+        "n": N,
+        "temperature": TEMPERATURE,
+        "max_new_tokens": 1,
+        "device": "cpu",
+        "draws": 100,
+        **more,
+    }
+
+
+def run_in(root: Path, values: dict[str, Any], *, resume: bool = False) -> dict[str, Any]:
+    config = ShiftEvaluation.build(values)
+    with Run.create(config, verb="evaluate shift", name="shift", root=root, resume=resume) as run:
+        evaluate_shift(config, run)
+    found: dict[str, Any] = read_json(root / "shift" / "shift.json")
+    return found
+
+
+@pytest.fixture(scope="module")
+def done(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("runs")
+        patch.setenv("REWARDLAB_HOME", str(root))
+        patch.setenv("REWARDLAB_ALLOW_UNTRACKED", "1")
+        distance = half_way(place)
+        write_forecast(place / "forecast", distance, {EFFECTS: -0.05, ASSOCIATIONS: 0.02})
+        return root / "shift", run_in(root, options(place, divergences=[distance, FAR]))
+
+
+def row(values: dict[str, Any], run: str, attribute: str, divergence: float) -> dict[str, Any]:
+    keys = (run, attribute, divergence)
+    return next(one for one in values["shifts"] if (one["run"], one["attribute"], one["divergence"]) == keys)
+
+
+def test_divergences_and_shares_are_those_counted_out(place: Path, done: tuple[Path, dict[str, Any]]) -> None:
+    folder, values = done
+    table = pq.read_table(folder / "shift.parquet").to_pandas()
+    reference = exact(place, "reference")[1]
+    for seed, step in ((0, 1), (0, 3), (1, 2)):
+        own = table[(table["run"] == "moved") & (table["seed"] == seed) & (table["step"] == step)]
+        away, share = exact(place, step_of(seed, step))
+        # After one token the divergence is the prompt's, whatever was written: nothing is left to chance.
+        found_away = own["divergence"].to_numpy().reshape(PROMPTS, N)
+        np.testing.assert_allclose(found_away, np.repeat(away[:, None], N, axis=1), atol=1e-5)
+        keys = ("moved", seed, step, "long")
+        found = next(one for one in values["paths"] if (one["run"], one["seed"], one["step"], one["attribute"]) == keys)
+        assert found["kl"] == pytest.approx(away.mean(), abs=1e-5)
+        assert abs(found["value"] - (share - reference)) < 4.0 * found["error"]
+        assert found["value"] == pytest.approx(
+            own["attribute.long"].mean() - table[table["run"] == "reference"]["attribute.long"].mean()
+        )
+
+
+def test_shifts_are_read_between_checkpoints_and_averaged_over_seeds(
+    place: Path, done: tuple[Path, dict[str, Any]]
+) -> None:
+    _, values = done
+    distance = half_way(place)
+    by_seed = []
+    for seed in (0, 1):
+        points = sorted(
+            (one["step"], one["kl"], one["value"])
+            for one in values["paths"]
+            if (one["run"], one["seed"], one["attribute"]) == ("moved", seed, "long")
+        )
+        roots = np.sqrt([0.0, *(kl for _, kl, _ in points)])
+        by_seed.append(np.interp(np.sqrt(distance), roots, [0.0, *(value for _, _, value in points)]))
+    found = row(values, "moved", "long", distance)
+    assert found["seeds"] == pytest.approx(by_seed)
+    assert found["value"] == pytest.approx(np.mean(by_seed))
+    assert found["low"] < found["value"] < found["high"]
+    rate = values["reference"]["rates"]["long"]["value"]
+    odds = [np.log(share / (1.0 - share)) for share in (rate, *(rate + one for one in by_seed))]
+    assert found["log_odds"]["value"] == pytest.approx(np.mean(odds[1:]) - odds[0])
+
+
+def test_what_no_checkpoint_reaches_is_not_told(done: tuple[Path, dict[str, Any]]) -> None:
+    _, values = done
+    far = row(values, "moved", "long", FAR)
+    assert far["value"] is None
+    assert far["unreached"] == 2
+    assert "no checkpoint gets that far" in far["reason"]
+    assert any("not reached" in line and "2 of 2 seeds" in line for line in values["findings"])
+    # The distance lies behind the first checkpoint of either seed or not, as the means of the divergences say.
+    first = [
+        next(one["kl"]["value"] for one in values["checkpoints"] if (one["run"], one["seed"]) == ("moved", seed))
+        for seed in (0, 1)
+    ]
+    near = min(one["divergence"] for one in values["shifts"])
+    assert row(values, "moved", "long", near)["before_first"] == sum(kl > near for kl in first)
+    # A policy that is the reference goes nowhere.
+    same = values["checkpoints"][-1]
+    assert (same["run"], same["kl"]["value"]) == (SAME, 0.0)
+    assert all(one["value"] is None for one in values["shifts"] if one["run"] == SAME)
+
+
+def test_forecasts_stand_beside_shifts_at_their_distance(place: Path, done: tuple[Path, dict[str, Any]]) -> None:
+    _, values = done
+    distance = half_way(place)
+    found = row(values, "moved", "long", distance)
+    assert found["predicted"][EFFECTS]["value"] == pytest.approx(-0.05)
+    assert row(values, "moved", "long", FAR)["predicted"] == {}
+    assert row(values, "moved", "said", distance)["predicted"] == {}
+    measures = {(one["by"], one["measure"]): one for one in values["agreement"]["measures"]}
+    assert measures[EFFECTS, "error"]["value"] == pytest.approx(abs(found["value"] + 0.05))
+    assert measures[EFFECTS, "error"]["low"] is None
+    assert "one reward model" in measures[EFFECTS, "error"]["reason"]
+    apart = next(one for one in values["agreement"]["differences"] if one["measure"] == "error")
+    assert apart["value"] == pytest.approx(abs(found["value"] + 0.05) - abs(found["value"] - 0.02))
+
+
+def test_the_page_shows_names_as_text_and_its_pictures_hold_the_numbers(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, values = done
+    reader = read((folder / "report.html").read_text(encoding="utf-8"))
+    assert SAME in reader.text
+    assert not [tag for tag, attributes in reader.tags if tag == "img" or "onmouseover" in dict(attributes)]
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in ("met-1", "path-1", "path-2") for kind in ("svg", "png")
+    }
+    assert values["findings"][0].startswith("6 checkpoints of 2 runs wrote 40 answers to each of 12 prompts")
+
+
+def test_what_is_done_is_not_done_again(
+    place: Path, done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setenv("REWARDLAB_HOME", str(tmp_path))
+    monkeypatch.setenv("REWARDLAB_ALLOW_UNTRACKED", "1")
+    more = options(place, runs={"moved": str(place / "training-1")}, forecasts={}, n=2, divergences=[1e-6])
+    with monkeypatch.context() as patch:
+        patch.setattr("rewardlab.report.shift.write_parquet", never)
+        with pytest.raises(AssertionError):
+            run_in(tmp_path, more)
+    monkeypatch.setattr(frontier_samples, "divergences", never)
+    monkeypatch.setattr(frontier_samples, "sample", never)
+    assert len(run_in(tmp_path, more, resume=True)["checkpoints"]) == 2
+
+
+def test_settings_that_do_not_fit_are_refused(place: Path) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"forecasts": {"other": "somewhere"}}, "names of the runs"),
+        ({"forecasts": {}, "measures": {}}, "attributes"),
+        ({"measures": {"kind": {"ask": "Is it kind?"}}}, "a measure, and a number"),
+        ({"divergences": [0.0]}, "above 0"),
+    ]
+    for changed, words in cases:
+        with pytest.raises(ConfigError, match=words):
+            ShiftEvaluation.build(options(place, **changed))
+
+
+def test_every_attribute_that_cannot_be_used_is_told(place: Path, tmp_path: Path) -> None:
+    for name, judge in (("tone", {"ask": "Is it kind?", "above": 0.5}), ("said", LONG)):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "effects.json", {"attribute": {"name": name, "high": name}, "judge": judge})
+    effects = [str(tmp_path / name) for name in ("tone", "said")]
+    config = ShiftEvaluation.build(options(place, effects=effects, forecasts={}))
+    with pytest.raises(DataError) as caught:
+        evaluate_shift(config, None)  # type: ignore[arg-type]
+    assert "tone, which no measure sees" in str(caught.value)
+    assert "said, which is another attribute" in str(caught.value)
+    write_json(tmp_path / "forecast.json", {"forecasts": []})
+    config = ShiftEvaluation.build(options(place, forecasts={"moved": str(tmp_path)}))
+    with pytest.raises(DataError, match="attributes"):
+        evaluate_shift(config, None)  # type: ignore[arg-type]
+
+
+def test_a_forecast_is_read_along_the_root_and_not_beyond() -> None:
+    rows = [{"divergence": at, "value": 0.3 * at**0.5, "low": 0.2 * at**0.5, "high": None} for at in (1.0, 4.0)]
+    found = predicted_at(rows, 2.25)
+    assert found is not None
+    assert found["value"] == pytest.approx(0.45)
+    assert found["low"] == pytest.approx(0.3)
+    assert found["high"] is None
+    assert predicted_at(rows, 4.1) is None
+    assert predicted_at([{"divergence": 1.0, "value": None, "low": None, "high": None}], 0.5) is None
+
+
+def loop_rows(models: int, seed: int) -> list[dict[str, Any]]:
+    """Shifts of three attributes under reward models whose effects differ; what chance adds is .02, and associations
+    are told with an error of .1. The third attribute has no effect, and moves by .1 all the same."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for unit in range(models):
+        for attribute in ("first", "second", "unpaid"):
+            told = 0.1 if attribute == "unpaid" else float(generator.uniform(-0.3, 0.3))
+            seeds = (told + 0.02 * generator.standard_normal(2)).tolist()
+            value = float(np.mean(seeds))
+            wrong = told + 0.1 * float(generator.standard_normal())
+            rows.append(
+                {
+                    "run": f"model {unit}",
+                    "unit": unit,
+                    "attribute": attribute,
+                    "divergence": 1.0,
+                    "value": value,
+                    "low": value - 0.03,
+                    "high": value + 0.03,
+                    "error": 0.014,
+                    "seeds": seeds,
+                    "predicted": {
+                        EFFECTS: {"value": told, "low": told - 0.01, "high": told + 0.01},
+                        ASSOCIATIONS: {"value": wrong, "low": wrong - 0.01, "high": wrong + 0.01},
+                    },
+                    "effect": 0.0 if attribute == "unpaid" else 1.0,
+                    "effect_error": 0.1,
+                }
+            )
+    return rows
+
+
+def test_over_many_reward_models_the_better_forecast_wins_with_an_interval() -> None:
+    found = agreements(loop_rows(20, 3), list(WAYS), 0.03, 400, Settings())
+    measures = {(one["by"], one["measure"]): one for one in found["measures"]}
+    error = measures[EFFECTS, "error"]
+    # The mean of |normal| with a standard deviation of .02 / sqrt(2).
+    expected = 0.02 / np.sqrt(2.0) * np.sqrt(2.0 / np.pi)
+    assert error["low"] < expected < error["high"]
+    assert (error["n"], error["units"]) == (60, 20)
+    assert measures[EFFECTS, "rank"]["low"] > 0.9
+    assert measures[EFFECTS, "slope"]["low"] < 1.0 < measures[EFFECTS, "slope"]["high"]
+    apart = {one["measure"]: one for one in found["differences"]}
+    assert apart["error"]["high"] < 0.0
+    assert apart["error"]["value"] == pytest.approx(error["value"] - measures[ASSOCIATIONS, "error"]["value"])
+    assert apart["rank"]["low"] > 0.0
+    dealt = {one["by"]: one for one in found["permutations"]}
+    assert dealt[EFFECTS]["error_p"] < 0.01
+    assert {one["attribute"] for one in found["unpaid"]} == {"unpaid"}
+    # Halves of the seeds are apart by the chance of both.
+    assert found["ceiling"][0]["error"] == pytest.approx(0.02 * np.sqrt(2.0) * np.sqrt(2.0 / np.pi), rel=0.3)
+
+
+def test_of_few_reward_models_there_are_values_and_reasons() -> None:
+    found = agreements(loop_rows(2, 2), list(WAYS), 0.03, 100, Settings())
+    assert all(one["low"] is None and "2 reward models" in one["reason"] for one in found["measures"])
+    assert all(one["error_p"] is None for one in found["permutations"])
+    nothing = agreements([{**one, "unit": None} for one in loop_rows(2, 2)], list(WAYS), 0.03, 100, Settings())
+    assert nothing["measures"] == []
