@@ -2,6 +2,7 @@
 
     run_ranks(work, 2, folder)            a function of a test module, in so many forked processes: its results by rank
     with torchrun(words, 2, home) as ...  the command line, launched as a user does
+    killed_at_random_moments(work, ...)   a function in a process of its own, killed and begun again until it is done
 
 Neither can hang a test: what has not ended in time is killed, and the test fails with what was said so far.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -62,6 +65,63 @@ def run_ranks(work: Callable[..., Any], count: int, *arguments: Any, seconds: fl
     if said:
         pytest.fail("\n".join(said), pytrace=False)
     return [result for result, _ in found]
+
+
+def killed_at_random_moments(
+    work: Callable[..., Any],
+    arguments: Callable[[str], Sequence[Any]],
+    check: Callable[[str], None],
+    *,
+    kills: int = 20,
+) -> None:
+    """Kill `work(*arguments(name))` at moments drawn from all the time that it takes, and call it again until it is
+    done; then the next one, under another name, until there were so many kills.
+
+    Args:
+        work: a function of a module, that goes on with what an earlier call has left.
+        arguments: of a name, of simple types.
+        check: of a name, whose work is done; the first one, `whole`, was not disturbed.
+        kills: how many.
+    """
+    ended(work, SECONDS, *arguments("warm"))  # the server that forks imports for seconds
+    began = time.monotonic()
+    assert ended(work, SECONDS, *arguments("whole"))
+    seconds, generator, number, killed = time.monotonic() - began, random.Random(0), 0, 0
+    check("whole")
+    while killed < kills:
+        name = f"killed-{number}"
+        if ended(work, generator.uniform(0.0, seconds), *arguments(name)):
+            check(name)
+            number += 1
+        else:
+            killed += 1
+    assert ended(work, SECONDS, *arguments(f"killed-{number}"))
+    check(f"killed-{number}")
+
+
+def ended(work: Callable[..., Any], seconds: float, *arguments: Any) -> bool:
+    """Whether `work(*arguments)`, in a forked process that is killed after so many seconds, has ended before."""
+    receiver, sender = forks.Pipe(duplex=False)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    child = forks.Process(target=_rank, args=(work, environment, sender, arguments), daemon=True)
+    child.start()
+    sender.close()
+    child.join(seconds)
+    has_ended = child.exitcode is not None
+    child.kill()
+    child.join()
+    if has_ended:
+        _, error = _received(receiver, time.monotonic())
+        assert not error, error
+    return has_ended
+
+
+def is_run(folder: Path) -> bool:
+    """Whether there is a run to go on with; what a kill left before there was one goes away, as a user would do."""
+    if (folder / "run.json").exists():
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
 
 
 def _rank(work: Callable[..., Any], environment: dict[str, str], sender: Connection, arguments: Sequence[Any]) -> None:

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from rewardlab.data.conversions.published import exo_rows, exo_score_rows, generated_rows, other_prompts
+from rewardlab.data.conversions.published import (
+    exo_rows,
+    exo_score_rows,
+    generated_rows,
+    lost_reasons,
+    other_prompts,
+)
 from rewardlab.data.load import DataSource, load
+from rewardlab.data.pairs import ended
 from rewardlab.errors import Problem
 from rewardlab.records import Candidates, Message, Pair, Prompt, Rated, Record
 
@@ -80,6 +87,27 @@ def test_what_fine_tuning_reads(tmp_path: Path) -> None:
     assert read(tmp_path, rows, "exo") == read(tmp_path, rows)
     found = [(record.prompt, record.completions) for record in read(tmp_path, rows)]
     assert found == [(TEXT, (" a",)), (CHAT, ("b",))]
+
+
+def test_how_sampled_completions_ended_goes_along_and_comes_back(tmp_path: Path) -> None:
+    """The published code takes columns by name, so that one more of them changes nothing for it."""
+    cut = {"finish_reasons": ["length", "stop"], "temperature": 1.0}
+    records: list[Record] = [
+        Candidates(TEXT, ("a", "b"), (1.0, 0.0), meta=cut),
+        Candidates(CHAT, ("c", "d"), (0.0, 1.0)),
+    ]
+    problems: list[Problem] = []
+    rows = exo_rows("x", records, problems)
+    assert (rows[0]["finish_reasons"], "finish_reasons" in rows[1], problems) == (["length", "stop"], False, [])
+    assert [ended(one) for one in read(tmp_path, rows, "exo")] == [[False, True], [True, True]]
+    pair = Pair(TEXT, "b", "a", meta={"finish_reasons": ["stop", "length"]})
+    alone = Rated(TEXT, "a", None, 1.0, meta={"finish_reasons": ["length"]})
+    for record, expected in ((pair, [True, False]), (alone, [False])):
+        assert [ended(one) for one in read(tmp_path, exo_rows("x", [record], []), "exo")] == [expected]
+    # Of fewer reasons than completions nobody knows whose they are.
+    odd = Candidates(TEXT, ("a", "b"), meta={"finish_reasons": ["length"]})
+    assert exo_rows("x", [odd], []) == [{"prompt": "TITLE: x\nTL;DR:", "completions": ["a", "b"]}]
+    assert lost_reasons([*records, pair, odd]) == 2
 
 
 def test_evaluations_hold_prompt_and_completion_as_one_text(tmp_path: Path) -> None:

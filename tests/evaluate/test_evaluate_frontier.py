@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.evaluate import frontier_samples
-from rewardlab.evaluate.frontier import FrontierEvaluation, _changes
+from rewardlab.evaluate.frontier import FrontierEvaluation, _changes, _warnings
 from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, areas, checkpoint_values, chosen
 from rewardlab.evaluate.frontier_runs import Checkpoint, chosen_steps, reference_of
 from rewardlab.evaluate.frontier_samples import Written
@@ -365,6 +365,20 @@ def test_areas_and_their_paired_differences_by_hand() -> None:
     gaps = [1.5, 3.0, 0.0]
     assert apart["value"] == pytest.approx(1.5)
     assert (apart["low"], apart["high"]) == pytest.approx(stats.t.interval(0.95, 2, 1.5, stats.sem(gaps)))
+
+
+def test_of_unequal_numbers_of_seeds_those_that_both_have_are_paired_and_the_others_told() -> None:
+    reference = wrote("reference", 0, 0.0, [1.0, 1.0])
+    rises = {"a": [4.0, 8.0, 6.0], "b": [2.0, 4.0]}
+    points = [wrote(run, seed, 4.0, [1.0 + rise] * 2) for run, own in rises.items() for seed, rise in enumerate(own)]
+    found, (apart,) = areas(points, reference, [1], (0.0, 8.0), 0.95)
+    gaps = [1.5, 3.0]
+    assert (apart["value"], apart["n"]) == (pytest.approx(2.25), 2)
+    assert (apart["low"], apart["high"]) == pytest.approx(stats.t.interval(0.95, 1, 2.25, stats.sem(gaps)))
+    told = "a, of 3 seeds, and b, of 2, are compared seed by seed over the first 2; the others of a have no partner."
+    assert told in _warnings(found, (0.0, 8.0))
+    alike = [one for one in points if one.checkpoint.seed < 2]
+    assert not any("partner" in line for line in _warnings(areas(alike, reference, [1], (0.0, 8.0), 0.95)[0], (0, 8)))
 
 
 def test_the_area_of_one_seed_has_an_interval_over_prompts() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from forked import Command
-from test_kill_training import SECONDS, WORDS, is_run, wait_for_lines
+from ranks import is_run
+from test_kill_training import SECONDS, WORDS, wait_for_lines
 
 from rewardlab.models.tiny import train_tokenizer
 from rewardlab.store.files import read_json, read_jsonl

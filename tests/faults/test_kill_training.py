@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import torch
 import yaml
 from forked import Command
+from ranks import is_run
 
 from rewardlab.models.tiny import train_tokenizer
 from rewardlab.store.files import read_json, read_jsonl
@@ -150,14 +150,6 @@ def test_killed_at_random_moments(whole: tuple[Path, dict[str, Any], float], see
     if not is_run(folder / "runs" / name) or read_json(folder / "runs" / name / "run.json")["status"] != "done":
         finish(folder, name, resume=is_run(folder / "runs" / name))
     assert result(folder, name) == expected
-
-
-def is_run(folder: Path) -> bool:
-    """Whether there is a run to go on with; what a kill left before there was one goes away, as a user would do."""
-    if (folder / "run.json").exists():
-        return True
-    shutil.rmtree(folder, ignore_errors=True)
-    return False
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import psutil
 import pytest
@@ -21,9 +22,10 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 from submitit.local.local import LocalJobEnvironment
 
 from rewardlab.cli import launching, main
-from rewardlab.launch.job import Command, Order, variables
+from rewardlab.launch.job import Command, Order, exit_file, variables
 from rewardlab.launch.slurm import Slurm
-from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.launch.submit import Submitted
+from rewardlab.store.files import read_json, read_jsonl, write_json
 from rewardlab.store.record import RunRecord
 from rewardlab.store.runs import Run
 from rewardlab.studies.verbs import VERBS
@@ -251,6 +253,56 @@ def answered(command: Command, here: LocalJobEnvironment, *signals: signal.Signa
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+class Scripted:
+    """A job of which SLURM says one state after the other, the last one for ever; at each something happens first."""
+
+    job_id = "70123"
+
+    def __init__(self, folder: Path, *states: str, meanwhile: Mapping[int, Callable[[], Any]]) -> None:
+        self.folder, self.states, self.meanwhile = folder, states, meanwhile
+        self.looks = 0
+
+    def task(self, number: int) -> Any:
+        return SimpleNamespace(paths=SimpleNamespace(stdout=self.folder / f"{self.job_id}_{number}_log.out"))
+
+    @property
+    def state(self) -> str:
+        return self.states[min(self.looks, len(self.states)) - 1]
+
+    def done(self) -> bool:
+        self.meanwhile.get(self.looks, lambda: None)()
+        self.looks += 1
+        return self.state in ("COMPLETED", "FAILED", "CANCELLED")
+
+
+def waited(home: Path, job: Scripted, *, requeue: bool = True) -> int:
+    return Submitted(cast(Any, job), order(home, ["score"]), requeue).wait(look=0.001)
+
+
+def test_the_exit_of_a_preempted_attempt_is_not_taken_for_that_of_the_job(tmp_path: Path, home: Path) -> None:
+    def leaves(code: int) -> Callable[[], None]:
+        return lambda: write_json(exit_file(tmp_path, "70123"), {"exit_code": code})
+
+    again = Scripted(tmp_path, "RUNNING", "PREEMPTED", "PENDING", "RUNNING", meanwhile={1: leaves(130), 4: leaves(3)})
+    assert waited(home, again) == 3
+    # Stopped for good: by scancel, where jobs are never queued again, and where nobody says what becomes of them.
+    assert waited(home, Scripted(tmp_path, "RUNNING", "CANCELLED", meanwhile={0: leaves(130)})) == 130
+    assert waited(home, Scripted(tmp_path, "PREEMPTED", meanwhile={0: leaves(130)}), requeue=False) == 130
+    assert waited(home, Scripted(tmp_path, "UNKNOWN", meanwhile={0: leaves(130)})) == 130
+
+
+def test_an_attempt_begins_without_the_exit_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path
+) -> None:
+    fake_program(monkeypatch, tmp_path / "python", "ls jobs > begun")
+    here = environment(monkeypatch, tmp_path / "jobs")
+    (tmp_path / "jobs").mkdir()
+    write_json(exit_file(tmp_path / "jobs", "70123"), {"exit_code": 130})
+    assert answered(Command(order(home, ["score"]), 1, True), here) == 0
+    assert Path("begun").read_text() == ""
+    assert read_json(exit_file(tmp_path / "jobs", "70123")) == {"exit_code": 0}
 
 
 def test_at_the_end_of_its_time_the_process_is_stopped_and_the_same_job_asked_for_again(

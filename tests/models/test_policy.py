@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ModelError
 from rewardlab.functional import logprobs
 from rewardlab.models import policy
+from rewardlab.models.adapters import NamedBase
 from rewardlab.models.attention import IMPLEMENTATION
 from rewardlab.models.loading import LoRA, ModelSource
 from rewardlab.models.policies import load_policy, new_policy, save_policy
@@ -225,6 +227,36 @@ def test_adapters_on_an_adapter_are_saved_with_all_their_weights(tmp_path: Path,
         with torch.no_grad():
             torch.testing.assert_close(load_policy(start)(groups), model.eval()(groups), rtol=1e-4, atol=1e-3)
     assert not list((tmp_path / "first").glob("model*.safetensors"))
+
+
+def test_adapters_saved_alone_find_their_base_from_any_directory_and_when_both_are_moved(
+    tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    there, elsewhere, moved = (tmp_path / name for name in ("there", "elsewhere", "moved"))
+    elsewhere.mkdir()
+    save_policy(fresh(tokenizer), there / "base")
+    monkeypatch.chdir(there)
+    model = new_policy(ModelSource(path="base"), None, seed=2, lora=LoRA(r=4))
+    save_policy(model, Path("runs/adapters"), merge=False)
+    with torch.no_grad():
+        expected = model.eval()(many_groups(3))
+        monkeypatch.chdir(elsewhere)
+        assert read_json(there / "runs" / "adapters" / "adapter_config.json")["base_model_name_or_path"] == str(
+            there.resolve() / "base"
+        )
+        for folder in (there, moved):
+            if not folder.exists():
+                there.rename(folder)
+            found = load_policy(Path("..") / folder.name / "runs" / "adapters")
+            torch.testing.assert_close(found(many_groups(3)), expected, rtol=1e-4, atol=1e-3)
+    shutil.rmtree(moved / "base")
+    with pytest.raises(ModelError, match=r"base of the adapter .* cannot be loaded"):
+        load_policy(moved / "runs" / "adapters")
+
+
+def test_an_adapter_names_a_hub_id_as_it_is_with_its_commit() -> None:
+    assert NamedBase.of("owner/name", "c0ffee") == ("owner/name", "c0ffee")
 
 
 def test_too_few_positions_are_refused(tokenizer: str) -> None:

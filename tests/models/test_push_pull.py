@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -25,7 +26,7 @@ from rewardlab.errors import ConfigError, InputError, ModelError
 from rewardlab.models import hub as hub_module
 from rewardlab.models.hub import Moved, Pulling, Pushing, pull, push
 from rewardlab.models.loading import save_reward_model
-from rewardlab.models.upload import is_shared
+from rewardlab.models.upload import check_fit_to_publish, contents_of, is_shared
 from rewardlab.records import Prompt
 from rewardlab.score.load import load_scorer
 from rewardlab.store.files import read_json
@@ -187,6 +188,16 @@ def test_all_that_is_missing_is_told_at_once(folder: Path, tmp_path: Path, hub: 
     with pytest.raises(ModelError) as caught:
         pushed(tmp_path, folder)
     assert [problem.found for problem in caught.value.problems] == ["no README.md", "no weights"]
+
+
+def test_an_adapter_whose_base_lies_on_this_machine_stays_here(folder: Path) -> None:
+    """Nobody else could load it, and the path is nobody else's business."""
+    adapter = folder / "adapter_config.json"
+    adapter.write_text(json.dumps({"base_model_name_or_path": "/home/someone/runs/sft/model"}))
+    with pytest.raises(ModelError, match="found a base in a folder of this machine; expected the hub id of its base"):
+        check_fit_to_publish(folder, contents_of(folder).files)
+    adapter.write_text(json.dumps({"base_model_name_or_path": "some/base"}))
+    check_fit_to_publish(folder, contents_of(folder).files)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, folder: Path, hub: Hub) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ranks import killed_at_random_moments
+from safetensors.torch import load_file
 from small_models import SHAPES, word_tokenizer
 
 from rewardlab.data.layout import Group, share_prompt
@@ -120,6 +124,46 @@ def test_killed_between_shards_it_goes_on(tokenizer: str, monkeypatch: pytest.Mo
     with torch.no_grad():
         live = model.eval()(GROUPS)
     torch.testing.assert_close(torch.tensor(found(model)), live, rtol=1e-6, atol=1e-5)
+
+
+def cached_in(home: str, place: str) -> int:
+    """In a process of its own, which is killed: the log-probabilities of many, four to a shard."""
+    os.environ["REWARDLAB_HOME"] = home
+    references.SHARD_SEQUENCES = 4
+    return cached_references(load_policy(place), many_groups(), precision="float32").sequences
+
+
+def many_groups() -> list[Group]:
+    generator = random.Random(0)
+    return [
+        share_prompt(
+            [1, *generator.choices(range(4, 100), k=8)], [generator.choices(range(4, 100), k=k) for k in (6, 9)]
+        )
+        for _ in range(60)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_nothing_is_lost_or_computed_twice(
+    tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9, twenty times."""
+    place, groups = tmp_path / "policy", many_groups()
+    save_policy(policy(tokenizer), place)
+    with torch.no_grad():
+        live = load_policy(place)(groups)
+
+    def check(name: str) -> None:
+        monkeypatch.setenv("REWARDLAB_HOME", str(tmp_path / name))
+        done = cached_references(load_policy(place), groups, precision="float32")
+        assert (done.sequences, done.computed) == (120, 0)
+        files = (tmp_path / name / "references").rglob("*.safetensors")
+        assert sum(len(load_file(file)["digests"]) for file in files) == 120
+        numbers = torch.tensor([value for group in groups for value in done.of(group)])
+        torch.testing.assert_close(numbers, live, rtol=1e-5, atol=1e-4)
+
+    killed_at_random_moments(cached_in, lambda name: (str(tmp_path / name), str(place)), check)
 
 
 def test_memory_that_runs_out_halves_the_micro_batch(tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,28 @@ def test_scores_have_a_chosen_step_though_they_have_no_accuracy() -> None:
     assert "chosen by held-out loss," in training_section([run]).lead
 
 
+POLICY_LOSSES = [
+    {"step": step, "split": "val", "loss": loss, "accuracy": accuracy, "n": 100}
+    for step, loss, accuracy in ((25, 0.5, 0.7), (50, 0.4, 0.6), (75, 0.6, 0.65))
+]
+
+
+@pytest.mark.parametrize("summary", [{"best": {"step": 50}, "last": {"step": 75}}, {}])
+def test_a_policy_is_that_of_the_last_step_unless_it_was_told_to_keep_the_best(summary: dict[str, Any]) -> None:
+    """Also while the training still runs."""
+    last = stage("run", *POLICY_LOSSES, config="keep_best: false\nobjective: dpo-pref", summary=summary)
+    found = row(findings_and_table(last)[1])
+    assert "Chosen at step" not in found
+    assert (found["Kept at the last step"], found["Held-out loss then"]) == ("75", "0.600")
+    lead = training_section([last]).lead
+    assert "chosen by held-out" not in lead
+    assert "chosen by nothing" in lead
+    best = stage("run", *POLICY_LOSSES, config="keep_best: true", summary=summary)
+    found = row(findings_and_table(best)[1])
+    assert (found["Chosen at step"], found["Held-out loss then"]) == ("50", "0.400")
+    assert "chosen by held-out loss," in training_section([best]).lead
+
+
 def test_the_test_set_stands_in_the_table_and_the_findings_with_its_interval() -> None:
     """97 of 150, against Student's interval of as many ones and zeros."""
     summary = {"best": {"step": 25}, "test": {"loss": 0.6416, "accuracy": 97 / 150, "n": 150}}

@@ -11,8 +11,10 @@ from loopback import Loopback
 
 from rewardlab.data.canonical import read_records
 from rewardlab.errors import RunError, UnfinishedError
+from rewardlab.llm.requests import ChatRequest
 from rewardlab.models.decoding import Decoding
 from rewardlab.records import Message, Prompt
+from rewardlab.sample.drawn import seed_of
 from rewardlab.sample.server import PolicyEndpoint
 from rewardlab.sample.verb import Sampled, Sampling, sample
 from rewardlab.store.runs import Run
@@ -53,7 +55,11 @@ def test_a_request_says_how_tokens_are_chosen() -> None:
     prompt = Prompt((Message("system", "Be brief."), Message("user", "Why?")))
     at = PolicyEndpoint.build({"url": "http://localhost:1/v1", "model": "m", "seed": 7, "parameters": {"stop": ["."]}})
     plain = at.draw(prompt, 2, 30, Decoding(0.8))
-    assert dict(plain.parameters) == {"temperature": 0.8, "max_tokens": 30, "seed": 9, "stop": ["."]}
+    assert {name: value for name, value in plain.parameters.items() if name != "seed"} == {
+        "temperature": 0.8,
+        "max_tokens": 30,
+        "stop": ["."],
+    }
     assert [one.role for one in plain.messages] == ["system", "user"]
     published = at.draw(prompt, 0, 256, Decoding(0.9, 0, 0.9, 1.2)).parameters
     assert (published["top_p"], published["repetition_penalty"], "top_k" in published) == (0.9, 1.2, False)
@@ -62,6 +68,33 @@ def test_a_request_says_how_tokens_are_chosen() -> None:
     assert dict(asked.parameters) == {"temperature": 1.0, "max_completion_tokens": 99}
     assert asked.messages == (Message("user", "Why?"),)
     assert asked.key != newer.draw(Prompt.of_text("Why?"), 0, 30, Decoding()).key
+
+
+def test_every_completion_of_every_prompt_has_a_seed_of_its_own() -> None:
+    """As here (`seed_of`): one seed for the first draw of all prompts would have them fall alike, token by token."""
+    prompts = [Prompt.of_text(f"Why {number}?") for number in range(20)]
+
+    def asked(seed: int) -> dict[tuple[int, int], ChatRequest]:
+        at = PolicyEndpoint.build({"url": "http://localhost:1/v1", "model": "m", "seed": seed})
+        return {(i, draw): at.draw(one, draw, 30, Decoding()) for i, one in enumerate(prompts) for draw in range(3)}
+
+    found = asked(7)
+    seeds = {place: request.parameters["seed"] for place, request in found.items()}
+    assert len(set(seeds.values())) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds.values())
+    assert not set(seeds.values()) & {request.parameters["seed"] for request in asked(8).values()}
+    # Another session of the run asks the same, and finds its answers by these keys.
+    assert {place: request.key for place, request in asked(7).items()} == {
+        place: one.key for place, one in found.items()
+    }
+    # That of a completion that is drawn in this process.
+    assert seeds[3, 2] == seed_of(prompts[3], 7, 2) % 2**31
+
+
+def test_a_resumed_run_with_a_seed_pays_for_nothing_twice(server: Loopback) -> None:
+    for name in ("first", "again"):
+        sampled(server, ["one", "two"], name, {"seed": 3})
+    assert server.seen()["answered"] == {"one": 3, "two": 3}
 
 
 def test_what_has_no_answer_is_asked_again_or_counted(server: Loopback) -> None:

@@ -142,6 +142,19 @@ def test_a_sample_that_says_nothing_is_a_sample(samples: Path, tmp_path: Path) -
     assert [one.rewards for one in records if isinstance(one, Candidates)] == [(1.0, 0.0), (0.0, 0.0)]
 
 
+def test_that_an_evaluation_does_not_say_what_was_cut_off_is_told(samples: Path, tmp_path: Path) -> None:
+    meta = {"finish_reasons": ["length", "stop"]}
+    write_records(
+        samples, [Candidates(Q, ("one", "two"), (1.0, 0.0), meta=meta), Candidates(P, ("a", "b"), (0.0, 1.0))]
+    )
+    for form in ("exo-scores", "generated"):
+        lines = convert(tmp_path / form, sources=source(samples), to=form)
+        assert any(
+            "1 records with completions that were cut off, which nothing in their rows says" in one for one in lines
+        )
+    assert not any("cut off" in one for one in convert(tmp_path / "exo", sources=source(samples), to="exo"))
+
+
 def test_sources_keep_their_names_and_files_are_whole_lists(tmp_path: Path) -> None:
     for name in ("train", "test"):
         write_records(tmp_path / f"{name}.jsonl", [Pair(Prompt.of_text(name), "a", "b")])

@@ -54,11 +54,11 @@ def scored(implicit: dict[str, Any], **options: Any) -> list[list[float]]:
     return rewardlab.load_scorer(implicit=implicit, device="cpu", **options).score(PROMPTS, COMPLETIONS)
 
 
-def nats(place: str, prompt: Prompt, completion: str, temperature: float) -> torch.Tensor:
-    """By transformers alone: one completion, its end included."""
+def nats(place: str, prompt: Prompt, completion: str, temperature: float, *, ended: bool = True) -> torch.Tensor:
+    """By transformers alone: one completion, with its end where it has one."""
     tokenizer = word_tokenizer("$A")
     asked = [*tokenizer(prompt.messages[0].content).input_ids]
-    answer = [*tokenizer(completion).input_ids, EOS]
+    answer = [*tokenizer(completion).input_ids, *([EOS] if ended else [])]
     if "t5" in place:
         network = AutoModelForSeq2SeqLM.from_pretrained(place).eval()
         logits = network(input_ids=torch.tensor([[*asked, EOS]]), labels=torch.tensor([answer])).logits[0]
@@ -85,6 +85,25 @@ def test_rewards_are_those_of_plain_log_probabilities(
         ]
         torch.testing.assert_close(torch.tensor(rewards), implicit_reward(both[0], both[1], 2.0), rtol=1e-4, atol=1e-3)
     assert max(abs(reward) for own in found for reward in own) > 0.5
+
+
+@torch.no_grad()
+def test_no_end_is_scored_of_what_was_cut_off_when_it_was_sampled(policies: dict[str, str], tmp_path: Path) -> None:
+    """One text that its policy ended and one that it did not, beside each other, and one cut off before any word."""
+    text, data = COMPLETIONS[1][0], tmp_path / "data.jsonl"
+    meta = {"finish_reasons": ["length", "stop", "length"]}
+    write_records(data, [Candidates(PROMPTS[1], (text, text, ""), meta=meta), Candidates(PROMPTS[2], (text,))])
+    config = Scoring.build({"implicit": {**policies, "beta": 2.0}, "data": str(data), "device": "cpu", "verify": 4})
+    with Run.create(config, verb="score", name="cut", root=tmp_path) as run:
+        rewards = score_file(config, run).table["score"].to_pylist()
+    both = ("policy", "reference")
+    open_, whole = (
+        implicit_reward(*(nats(policies[name], PROMPTS[1], text, 1.0, ended=ended) for name in both), 2.0).item()
+        for ended in (False, True)
+    )
+    other = implicit_reward(*(nats(policies[name], PROMPTS[2], text, 1.0) for name in both), 2.0).item()
+    assert rewards == pytest.approx([open_, whole, 0.0, other], rel=1e-4, abs=1e-3)
+    assert abs(open_ - whole) > 0.1
 
 
 def test_a_policy_beside_itself_has_no_reward(policies: dict[str, str]) -> None:

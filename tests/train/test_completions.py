@@ -146,6 +146,15 @@ def test_pairs_are_drawn_anew_in_every_epoch_and_are_no_ties(model: PolicyModel)
     assert [drawn[step][0] for step in (7, 7, 3)] == [found[7], found[7], found[3]]
 
 
+def test_pairs_of_the_same_text_are_never_drawn_and_counted(model: PolicyModel) -> None:
+    """Rewards of one text can differ, by noise or by rounding; such a pair says nothing."""
+    drawn = Grouping(pairs=True, size=None, choice="drawn")
+    found = preference_examples([candidates(2.0, 1.0, 0.0, words=("lamp", "lamp", "cloud"))], model, "train", drawn)
+    assert found.counts["identical_pairs"] == 1
+    pairs = DrawnPlan(found.items, 1, 40, seed=3, grouping=drawn)
+    assert {example.targets for step in range(len(pairs)) for example in pairs[step]} == {(2.0, 0.0), (1.0, 0.0)}
+
+
 def test_candidates_are_drawn_with_their_own_rewards(model: PolicyModel) -> None:
     drawn = plan(model, Grouping(pairs=False, size=2, choice="drawn"), candidates(10.0, 20.0, 30.0))
     found = policy_examples([drawn[step][0] for step in range(len(drawn))])

@@ -10,8 +10,21 @@ from typing import Any
 from rewardlab.records import Candidates, Pair, Record
 
 FINISH_REASONS = "finish_reasons"
+CUT_OFF = "length"
+"""The finish reason of a completion that its model did not end."""
 PER_COMPLETION = (FINISH_REASONS, "tokens", "token_ids", "logprobs")
 """What `rewardlab sample` says of every completion: lists in `meta`, in the order of the completions."""
+
+
+def finish_reasons(record: Record) -> list[str] | None:
+    """How each completion of a sampled record ended; None of one that was not sampled, or does not say of all."""
+    reasons = record.meta.get(FINISH_REASONS)
+    return list(reasons) if isinstance(reasons, list) and len(reasons) == len(record.completions) else None
+
+
+def ended(record: Record) -> list[bool]:
+    """Of every completion whether it is whole: a sampled one that was cut off has the finish reason `length`."""
+    return [reason != CUT_OFF for reason in finish_reasons(record) or [""] * len(record.completions)]
 
 
 def picked(meta: Mapping[str, Any], completions: int, order: Sequence[int]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class CheckpointSamples(Config):
 
     runs: dict[str, Paths] = Field(min_length=1)
     """By name of the curve: a folder of `train sft`, `train dpo` or `train exo`, or of a policy; of several seeds, a
-    folder each. The first seed of one curve is paired with the first of the others."""
+    folder each. The first seed of one curve is paired with the first of the others; what has no partner is left out of
+    their difference, and told."""
 
     reference: Path | None = None
     """Folder of the policy that the divergence is from. Default: the reference that the runs were trained with, or

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import ClassVar, Self
 
 import numpy as np
@@ -168,7 +169,19 @@ def _warnings(areas: Sequence[Values], ends: tuple[float, float]) -> list[str]:
             found.append(f"{where}, so its frontier there is a straight line: keep more checkpoints.")
         elif one["reach"] < ends[1]:
             found.append(f"{one['run']}: a seed ends at {one['reach']:.2f} nats and counts as level beyond.")
-    return found
+    return [*found, *_unpaired(areas)]
+
+
+def _unpaired(areas: Sequence[Values]) -> list[str]:
+    """Runs with seeds that others have no partner for: which seeds their differences leave out."""
+    seeds = {one["run"]: len(one["seeds"]) for one in areas if one["by"] == REWARD and one["run"] != BEST_OF}
+    return [
+        f"{more}, of {seeds[more]} seeds, and {fewer}, of {seeds[fewer]}, are compared seed by seed over the first "
+        f"{seeds[fewer]}; the others of {more} have no partner."
+        for one, other in combinations(seeds, 2)
+        for fewer, more in [sorted((one, other), key=seeds.__getitem__)]
+        if seeds[fewer] < seeds[more]
+    ]
 
 
 def _changes(choice: Sequence[Values], all_of: Sequence[Written]) -> list[Values]:

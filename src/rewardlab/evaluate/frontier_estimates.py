@@ -130,7 +130,8 @@ def areas(
         level: of the intervals, over seeds and prompts.
 
     Returns:
-        Rows of areas and of differences; of differences the first run minus the second, seed by seed.
+        Rows of areas and of differences; of differences the first run minus the second, seed by seed, over the seeds
+        that both have.
     """
     prompts = {name: place for place, name in enumerate(dict.fromkeys(reference.prompt_id.tolist()))}
     start = _point(reference, prompts)
@@ -155,9 +156,9 @@ def areas(
             found.append({"run": run, "by": name, "seeds": pair[0].tolist(), **_extent(points, ends), **over})
         for first, second in combinations(by_run, 2):
             (won, by_won), (lost, by_lost) = by_run[first], by_run[second]
-            if len(won) == len(lost):
-                apart = _over_seeds_and_prompts(won - lost, by_won - by_lost, level)
-                differences.append({"first": first, "second": second, "by": name, **as_values(apart)})
+            both = min(len(won), len(lost))
+            apart = _over_seeds_and_prompts(won[:both] - lost[:both], by_won[:, :both] - by_lost[:, :both], level)
+            differences.append({"first": first, "second": second, "by": name, **as_values(apart)})
     return found, differences
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from rewardlab.data.canonical import read_records
 from rewardlab.data.layout import Group, share_prompt
+from rewardlab.data.pairs import CUT_OFF
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ModelError, Problem
 from rewardlab.evaluate.frontier_runs import Checkpoint
@@ -30,7 +31,6 @@ from rewardlab.models.policies import load_policy
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.references import cached_references
 from rewardlab.records import Candidates, content_id
-from rewardlab.sample.drawn import CUT_OFF
 from rewardlab.sample.verb import COMPLETIONS, Sampling, sample
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.score import ScorerOptions, Scoring, score_file

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rewardlab.data.pairs import CUT_OFF
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import DataError, Problem
 from rewardlab.evaluate.checkpoint_samples import CheckpointSamples
@@ -25,7 +26,6 @@ from rewardlab.functional.frontier import over_seeds_and_prompts
 from rewardlab.functional.intervals import Interval, Statistic, mean, mean_statistic, proportion
 from rewardlab.functional.shift import log_odds_shift, shifts_at
 from rewardlab.records import Candidates
-from rewardlab.sample.drawn import CUT_OFF
 from rewardlab.store.runs import Run
 
 Values = dict[str, Any]

@@ -54,8 +54,7 @@ from rewardlab.models.quantisation import Quantisation
 from rewardlab.records import Candidates, Prompt, Source
 from rewardlab.sample.verb import Sampling
 from rewardlab.score.base import AnyScorer
-from rewardlab.score.choice import scorer_of
-from rewardlab.score.load import load_classifier
+from rewardlab.score.choice import classifier_of, scorer_of
 from rewardlab.score.rules import RULE
 from rewardlab.score.score import ScorerOptions, Scoring
 from rewardlab.store.files import write_text
@@ -127,17 +126,7 @@ class Classifier(Config):
         if self.is_rule:
             return scorer_of(config)
         # The score is the probability of the class itself, not a reward: what is bad counts up.
-        return load_classifier(
-            self.model,
-            good=self.bad,
-            revision=config.revision,
-            device=config.device,
-            precision=config.precision,
-            encoding=config.encoding,
-            token_budget=config.token_budget,
-            trust_remote_code=config.trust_remote_code,
-            quantisation=config.quantisation,
-        )
+        return classifier_of(self.model, config, good=self.bad)
 
 
 class Generator(Config):

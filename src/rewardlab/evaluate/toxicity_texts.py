@@ -20,12 +20,12 @@ from rewardlab.data.adapters import texts as plain_texts
 from rewardlab.data.adapters.real_toxicity import ALL, selected
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import load, load_all
+from rewardlab.data.pairs import CUT_OFF
 from rewardlab.data.render import question
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.evaluate.frontier_samples import scored
 from rewardlab.records import Candidates, Pair, Prompt, Record, Source
-from rewardlab.sample.drawn import CUT_OFF
 from rewardlab.sample.verb import COMPLETIONS
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.score import ScorerOptions, Scoring

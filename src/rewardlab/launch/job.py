@@ -81,6 +81,9 @@ class Command:
         from submitit import JobEnvironment
 
         environment = JobEnvironment()
+        if environment.global_rank == 0:
+            # That of an attempt which was preempted is not that of this one.
+            exit_file(environment.paths.folder, environment.job_id).unlink(missing_ok=True)
         with _held_back(signal.Signals[f"SIG{environment.USR_SIG}"]):
             try:
                 code = self._exit_code(environment)

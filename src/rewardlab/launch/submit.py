@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rewardlab.errors import ConfigError, Problem, RewardlabError, RunError
-from rewardlab.launch.job import Command, Order, exit_file
+from rewardlab.errors import ConfigError, DataError, Problem, RewardlabError, RunError
+from rewardlab.launch.job import STOPPED, Command, Order, exit_file
 from rewardlab.launch.slurm import Slurm
 from rewardlab.store.files import read_json
 
@@ -31,10 +31,12 @@ class Submitted:
     Attributes:
         job: submitit's.
         order: what it runs.
+        requeue: whether it may be queued again.
     """
 
     job: Job[Any]
     order: Order
+    requeue: bool
 
     @property
     def log(self) -> Path:
@@ -55,23 +57,40 @@ class Submitted:
     def wait(self, look: float = _LOOK) -> int:
         """The exit code of the command line, once the job has ended.
 
+        What was stopped may have been preempted, and the job be queued again: then its next attempt counts.
+
         Args:
             look: seconds between looks.
 
         Raises:
             RewardlabError: it has ended without one: cancelled, killed, or never begun.
         """
-        noted = exit_file(self.log.parent, self.job.job_id)
-        while not noted.exists() and not self.job.done():
+        late = None
+        while True:
+            # Asked first: what is noted once the job has ended is that of its last attempt.
+            has_ended = self.job.done()
+            code = self._noted()
+            if code is not None and (has_ended or code != STOPPED or not self._may_come_back):
+                return code
+            if has_ended:
+                late = late or time.monotonic() + _LATE
+                if time.monotonic() > late:
+                    raise RewardlabError(
+                        f"The job has ended without an exit code. SLURM says: {self.job.state}. Its log: {self.log}"
+                    )
             time.sleep(look)
-        late = time.monotonic() + _LATE
-        while not noted.exists():
-            if time.monotonic() > late:
-                raise RewardlabError(
-                    f"The job has ended without an exit code. SLURM says: {self.job.state}. Its log: {self.log}"
-                )
-            time.sleep(look)
-        return int(read_json(noted)["exit_code"])
+
+    def _noted(self) -> int | None:
+        """The exit code that the newest attempt has left; None where it has left none yet."""
+        try:
+            return int(read_json(exit_file(self.log.parent, self.job.job_id))["exit_code"])
+        except DataError:
+            return None
+
+    @property
+    def _may_come_back(self) -> bool:
+        """Whether a job that was stopped may be queued again; where SLURM keeps no accounts, nobody can say."""
+        return self.requeue and self.job.state.upper() != "UNKNOWN"
 
 
 def submit(order: Order, slurm: Slurm, folder: Path, executor: Callable[..., PicklingExecutor]) -> Submitted:
@@ -112,4 +131,4 @@ def submit(order: Order, slurm: Slurm, folder: Path, executor: Callable[..., Pic
         said = " ".join(str(error).split()) or "nothing"
         remedy = "See the flags --slurm.*; `sinfo` lists the partitions."
         raise ConfigError("SLURM has refused the job", [Problem("sbatch", said, "a job number", remedy)]) from error
-    return Submitted(job, order)
+    return Submitted(job, order, slurm.requeues > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from rewardlab.store.files import read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+BASE = "base"
+"""Beside an adapter of ours, the way from its folder to that of its base."""
 _PREFIX = "base_model.model."
 
 
@@ -23,6 +26,13 @@ class NamedBase(NamedTuple):
 
     path: str
     revision: str | None
+
+    @classmethod
+    def of(cls, path: str, commit: str) -> NamedBase:
+        """The base read at `path`, so that it is found from any working directory: a folder by its absolute path, a hub
+        id with its commit."""
+        folder = Path(path)
+        return cls(str(folder.resolve()), None) if folder.is_dir() else cls(path, commit)
 
 
 def import_peft(purpose: str) -> Any:
@@ -60,6 +70,47 @@ def named_base(config: Path) -> NamedBase:
     if not isinstance(base.path, str) or not isinstance(base.revision, str | None):
         raise _unusable(config, f"the base {base.path!r}, revision {base.revision!r}", "a folder or a hub id")
     return base
+
+
+def name_base(network: Any, base: NamedBase) -> None:
+    """Have the adapters of a network of peft name another base than the path that their user typed."""
+    for config in network.peft_config.values():
+        config.base_model_name_or_path, config.revision = base
+
+
+def way_to_base(written: Path, folder: Path) -> dict[str, str]:
+    """The base's place beside an adapter, by `BASE`; empty where there is no adapter, or its base is no folder.
+
+    Args:
+        written: where the adapter's files are now.
+        folder: where they are going to be.
+    """
+    config = written / ADAPTER_CONFIG
+    base = Path(named_base(config).path) if config.is_file() else None
+    # Of two disks of Windows none leads to the other, nor are they moved together.
+    if base is None or not base.is_absolute() or base.anchor != folder.resolve().anchor:
+        return {}
+    return {BASE: Path(os.path.relpath(base, folder.resolve())).as_posix()}
+
+
+def base_beside(config: Path, sidecar: Path | None) -> NamedBase:
+    """The base that an adapter names; where that is a folder that is gone, the one in the same place beside it.
+
+    Args:
+        config: the adapter's configuration.
+        sidecar: the file with `BASE`; None where there is none.
+
+    Raises:
+        ModelError: see `named_base`.
+    """
+    base = named_base(config)
+    if sidecar is None or not Path(base.path).is_absolute() or Path(base.path).is_dir():
+        return base
+    try:
+        beside = config.parent.resolve() / read_json(sidecar)[BASE]
+    except (InputError, LookupError, TypeError):
+        return base
+    return NamedBase(str(beside.resolve()), None) if beside.is_dir() else base
 
 
 def replaced_weights(adapter: Path) -> set[str]:

@@ -37,9 +37,9 @@ from rewardlab.errors import ConfigError, InputError, ModelError, Problem
 from rewardlab.models.adapters import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    base_beside,
     import_peft,
     merge_adapter,
-    named_base,
     quiet_peft,
     replaced_weights,
 )
@@ -656,7 +656,7 @@ def _base_of(place: _Located) -> _Located | None:
         return None
     if any(_file_of(place, name) is not None for name in WHOLE_WEIGHTS):
         return place
-    base = named_base(config)
+    base = base_beside(config, _file_of(place, SIDECAR))
     try:
         return _located(base.path, base.revision)
     except ModelError as error:

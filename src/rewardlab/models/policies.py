@@ -2,7 +2,8 @@
 
 A saved folder is plain: `config.json`, `model.safetensors`, the tokenizer, and `rewardlab.json` with the encoding, so
 that sampling repeats what training did. A policy with adapters is saved with them merged into its weights, or as an
-adapter folder of PEFT, which names its base.
+adapter folder of PEFT, which names its base: a hub id, or a folder by its absolute path. The way from the adapter to
+such a folder stands in `rewardlab.json`, for when both are moved together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import InputError, ModelError, Problem
-from rewardlab.models.adapters import import_peft, quiet_peft
+from rewardlab.models.adapters import NamedBase, import_peft, name_base, quiet_peft, way_to_base
 from rewardlab.models.attention import IMPLEMENTATION
 from rewardlab.models.loading import (
     SIDECAR,
@@ -82,6 +83,8 @@ def new_policy(
     network.generation_config = _own_ids(network.generation_config)
     if lora is not None:
         network = _with_adapters(network, lora, seed)
+        if source.path is not None and has_saved_base:
+            name_base(network, NamedBase.of(source.path, sources[0]))
     return PolicyModel(
         network,
         tokenizer,
@@ -160,7 +163,7 @@ def save_policy(model: PolicyModel, folder: Path, *, card: str = "", merge: bool
         network.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
         rules = {"format": SIDECAR_FORMAT, "policy": model.encoding.model_dump(mode="json")}
-        write_json(temporary / SIDECAR, rules)
+        write_json(temporary / SIDECAR, rules | way_to_base(temporary, folder))
         if card:
             write_text(temporary / "README.md", card)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rewardlab.errors import InputError, ModelError, Problem
+from rewardlab.models.adapters import ADAPTER_CONFIG, named_base
 from rewardlab.models.loading import CONFIG_NAME, MODEL
 from rewardlab.store.files import sha256_file
 from rewardlab.store.keys import files_under
@@ -37,7 +38,7 @@ SHARED = (
     CONFIG_NAME,
     "generation_config.json",
     "rewardlab.json",
-    "adapter_config.json",
+    ADAPTER_CONFIG,
     "trainer_state.json",
     *WEIGHTS,
     *VOCABULARY,
@@ -80,7 +81,7 @@ def contents_of(folder: Path) -> Contents:
         ModelError: no folder of a model.
         DataError: a file cannot be read.
     """
-    if not (folder / CONFIG_NAME).is_file() and not (folder / "adapter_config.json").is_file():
+    if not (folder / CONFIG_NAME).is_file() and not (folder / ADAPTER_CONFIG).is_file():
         is_run = (folder / MODEL / CONFIG_NAME).is_file()
         remedy = f"Did you mean {folder / MODEL}?" if is_run else "Check the path."
         found = f"no {CONFIG_NAME}" if folder.is_dir() else "no such folder"
@@ -102,6 +103,9 @@ def check_fit_to_publish(folder: Path, files: list[ModelFile]) -> None:
         problems.append(Problem(str(folder), f"no {CARD}", "the model's card", "Say in it what the model is."))
     if not any(fnmatch.fnmatchcase(name, "*.safetensors") for name in names):
         problems.append(Problem(str(folder), "no weights", "safetensors", "Pickled weights are not uploaded."))
+    if ADAPTER_CONFIG in names and Path(named_base(folder / ADAPTER_CONFIG).path).is_absolute():
+        where, remedy = str(folder / ADAPTER_CONFIG), "Push the base first, and name it there; or push merged weights."
+        problems.append(Problem(where, "a base in a folder of this machine", "the hub id of its base", remedy))
     redactor = Redactor()
     for name in names:
         # A vocabulary holds every word, also the one that happens to be somebody's password.

@@ -17,6 +17,7 @@ from rewardlab.report.words import DASH, plain_number
 
 HEADER = (
     "Chosen at step",
+    "Kept at the last step",
     "Held-out accuracy then (95 % interval)",
     "Held-out loss then",
     "Test accuracy (95 % interval)",
@@ -45,25 +46,30 @@ class Measured:
 
 
 def chosen_by(stage: Stage[Training]) -> str:
-    """The measure that chose the checkpoint, as training says it: `choose_by`, whose auto is the loss of scores."""
+    """The measure that chose the checkpoint, as training says it: `choose_by`, whose auto is the loss of scores; of a
+    policy the loss with `keep_best`, and else none: empty."""
     try:
         config = yaml.safe_load(stage.config)
     except yaml.YAMLError:
         config = None
-    said = config.get("choose_by") if isinstance(config, Mapping) else None
-    if said in ("accuracy", "loss"):
-        return str(said)
+    said = config if isinstance(config, Mapping) else {}
+    if "keep_best" in said:
+        return "loss" if said["keep_best"] is True else ""
+    if said.get("choose_by") in ("accuracy", "loss"):
+        return str(said["choose_by"])
     return "loss" if stage.content.summary.get("target") == "score" else "accuracy"
 
 
 def chosen(stage: Stage[Training]) -> Measured:
-    """The evaluation at the step whose weights were saved; of a run that was cut short, the best one so far."""
+    """The evaluation at the step whose weights were saved; of a run that was cut short, the best one so far, or the
+    last one where nothing chooses."""
     history = stage.content.history
     chooser = next((row.split for row in history if row.split != "train"), "")
     rows = [row for row in history if row.split == chooser]
-    best = stage.content.summary.get("best")
-    step = best.get("step") if isinstance(best, Mapping) else None
-    row = next((row for row in reversed(rows) if row.step == step), None) or _best(rows, chosen_by(stage))
+    by = chosen_by(stage)
+    saved = stage.content.summary.get("best" if by else "last")
+    step = saved.get("step") if isinstance(saved, Mapping) else None
+    row = next((row for row in reversed(rows) if row.step == step), None) or (_best(rows, by) if by else _last(rows))
     if row is None:
         return Measured()
     return Measured(
@@ -83,19 +89,27 @@ def cells(stage: Stage[Training]) -> list[str]:
     """The cells of `HEADER`."""
     held_out, test = chosen(stage), tested(stage)
     step = DASH if held_out.step is None else f"{held_out.step:,}"
-    return [step, held_out.accuracy_words(), held_out.loss_words(), test.accuracy_words(), test.loss_words()]
+    steps = [step, DASH] if chosen_by(stage) else [DASH, step]
+    return [*steps, held_out.accuracy_words(), held_out.loss_words(), test.accuracy_words(), test.loss_words()]
 
 
 def choice_words(stages: Sequence[Stage[Training]]) -> str:
     """By what checkpoints were chosen, and what that means for the numbers of the set that chose."""
-    measures = list(dict.fromkeys(chosen_by(stage) for stage in stages))
+    measures = list(dict.fromkeys(filter(None, map(chosen_by, stages))))
+    last = (
+        "A model that is kept at the last step was chosen by nothing; the interval of its held-out accuracy takes "
+        "records for independent."
+    )
+    if not measures:
+        return last
+    kept = "" if all(map(chosen_by, stages)) else f" {last}"
     words = (
         f"The checkpoint is chosen by held-out {' or '.join(measures)}, so its held-out numbers flatter the model, "
         "and their interval with them, which knows nothing of the choice and takes records for independent"
     )
     if any(tested(stage) != Measured() for stage in stages):
-        return f"{words}. The test set was scored once, at the end, and chose nothing."
-    return f"{words}: the sections on accuracy read another split."
+        return f"{words}. The test set was scored once, at the end, and chose nothing.{kept}"
+    return f"{words}: the sections on accuracy read another split.{kept}"
 
 
 def test_findings(stage: Stage[Training]) -> list[str]:
@@ -123,6 +137,10 @@ def _best(rows: Sequence[HistoryRow], measure: str) -> HistoryRow | None:
     sign = -1.0 if measure == "loss" else 1.0
     known = [(sign * value, row) for row in rows if (value := _finite(row.measure(measure))) is not None]
     return max(known, key=lambda one: one[0])[1] if known else None
+
+
+def _last(rows: Sequence[HistoryRow]) -> HistoryRow | None:
+    return rows[-1] if rows else None
 
 
 def _number(values: Mapping[str, Any], name: str) -> float | None:

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewardlab.records import Candidates, Prompt, Record, Source
-
-CUT_OFF = "length"
-"""The finish reason of a completion that its model did not end."""
+from rewardlab.data.pairs import CUT_OFF
+from rewardlab.records import Candidates, Prompt, Record, Source, content_id
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,11 @@ class Drawn:
         if self.logprobs is not None:
             own["logprobs"] = list(self.logprobs)
         return Candidates(prompt, self.completions, None, source, {**own, **meta})
+
+
+def seed_of(prompt: Prompt, seed: int, draw: int) -> int:
+    """The seed of a completion: the same whatever other prompts there are, and however many completions."""
+    return int(content_id([prompt.id, seed, draw]), 16)
 
 
 def different_prompts(records: Sequence[Record], bottom: int, top: int | None) -> dict[Prompt, Source | None]:

@@ -15,13 +15,14 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
+from rewardlab.data.pairs import CUT_OFF
 from rewardlab.data.turns import Ids
 from rewardlab.errors import ConfigError, ModelError, Problem
 from rewardlab.models.decoding import Decoding
 from rewardlab.models.generate import Asked, Generated, answers
 from rewardlab.models.memory import is_out_of_memory, keep_freed_memory
 from rewardlab.records import Prompt, content_id
-from rewardlab.sample.drawn import CUT_OFF, Drawn
+from rewardlab.sample.drawn import Drawn, seed_of
 from rewardlab.sample.policy import Policy
 from rewardlab.store.processes import processes
 from rewardlab.store.table import Plan, ShardedTable
@@ -194,11 +195,6 @@ class LocalSampler:
             remedy = "Set --max-new-tokens or --encoding.max-prompt-tokens lower."
             problem = Problem("data", found, f"{context} tokens, the model's context, at most", remedy)
             raise ConfigError("Prompts and completions are longer than the model can read", [problem])
-
-
-def seed_of(prompt: Prompt, seed: int, draw: int) -> int:
-    """The seed of a completion: the same whatever other prompts there are, and however many completions."""
-    return int(content_id([prompt.id, seed, draw]), 16)
 
 
 def _drawn(row: dict[str, Any]) -> Drawn:

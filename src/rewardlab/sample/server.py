@@ -15,9 +15,11 @@ from rewardlab.llm.endpoint import Endpoint
 from rewardlab.llm.requests import Answer, ChatRequest, Outcome, Result
 from rewardlab.models.decoding import Decoding
 from rewardlab.records import TEXT_ROLE, Message, Prompt
-from rewardlab.sample.drawn import Drawn
+from rewardlab.sample.drawn import Drawn, seed_of
 
 _LONGEST = "max_completion_tokens"
+_SEEDS = 2**31
+"""Seeds that every server takes: some keep them in 32 bits, with a sign."""
 _WARPING = ("top_p", "top_k", "repetition_penalty")
 
 
@@ -32,7 +34,8 @@ class PolicyEndpoint(Endpoint):
     max_tokens: int | None = None
     """Not here: the stage's `max_new_tokens` holds."""
     seed: int | None = Field(default=None, ge=0)
-    """Seed of the first completion of a prompt, for endpoints that take one; the next one has the next number."""
+    """Of all chance, for endpoints that take a seed: every completion is asked for with one of its own, made from this
+    number, the prompt and the completion's number."""
 
     @model_validator(mode="after")
     def _leaves_sampling_to_the_stage(self) -> Self:
@@ -53,7 +56,7 @@ class PolicyEndpoint(Endpoint):
             if getattr(decoding, name) != getattr(plain, name):
                 given[name] = getattr(decoding, name)
         if self.seed is not None:
-            given["seed"] = self.seed + draw
+            given["seed"] = seed_of(prompt, self.seed, draw) % _SEEDS
         request = self.request(messages, draw)
         return replace(request, parameters={**request.parameters, **given})
 

@@ -84,6 +84,26 @@ class AnyScorer(abc.ABC):
     ) -> Verified:
         """The plainest way to the same scores, one completion at a time, compared with `scores`."""
 
+    def measure_ended(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[str]],
+        ended: Sequence[Sequence[bool]],  # noqa: ARG002  # most read no end
+    ) -> list[list[Measured]]:
+        """As `measure`, of completions of which some were cut off when they were sampled (not `ended`): that is another
+        score only where the token that ends an answer has a part in it."""
+        return self.measure(prompts, completions)
+
+    def verified_ended(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[str]],
+        ended: Sequence[Sequence[bool]],  # noqa: ARG002  # most read no end
+        scores: Sequence[float],
+    ) -> Verified:
+        """As `verified`, of scores by `measure_ended`."""
+        return self.verified(prompts, completions, scores)
+
     @property
     def token_budget(self) -> int | None:
         """Tokens per micro-batch, which the sessions of a run share; None where there are none."""

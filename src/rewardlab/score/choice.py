@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -10,12 +11,14 @@ from rewardlab.config import Config
 from rewardlab.data.source import DataSource
 from rewardlab.data.tokenize import Encoding
 from rewardlab.llm.asking import JudgeEndpoint
+from rewardlab.models.classes import ClassScale
 from rewardlab.models.loading import LayoutChoice, Precision
 from rewardlab.models.quantisation import Quantisation
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.ensemble import Ensemble
 from rewardlab.score.implicit import Implicit
-from rewardlab.score.load import load_scorer
+from rewardlab.score.load import load_classifier, load_scorer
+from rewardlab.score.local import LocalScorer
 from rewardlab.score.template import chosen, read_template
 
 
@@ -81,6 +84,12 @@ class ScorerChoice(Config):
         }
         return tuple(way for way, is_given in ways.items() if is_given)
 
+    @property
+    def running(self) -> dict[str, Any]:
+        """How a model is read and run, as `load_scorer` and `load_classifier` are told."""
+        names = ("revision", "device", "precision", "layout", "encoding", "token_budget", "trust_remote_code")
+        return {name: getattr(self, name) for name in (*names, "quantisation")}
+
     def pinned(self) -> Self:
         """With the model that a template names, so that a run records it and a study sees when it changes."""
         found = super().pinned()
@@ -102,17 +111,26 @@ def scorer_of(options: ScorerChoice) -> AnyScorer:
         options.model,
         template=options.template,
         label=options.label,
-        revision=options.revision,
-        device=options.device,
-        precision=options.precision,
-        layout=options.layout,
-        encoding=options.encoding,
-        token_budget=options.token_budget,
-        trust_remote_code=options.trust_remote_code,
         endpoint=options.endpoint,
         references=options.references,
         yes=options.yes,
         ensemble=options.ensemble,
         implicit=options.implicit,
-        quantisation=options.quantisation,
+        **options.running,
     )
+
+
+def classifier_of(
+    model: str | Path,
+    options: ScorerChoice,
+    *,
+    bad: str | int | None = None,
+    good: str | int | None = None,
+    scale: ClassScale = "probability",
+) -> LocalScorer:
+    """A classifier, run as options say.
+
+    Raises:
+        ConfigError, ModelError: see `load_classifier`.
+    """
+    return load_classifier(model, bad=bad, good=good, scale=scale, **options.running)

@@ -23,11 +23,13 @@ from rewardlab.data.conversions.options import FORMS, DataConversion, Step
 from rewardlab.data.conversions.pairs import as_pairs
 from rewardlab.data.conversions.prefixes import as_prefixes
 from rewardlab.data.conversions.published import (
+    LOST_REASONS,
     OTHER_PROMPT,
     Rows,
     exo_rows,
     exo_score_rows,
     generated_rows,
+    lost_reasons,
     other_prompts,
 )
 from rewardlab.data.conversions.sentences import first_sentences
@@ -142,7 +144,8 @@ class _Work:
         if problems:
             raise unreadable(alike_together(problems))
         others = {} if form == "generated" else {OTHER_PROMPT: sum(map(other_prompts, sets.values()))}
-        self._note(form, sets, files, others)
+        lost = {} if form == "exo" else {LOST_REASONS: sum(map(lost_reasons, sets.values()))}
+        self._note(form, sets, files, others | lost)
         return files
 
     def _one_by_one(self, step: Step, sets: Sets) -> tuple[Sets, dict[str, int]]:

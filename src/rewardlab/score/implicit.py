@@ -71,7 +71,8 @@ class Implicit(Config):
 
 
 class ImplicitScorer(AnyScorer):
-    """Scores with two policies in this process. Answers count as whole ones, with the token that ends them.
+    """Scores with two policies in this process. Answers count as whole ones, with the token that ends them, unless it
+    is known that they were cut off when they were sampled: then no end was drawn, and none is scored.
 
     Args:
         policy: in evaluation mode.
@@ -114,17 +115,25 @@ class ImplicitScorer(AnyScorer):
         Raises:
             ModelError: one sequence alone does not fit into memory, or a reward is no number.
         """
-        asked, answers = self._encoded(prompts, completions)
-        groups = [
-            share_prompt(prompt.ids, [one.ids for one in own])
-            for prompt, own in zip(asked, answers, strict=True)
-            if own
-        ]
+        return self.measure_ended(prompts, completions, _whole(completions))
+
+    def measure_ended(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]], ended: Sequence[Sequence[bool]]
+    ) -> list[list[Measured]]:
+        """As `measure`; of completions that were cut off without the token that ends an answer. One that was cut off
+        before it said anything has the reward 0: that of no token.
+
+        Raises:
+            ModelError: as `measure`.
+        """
+        asked, answers = self._encoded(prompts, completions, ended)
+        said = [[one.ids for one in own if one.ids] for own in answers]
+        groups = [share_prompt(prompt.ids, own) for prompt, own in zip(asked, said, strict=True) if own]
         rewards = iter(self._rewards(groups).tolist() if groups else [])
         return [
             [
                 Measured(
-                    next(rewards),
+                    next(rewards) if one.ids else 0.0,
                     prompt_tokens=self._plain(prompt),
                     completion_tokens=self._plain(one),
                     truncated=prompt.truncated or one.truncated,
@@ -143,10 +152,26 @@ class ImplicitScorer(AnyScorer):
             ModelError: one differs by more than 1e-5 of max(1, beta |log pi|, beta |log pi_ref|), which it is the
                 difference of.
         """
-        asked, answers = self._encoded(prompts, completions)
-        groups = [
-            share_prompt(prompt.ids, [one.ids]) for prompt, own in zip(asked, answers, strict=True) for one in own
-        ]
+        return self.verified_ended(prompts, completions, _whole(completions), scores)
+
+    def verified_ended(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[str]],
+        ended: Sequence[Sequence[bool]],
+        scores: Sequence[float],
+    ) -> Verified:
+        """As `verified`, of scores by `measure_ended`.
+
+        Raises:
+            ModelError: as `verified`.
+        """
+        asked, answers = self._encoded(prompts, completions, ended)
+        pairs = [(prompt.ids, one.ids) for prompt, own in zip(asked, answers, strict=True) for one in own]
+        groups = [share_prompt(prompt, [ids]) for prompt, ids in pairs if ids]
+        if not groups:
+            return Verified(0.0, SAME_SCORE, PRECISION)
+        scores = [score for score, (_, ids) in zip(scores, pairs, strict=True) if ids]
         policy, reference = (_one_by_one(model, groups) for model in (self.policy, self.reference))
         alone = implicit_reward(policy, reference, self.beta).numpy()
         scale = np.maximum(1.0, self.beta * torch.maximum(policy.abs(), reference.abs()).numpy())
@@ -154,11 +179,10 @@ class ImplicitScorer(AnyScorer):
         return check_verified(self.name, found, "Use --layout flat and report it.")
 
     def _encoded(
-        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]], ended: Sequence[Sequence[bool]]
     ) -> tuple[list[Ids], list[list[Ids]]]:
         encoder = self.policy.encoder
-        whole = [[True] * len(own) for own in completions]
-        return encoder.prompts(prompts), encoder.completions(prompts, completions, whole)
+        return encoder.prompts(prompts), encoder.completions(prompts, completions, ended)
 
     def _rewards(self, groups: Sequence[Group]) -> Tensor:
         """By group, then branch; every call begins with the whole budget again, wherever memory ran out before."""
@@ -213,6 +237,10 @@ def load_implicit(
     key = content_id([*content, rules, implicit.beta, implicit.temperature])
     name = f"{IMPLICIT}{shown_name(implicit.policy.path)}@{key[:12]}"
     return ImplicitScorer(policy, reference, implicit.beta, name, token_budget)
+
+
+def _whole(completions: Sequence[Sequence[str]]) -> list[list[bool]]:
+    return [[True] * len(own) for own in completions]
 
 
 def _one_by_one(model: PolicyModel, groups: Sequence[Group]) -> Tensor:

@@ -15,7 +15,7 @@ from rewardlab.models.classes import ClassReading, ClassScale
 from rewardlab.models.loading import LayoutChoice, Precision, load_reward_model, torch_device
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.quantisation import Quantisation
-from rewardlab.models.reward import LOGITS, RewardModel
+from rewardlab.models.reward import RewardModel
 from rewardlab.records import content_id
 from rewardlab.score.base import AnyScorer, shown_name
 from rewardlab.score.ensemble import Ensemble, EnsembleScorer
@@ -183,45 +183,24 @@ def load_classifier(
 
 
 def _load_local(
-    name: str,
-    template: str | None,
-    *,
-    label: int | str | None,
-    revision: str | None,
-    precision: Precision,
-    encoding: Encoding | None,
-    token_budget: int | None,
-    trust_remote_code: bool,
-    device: str,
-    **options: Any,
+    name: str, template: str | None, *, device: str, token_budget: int | None, **options: Any
 ) -> LocalScorer:
     """A model in this process; what is not given is the template's.
 
     Raises:
         ModelError: as `load_scorer`.
     """
-    output = LOGITS
     if template is not None:
         rules = read_template(template)
-        rules.check_trust(trust_remote_code)
+        rules.check_trust(options["trust_remote_code"])
         if not name:
-            name, revision = rules.model, revision or rules.revision
-        label = rules.label if label is None else label
-        encoding = encoding or rules.encoding
-        precision = rules.precision if precision == "auto" else precision
-        output = rules.output
+            name, options["revision"] = rules.model, options["revision"] or rules.revision
+        options["label"] = rules.label if options["label"] is None else options["label"]
+        options["encoding"] = options["encoding"] or rules.encoding
+        options["precision"] = rules.precision if options["precision"] == "auto" else options["precision"]
+        options["output"] = rules.output
     keep_freed_memory()
-    loaded = load_reward_model(
-        name,
-        revision=revision,
-        device=torch_device(device),
-        precision=precision,
-        encoding=encoding,
-        label=label,
-        output=output,
-        trust_remote_code=trust_remote_code,
-        **options,
-    )
+    loaded = load_reward_model(name, device=torch_device(device), **options)
     return LocalScorer(loaded, _identity(name, loaded), token_budget)
 
 

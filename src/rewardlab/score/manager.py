@@ -23,8 +23,8 @@ from rewardlab.errors import ConfigError, InputError, ModelError, Problem
 from rewardlab.models.classes import ClassScale
 from rewardlab.records import Response
 from rewardlab.score.base import AnyScorer
-from rewardlab.score.choice import ScorerChoice, scorer_of
-from rewardlab.score.load import ANSWER, load_classifier
+from rewardlab.score.choice import ScorerChoice, classifier_of, scorer_of
+from rewardlab.score.load import ANSWER
 from rewardlab.score.remote import EXPECTED_FORM, RemoteReward, address
 from rewardlab.score.response_rules import FormatRule, LengthRule, MissingEndRule, RepetitionRule, ResponseRule
 
@@ -283,20 +283,7 @@ def _loaded(term: RewardTerm) -> LoadedTerm:
     if term.classifier is None:
         scorer = scorer_of(term)
         return LoadedTerm(term, _scores_of(scorer), f"score of {scorer.name}", True)
-    classifier = load_classifier(
-        term.classifier,
-        bad=term.bad,
-        good=term.good,
-        scale=term.scale,
-        revision=term.revision,
-        device=term.device,
-        precision=term.precision,
-        layout=term.layout,
-        encoding=term.encoding,
-        token_budget=term.token_budget,
-        trust_remote_code=term.trust_remote_code,
-        quantisation=term.quantisation,
-    )
+    classifier = classifier_of(term.classifier, term, bad=term.bad, good=term.good, scale=term.scale)
     return LoadedTerm(term, _scores_of(classifier), f"{classifier.name}, of the response alone", False)
 
 

@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from rewardlab.data.load import Loaded, load_all
+from rewardlab.data.pairs import ended
 from rewardlab.data.perturb import PERTURBATIONS, Perturbation, perturbed
 from rewardlab.data.source import Sources, with_limit
 from rewardlab.errors import DataError, ModelError, Problem
@@ -292,6 +293,8 @@ def _content_digest(records: Sequence[Record]) -> str:
     for record in records:
         prompt = record.prompt
         content = [[message.as_dict() for message in prompt.messages], dict(prompt.template_options)]
+        cut_off = [place for place, whole in enumerate(ended(record)) if not whole]
+        content += [{"cut_off": cut_off}] if cut_off else []
         digest.update(json.dumps([*content, *record.completions], sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 
@@ -315,7 +318,9 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     records, scorer = work.records, work.scorer
     texts = [_answers(records[index], probe, work.config.seed) for index in shard]
-    for index, candidates in zip(shard, scorer.measure([prompts[index] for index in shard], texts), strict=True):
+    whole = [ended(records[index]) for index in shard]
+    found = scorer.measure_ended([prompts[index] for index in shard], texts, whole)
+    for index, candidates in zip(shard, found, strict=True):
         for candidate, measured in enumerate(candidates):
             yield {
                 "prompt_id": records[index].prompt.id,
@@ -368,5 +373,6 @@ def _verified(config: Scoring, scorer: AnyScorer, records: Sequence[Record], tab
     rows = table.select(["row", "candidate", "score"]).take(pa.array(np.sort(drawn))).to_pylist()
     prompts = [records[row["row"]].prompt for row in rows]
     completions = [[records[row["row"]].completions[row["candidate"]]] for row in rows]
-    found = scorer.verified(prompts, completions, [row["score"] for row in rows])
+    whole = [[ended(records[row["row"]])[row["candidate"]]] for row in rows]
+    found = scorer.verified_ended(prompts, completions, whole, [row["score"] for row in rows])
     return {"completions": len(rows), **found._asdict()}

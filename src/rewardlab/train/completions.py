@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from rewardlab.data.layout import share_prompt
+from rewardlab.data.pairs import ended
 from rewardlab.data.turns import Ids
 from rewardlab.errors import DataError, Problem
 from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
@@ -85,15 +86,20 @@ class Grouping(NamedTuple):
         return found
 
     def draw(self, example: PolicyExample, *, seed: int, epoch: int, place: int) -> PolicyExample:
-        """What an epoch takes of an example: candidates, or a winner and a loser that are no tie."""
+        """What an epoch takes of an example: candidates, or a winner and a loser that are no tie and not the same."""
         count = len(example.targets)
         if not self.pairs:
             size = self.size or count
             return example.part(drawn_candidates(count, size, seed=seed, epoch=epoch, prompt=place).tolist())
-        rewards = example.targets
-        untied = [[i, j] for i in range(count) for j in range(count) if rewards[i] > rewards[j]]
+        pairs = unlike_pairs(example.targets, example.group.sequences())
         # Zeros at the end of a seed change nothing: the 2 keeps these draws apart from others.
-        return example.part(untied[np.random.default_rng([seed, epoch, place, 2]).integers(len(untied))])
+        return example.part(pairs[np.random.default_rng([seed, epoch, place, 2]).integers(len(pairs))])
+
+
+def unlike_pairs(rewards: Sequence[float], ids: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The positions of winner and loser of all pairs that are no tie and not the same text."""
+    places = range(len(rewards))
+    return [[i, j] for i in places for j in places if rewards[i] > rewards[j] and ids[i] != ids[j]]
 
 
 class DrawnPlan(StepPlan):
@@ -151,7 +157,8 @@ def preference_examples(records: Sequence[Record], model: PolicyModel, name: str
     """Completions to choose among, with rewards; of a pair they are (1, 0).
 
     Left out and counted: completions without tokens; ties and identical completions where there is nothing else; of
-    pairs both. Of winner and loser the winner is first.
+    pairs both, and where they are drawn the pairs of an example that are the same text. Of winner and loser the winner
+    is first.
 
     Args:
         records: pairs, or candidates with rewards.
@@ -176,13 +183,16 @@ def preference_examples(records: Sequence[Record], model: PolicyModel, name: str
             counts["empty_completions"] += len(places) - len(there)
             if grouping.pairs:
                 there.sort(key=lambda place: -rewards[place])
-            reason = _of_no_use([rewards[place] for place in there], [completions[place] for place in there], grouping)
+            own, ids = [rewards[place] for place in there], [completions[place].ids for place in there]
+            reason = _of_no_use(own, ids, grouping)
             if reason:
                 counts[reason] += 1
                 continue
+            if grouping.pairs and grouping.is_drawn:
+                apart = sum(one > other for one in own for other in own)
+                counts["identical_pairs"] += apart - len(unlike_pairs(own, ids))
             counts["truncated_completions"] += sum(completions[place].truncated for place in there)
-            group = share_prompt(prompt.ids, [completions[place].ids for place in there])
-            items.append(PolicyExample(group, tuple(rewards[place] for place in there)))
+            items.append(PolicyExample(share_prompt(prompt.ids, ids), tuple(own)))
     return _some(Examples(items, "preference", counts), name)
 
 
@@ -215,7 +225,7 @@ def _encoded(
         chunk = records[start : start + CHUNK_RECORDS]
         prompts = [record.prompt for record in chunk]
         encoded = model.encoder.completions(
-            prompts, [record.completions for record in chunk], [_ended(record) for record in chunk]
+            prompts, [record.completions for record in chunk], [ended(record) for record in chunk]
         )
         for record, prompt, completions in zip(chunk, model.encoder.prompts(prompts), encoded, strict=True):
             counts["truncated_prompts"] += prompt.truncated
@@ -231,14 +241,6 @@ def _as_sampled(record: Record, model: PolicyModel) -> list[Ids | None]:
         return [None] * len(record.completions)
     texts = zip(record.completions, found, strict=True)
     return [model.encoder.as_sampled(record.prompt, text, ids) for text, ids in texts]
-
-
-def _ended(record: Record) -> list[bool]:
-    """Of every completion whether it is whole: a sampled one that was cut off has the finish reason `length`."""
-    reasons = record.meta.get("finish_reasons")
-    if not isinstance(reasons, list) or len(reasons) != len(record.completions):
-        return [True] * len(record.completions)
-    return [reason != "length" for reason in reasons]
 
 
 def _imitated(record: Record) -> list[int]:
@@ -268,10 +270,10 @@ def _unusable(records: Sequence[Record], name: str, grouping: Grouping) -> list[
     return problems
 
 
-def _of_no_use(rewards: Sequence[float], completions: Sequence[Ids], grouping: Grouping) -> str:
+def _of_no_use(rewards: Sequence[float], ids: Sequence[tuple[int, ...]], grouping: Grouping) -> str:
     """Why a group teaches nothing; empty where it does."""
     if len(rewards) < 2:
         return "too_few_completions"
-    if len({ids.ids for ids in completions}) < 2:
+    if len(set(ids)) < 2:
         return "identical_completions"
     return "ties" if grouping.pairs and len(set(rewards)) < 2 else ""

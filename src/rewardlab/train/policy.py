@@ -46,7 +46,7 @@ class PolicyTraining(Training):
     """Named evaluation sets; the loss on the first one says which step was best. None: a part of the training data."""
 
     batch_size: int = Field(16, ge=1)
-    """Prompts per optimiser step."""
+    """Examples per optimiser step: completions of `train sft`, groups of a prompt's completions of the others."""
 
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
     """Learning rate after the warm-up."""

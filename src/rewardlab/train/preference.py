@@ -66,7 +66,7 @@ class PreferenceTraining(PolicyTraining):
     """Logits of policy and reference are divided by it: that of the sampling that the completions come from."""
 
     batch_size: int = Field(128, ge=1)
-    """Prompts per optimiser step."""
+    """Groups of completions per optimiser step: a prompt, or of one with more than K completions each K of them."""
 
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate."""
@@ -210,5 +210,10 @@ def _drawn_once(examples: Examples, grouping: Grouping, seed: int) -> Examples:
 
 
 def _left_out(examples: dict[str, Examples], objective: PolicyObjective) -> list[str]:
-    ties = examples["train"].counts["ties"]
-    return [f"{ties} ties were left out of the training data: {objective.name} needs a winner."] if ties else []
+    counts = examples["train"].counts
+    told = {
+        "ties": f"ties were left out of the training data: {objective.name} needs a winner",
+        "identical_completions": "groups of one and the same text were left out of the training data",
+        "identical_pairs": "pairs of the same text with different rewards are never drawn",
+    }
+    return [f"{counts[name]} {words}." for name, words in told.items() if counts[name]]

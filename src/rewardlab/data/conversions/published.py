@@ -5,6 +5,9 @@
     exo-scores  {prompt, scores_texts: [[score, prompt and completion as one text], ...]} of candidates with rewards
     generated   {question, response, rewards?}: one response as a text, several as a list
 
+How a sampled completion ended (`finish_reasons`) goes along in the rows of `exo`: the published code takes what it
+reads by name, and the format `exo` reads it back. Of the others it does not fit the form, and is counted as lost.
+
 In the first two a conversation is the transcript of its turns, ready for the answer, which begins with one space and
 has no other white space at its ends, on both sides of a pair alike.
 """
@@ -16,18 +19,20 @@ from typing import Any
 
 from rewardlab.data.adapters.hh_rlhf import transcript_prompt
 from rewardlab.data.conversions.base import place, rewarded
+from rewardlab.data.pairs import FINISH_REASONS, ended, finish_reasons
 from rewardlab.data.render import plain_text, question
 from rewardlab.errors import Problem
 from rewardlab.records import Candidates, Pair, Prompt, Rated, Record
 
 Rows = list[dict[str, Any]]
+LOST_REASONS = "records with completions that were cut off, which nothing in their rows says"
 OTHER_PROMPT = "prompts that are read back as another: turns or options that a transcript does not hold"
 
 
 def exo_rows(name: str, records: Sequence[Record], problems: list[Problem]) -> Rows:
     """The list of a set; records of several kinds, which no list holds, are a problem."""
     rows = [_exo_row(record) for record in records]
-    kinds = {kind: number for number, kind in reversed(list(enumerate((", ".join(row) for row in rows), start=1)))}
+    kinds = {kind: number for number, kind in reversed(list(enumerate(map(_kind, rows), start=1)))}
     if len(kinds) > 1:
         found = "; ".join(
             f"{{{kind}}} in record {number}" for kind, number in sorted(kinds.items(), key=lambda it: it[1])
@@ -70,6 +75,11 @@ def other_prompts(records: Sequence[Record]) -> int:
     return sum(not _is_read_back(record.prompt) for record in records)
 
 
+def lost_reasons(records: Sequence[Record]) -> int:
+    """How many records have completions that were cut off, which no row of another form than `exo` says."""
+    return sum(not all(ended(record)) for record in records)
+
+
 def _is_read_back(prompt: Prompt) -> bool:
     text = plain_text(prompt)
     read = transcript_prompt(text)
@@ -83,7 +93,16 @@ def _rewards(record: Record) -> list[float] | None:
     return [record.score] if isinstance(record, Rated) and record.score is not None else None
 
 
+def _kind(row: dict[str, Any]) -> str:
+    return ", ".join(name for name in row if name != FINISH_REASONS)
+
+
 def _exo_row(record: Record) -> dict[str, Any]:
+    reasons = finish_reasons(record)
+    return _plain_row(record) | ({FINISH_REASONS: reasons} if reasons else {})
+
+
+def _plain_row(record: Record) -> dict[str, Any]:
     prompt = record.prompt
     texts = [_answer(prompt, text) for text in record.completions]
     row: dict[str, Any] = {"prompt": plain_text(prompt)}
