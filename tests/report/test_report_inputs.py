@@ -25,7 +25,8 @@ def read(**folders: list[Path]) -> Inputs:
 
 def test_finished_stages_are_read(tmp_path: Path) -> None:
     inputs = read(**finished.write_all(tmp_path, pairs=12))
-    assert [stage.label for stage in inputs.stages] == ["doctor", "train-0", "train-1", "score", "evaluate"]
+    expected = ["doctor", "train-0", "train-1", "ppo", "score", "evaluate"]
+    assert [stage.label for stage in inputs.stages] == expected
     assert inputs.evaluate[0].record["verb"] == "evaluate accuracy"
     assert len(inputs.evaluate[0].content.pairs.margins) == 12
     assert inputs.evaluate[0].content.file.estimate("accuracy.ties") is not None
