@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from rewardlab.config import Config, nearest
+from rewardlab.config import Config, Paths, nearest
 from rewardlab.errors import ConfigError
 
 
@@ -284,6 +284,19 @@ def test_a_flag_cannot_go_into_a_plain_value() -> None:
     assert refusal(values={"data": "x", "steps": 1}, flags=[("steps.more", "1")]) == [
         "--steps.more: found steps set to 1; expected steps to be a mapping"
     ]
+
+
+class Compared(Config):
+    runs: dict[str, Paths] = Field(default_factory=dict)
+
+
+def test_paths_of_a_name_that_come_again_go_on() -> None:
+    flags = [("runs.a", "one # 1"), ("runs.a", "two"), ("runs.b", "[three, four]"), ("runs.c", "five")]
+    assert Compared.build(flags=flags).runs == {
+        "a": (Path("one # 1"), Path("two")),
+        "b": (Path("three"), Path("four")),
+        "c": (Path("five"),),
+    }
 
 
 def test_what_is_saved_builds_the_same_again(tmp_path: Path) -> None:
