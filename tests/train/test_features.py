@@ -101,7 +101,7 @@ def test_training_from_the_cache_is_training_through_the_backbone(
     on.states = refuse  # type: ignore[method-assign]
     lines = []
     for model, folder in ((through, tmp_path / "through"), (features, tmp_path / "features")):
-        # Adam would make whole steps of a gradient that is nothing but rounding: BERT's pooled states differ that little.
+        # Adam would make whole steps of a gradient that is only rounding: BERT's pooled states differ that little.
         trainer = toy_trainer(model, pairs(24), folder, held_out=pairs(10, seed=5), epochs=2, adam_epsilon=1e-3)
         assert run_training(trainer, resume=False)
         lines.append(history(folder))
