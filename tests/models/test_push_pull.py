@@ -193,7 +193,7 @@ def test_all_that_is_missing_is_told_at_once(folder: Path, tmp_path: Path, hub: 
 def test_an_adapter_whose_base_lies_on_this_machine_stays_here(folder: Path) -> None:
     """Nobody else could load it, and the path is nobody else's business."""
     adapter = folder / "adapter_config.json"
-    adapter.write_text(json.dumps({"base_model_name_or_path": "/home/someone/runs/sft/model"}))
+    adapter.write_text(json.dumps({"base_model_name_or_path": str(folder.parent / "sft")}))
     with pytest.raises(ModelError, match="found a base in a folder of this machine; expected the hub id of its base"):
         check_fit_to_publish(folder, contents_of(folder).files)
     adapter.write_text(json.dumps({"base_model_name_or_path": "some/base"}))

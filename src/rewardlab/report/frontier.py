@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from rewardlab.evaluate.frontier import RESULT, FrontierEvaluation, measure
 from rewardlab.report.blocks import Section
-from rewardlab.report.figures import write_images
 from rewardlab.report.frontier_sections import findings, frontier_sections
 from rewardlab.report.html import element
-from rewardlab.report.page import MeasuredPage, page
-from rewardlab.store.files import write_json, write_text
+from rewardlab.report.page import MeasuredPage, write_page
+from rewardlab.store.files import write_json
 from rewardlab.store.runs import Run
 
 
@@ -23,8 +22,4 @@ def evaluate_frontier(config: FrontierEvaluation, run: Run) -> MeasuredPage:
     found = element("ol", [element("li", line) for line in values["findings"]])
     sections = [Section("findings", "Findings", "", [found]), *frontier_sections(values)]
     write_json(run.path(RESULT), values)
-    write_images(run.path("figures"), {one.name: one.spec for section in sections for one in section.figures})
-    path = run.path("report.html")
-    write_text(path, page(config.title, sections))
-    run.log.info("wrote %s", path)
-    return MeasuredPage(path, values)
+    return MeasuredPage(write_page(run, config.title, sections), values)

@@ -10,10 +10,9 @@ from rewardlab.evaluate.gain import GainEvaluation, Values, gain_values, read_se
 from rewardlab.evaluate.summary import MINUS, estimate_lines, percent
 from rewardlab.report.audit_figures import PURPLE, TEAL
 from rewardlab.report.blocks import Figure, Section
-from rewardlab.report.figures import write_images
 from rewardlab.report.forest import forest
 from rewardlab.report.html import element
-from rewardlab.report.page import MeasuredPage, page
+from rewardlab.report.page import MeasuredPage, write_page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import BLUE, GREY
 from rewardlab.store.files import write_json, write_text
@@ -51,11 +50,7 @@ def evaluate_gain(config: GainEvaluation, run: Run) -> MeasuredPage:
     sections = gain_sections(values)
     write_json(run.path(RESULT), values)
     write_text(run.path(SUMMARY), "\n".join([*values["findings"], *estimate_lines(values["estimates"])]) + "\n")
-    write_images(run.path("figures"), {one.name: one.spec for section in sections for one in section.figures})
-    path = run.path("report.html")
-    write_text(path, page(config.title, sections))
-    run.log.info("wrote %s", path)
-    return MeasuredPage(path, values)
+    return MeasuredPage(write_page(run, config.title, sections), values)
 
 
 def findings(values: Values) -> list[str]:

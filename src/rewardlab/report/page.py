@@ -124,6 +124,15 @@ class WrittenReport:
         return [*self.findings, f"The report: {self.page}"]
 
 
+def write_page(run: Run, title: str, sections: Sequence[Section]) -> Path:
+    """Write the figures as images, then `report.html` with the sections; gives its path."""
+    write_images(run.path("figures"), {one.name: one.spec for section in sections for one in section.figures})
+    path = run.path("report.html")
+    write_text(path, page(title, sections))
+    run.log.info("wrote %s", path)
+    return path
+
+
 def write_report(config: Report, run: Run) -> WrittenReport:
     """Write `report.html`, the figures as `figures/*.svg` and `figures/*.png`, and of audits `tables/effects.*`.
 

@@ -17,12 +17,11 @@ from rewardlab.evaluate.shift import (
     shift_values,
 )
 from rewardlab.evaluate.shift_agreement import agreements, predicted_at
-from rewardlab.report.figures import write_images
 from rewardlab.report.forecast import WAYS
-from rewardlab.report.page import MeasuredPage, page
+from rewardlab.report.page import MeasuredPage, write_page
 from rewardlab.report.shift_inputs import ForecastFile, ShiftEvaluation, attributes_of, read_forecasts
 from rewardlab.report.shift_sections import findings, shift_sections
-from rewardlab.store.files import write_json, write_text
+from rewardlab.store.files import write_json
 from rewardlab.store.runs import Run
 from rewardlab.store.table import write_parquet
 
@@ -62,11 +61,7 @@ def evaluate_shift(config: ShiftEvaluation, run: Run) -> MeasuredPage:
     sections = shift_sections(values)
     write_parquet(run.path(ROWS), pa.concat_tables([one.table(names) for one in wrote]))
     write_json(run.path(RESULT), values)
-    write_images(run.path("figures"), {one.name: one.spec for section in sections for one in section.figures})
-    path = run.path("report.html")
-    write_text(path, page(config.title, sections))
-    run.log.info("wrote %s", path)
-    return MeasuredPage(path, values)
+    return MeasuredPage(write_page(run, config.title, sections), values)
 
 
 def with_forecasts(

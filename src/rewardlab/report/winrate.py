@@ -11,10 +11,9 @@ from rewardlab.evaluate.winrate import WinrateEvaluation, compare, refuse_empty
 from rewardlab.evaluate.winrate_estimates import Values, winrate_values
 from rewardlab.report.audit_figures import TEAL
 from rewardlab.report.blocks import Figure, Section
-from rewardlab.report.figures import write_images
 from rewardlab.report.forest import forest
 from rewardlab.report.html import Html, element
-from rewardlab.report.page import MeasuredPage, page
+from rewardlab.report.page import MeasuredPage, write_page
 from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import BLUE, GREY, Spec
 from rewardlab.report.words import DASH
@@ -54,11 +53,7 @@ def evaluate_winrate(config: WinrateEvaluation, run: Run) -> MeasuredPage:
     sections = winrate_sections(values)
     write_json(run.path(RESULT), values)
     write_text(run.path(SUMMARY), "\n".join([*values["findings"], *estimate_lines(values["estimates"])]) + "\n")
-    write_images(run.path("figures"), {one.name: one.spec for section in sections for one in section.figures})
-    path = run.path("report.html")
-    write_text(path, page(config.title, sections))
-    run.log.info("wrote %s", path)
-    return MeasuredPage(path, values)
+    return MeasuredPage(write_page(run, config.title, sections), values)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
