@@ -91,6 +91,8 @@ class Join(Config):
 
     inputs: tuple[Path, ...]
     """What to read."""
+    named: dict[str, Path | list[Path]] = Field(default_factory=dict)
+    """Not read."""
 
 
 def join(config: Join, run: Run) -> Made:

@@ -107,6 +107,25 @@ def test_steps_are_selected_by_the_values_or_labels_of_their_foreach(tmp_path: P
     assert steps["together"].needs == set(names)
 
 
+def test_a_star_maps_every_label_to_its_steps(tmp_path: Path) -> None:
+    def named(reference: str) -> Any:
+        text = SELECTED.split("inputs:")[0] + f'inputs: [], named: "{reference}"}}\n'
+        last = study(tmp_path, text).steps(ROOT, (), VERBS)[-1]
+        config: Any = last.config
+        return config.named, last.needs
+
+    arms = {"wide": [ROOT / "arms.0/x", ROOT / "arms.1/x"], "far": [ROOT / "arms.2/x", ROOT / "arms.3/x"]}
+    assert named("${arms[arm=*]}/x") == (arms, {f"arms.{number}" for number in range(4)})
+    plain = {"0": ROOT / "plain.1/y", "1": ROOT / "plain.3/y"}
+    assert named("${plain[seed=*,fold=b]}/y") == (plain, {"plain.1", "plain.3"})
+
+
+def test_a_star_for_an_unknown_name_is_told(tmp_path: Path) -> None:
+    text = SELECTED.replace("{arms[arm=far]", "{arms[amr=*]")
+    found = "\n".join(problems_of(study(tmp_path, text)))
+    assert 'found ${arms[amr=*]}; expected a name of the stage\'s foreach. Did you mean "arm"?' in found
+
+
 def test_selections_that_mean_nothing_are_told(tmp_path: Path) -> None:
     text = (
         SELECTED.replace("{plain[fold=b]", "{plain[flod=b]")

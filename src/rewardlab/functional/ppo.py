@@ -106,7 +106,7 @@ def generalised_advantages(
     values: Float[Tensor, "rows time"],
     mask: Bool[Tensor, "rows time"],
     gamma: float = 1.0,
-    lam: float = 0.95,
+    lam: float = 1.0,
 ) -> Advantages:
     """Advantages from the last token back; after it the value is 0.
 

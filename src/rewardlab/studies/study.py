@@ -29,6 +29,8 @@ labels, by which they are selected, and may refer to earlier stages and to the o
         verb: score
         foreach: {arm: [plain, cut], fold: [0, 1]}
         config: {model: "${train[arm=${arm},fold=${fold}]}/model"}
+
+`${train[arm=*]}` is a mapping from every label of `arm` to what `${train[arm=LABEL]}` is.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ _NAME = r"[A-Za-z0-9_-]+"
 _VARIABLE = re.compile(rf"\$\{{({_NAME})\}}")
 _SELECTED = rf"{_NAME}=[^][,={{}}$]+"
 _REFERENCE = re.compile(rf"\$\{{({_NAME})(?:\[(\d+|{_SELECTED}(?:,{_SELECTED})*)\])?\}}")
+_BY_LABEL = re.compile(rf"(\$\{{({_NAME})\[(?:[^][]*,)?({_NAME})=)\*(?=[],])")
 
 
 class Stage(Config):
@@ -275,7 +278,12 @@ class _Scope:
             else:
                 yield filled
 
-    def _referred(self, text: str, needs: set[str]) -> str | list[str]:
+    def _referred(self, text: str, needs: set[str]) -> str | list[str] | dict[str, Any]:
+        for match in _BY_LABEL.finditer(text):
+            before, after = text[: match.end(1)], text[match.end() :]
+            labels = [one.labels[match[3]] for one in self.earlier.get(match[2], ()) if match[3] in one.labels]
+            if labels:
+                return {label: self._referred(before + label + after, needs) for label in dict.fromkeys(labels)}
         found = [self._steps(match[1], match[2]) for match in _REFERENCE.finditer(text)]
         known = [steps for steps in found if steps is not None]
         if len(known) < len(found):
