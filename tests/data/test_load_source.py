@@ -77,6 +77,34 @@ def test_a_file_is_read_with_positions_reasons_and_hash(tmp_path: Path) -> None:
     assert (file.name, file.rows) == (path, 3)
 
 
+@pytest.mark.parametrize(
+    ("good", "broken", "adapter", "column"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a"}, "preference", "rejected"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "rejcted": "b"}, "preference", "rejected"),
+        (HH_ROW, {"chosen": HH_ROW["chosen"]}, "hh-rlhf", "rejected"),
+        ({"prompt": "q", "completion": "a", "label": True}, {"prompt": "q", "completion": "a"}, "labelled", "label"),
+        ({"prompt": "q", "completions": ["a"]}, {"prompt": "q"}, "k-way", "completions"),
+    ],
+)
+@pytest.mark.parametrize("place", [1, 6, 9])
+def test_a_broken_row_is_named_and_makes_its_file_no_other_format(
+    tmp_path: Path, place: int, good: dict[str, Any], broken: dict[str, Any], adapter: str, column: str
+) -> None:
+    whole = write(tmp_path / "whole.jsonl", *[good] * 8)
+    assert load(DataSource(path=whole)).adapter == adapter
+    path = write(tmp_path / "p.jsonl", *[good] * (place - 1), broken, *[good] * (9 - place))
+    with pytest.raises(DataError) as error:
+        load(DataSource(path=path))
+    assert f'{path}:{place}, column "{column}": found no such column' in str(error.value)
+    assert {problem.where.partition(",")[0] for problem in error.value.problems} == {f"{path}:{place}"}
+
+
+def test_where_few_rows_have_more_columns_their_file_is_of_what_all_have(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *rows(3), {"prompt": "q"}, {"prompt": "r"}, {"prompt": "s"})
+    assert load(DataSource(path=path)).adapter == "prompt"
+
+
 def test_an_explicit_format_wins_over_what_the_columns_look_like(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", HH_ROW)
     assert load(DataSource(path=path)).adapter == "hh-rlhf"

@@ -72,11 +72,21 @@ ADAPTERS: dict[str, Adapter] = {
 
 
 def detect(rows: Sequence[Row]) -> Adapter | None:
-    """The first format of the registry that all of these rows fit; None where none does."""
+    """The first format of the registry that all of these rows fit; None where none does.
+
+    A few broken rows do not make a file one of another format: where most rows have columns that this format would not
+    read, and the others lack one of them, it is the first format that reads them.
+    """
+    if not rows:
+        return None
+    richer = []
     for adapter in ADAPTERS.values():
-        if rows and all(_fits(adapter, row) for row in rows):
-            return adapter
-    return None
+        if all(_fits(adapter, row) for row in rows):
+            unread = (one for one in richer if not set(one.required) <= set(adapter.columns))
+            return next(unread, adapter)
+        if _most_fit(adapter, rows):
+            richer.append(adapter)
+    return next(iter(richer), None)
 
 
 def for_hub_id(hub_id: str) -> Adapter | None:
@@ -97,3 +107,10 @@ def describe_formats() -> str:
 def _fits(adapter: Adapter, row: Row) -> bool:
     has_columns = all(row.knows(name) for name in adapter.required)
     return has_columns and (adapter.fits is None or adapter.fits(row))
+
+
+def _most_fit(adapter: Adapter, rows: Sequence[Row]) -> bool:
+    """Whether more than half of the rows fit, and the others lack a column that the format needs."""
+    others = [row for row in rows if not _fits(adapter, row)]
+    lacking = all(not all(row.knows(name) for name in adapter.required) for row in others)
+    return lacking and 2 * len(others) < len(rows)
