@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rewardlab.records import Message, Pair, Prompt
+from rewardlab.store.files import read_json
 from rewardlab.store.runs import Run
+from rewardlab.studies.verbs import VERBS
 from rewardlab.train.reward import RewardTraining, train_reward
 from rewardlab.train.sets import warnings_of
 from tests.train import toys
@@ -43,6 +47,35 @@ def test_prompts_of_another_form_are_said_once_a_set() -> None:
     (words,) = said(asked("a"), asked("b", is_text=False))
     assert "the prompts of validation.dev are conversations, but the model was trained on plain texts" in words
     assert "--validation.dev.prompt_role text" in words
+
+
+def test_rows_that_cannot_be_used_are_counted_and_said(tokenizer: Path, tmp_path: Path) -> None:
+    """By set and reason: on the console and in the log, and in summary.json; of every verb that trains."""
+    file = toys.write_pairs(tmp_path / "pairs.jsonl", toys.pairs(8))
+    odd = [{"prompt": "q", "chosen": "", "rejected": "b"}, {"prompt": "q", "chosen": "b", "rejected": None}]
+    same = {"prompt": "q", "chosen": "b", "rejected": "b"}
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(file.read_text(encoding="utf-8") + json.dumps(same) + "\n", encoding="utf-8")
+    with file.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in [*odd, same])
+    common = {"model": {"shape": toys.LLAMA, "tokenizer": str(tokenizer)}, "train": str(file), "device": "cpu"}
+    few = {"validation": {"val": str(held_out)}, "epochs": 1, "precision": "float32"}
+    own: dict[str, dict[str, Any]] = {
+        "train reward": {**few, "test": str(held_out)},
+        "train dpo": few,
+        "train ppo": {"len_only": 3, "steps": 1, "batch_size": 8, "max_new_tokens": 4, "precision": "float32"},
+    }
+    expected = {"train": {"empty": 2, "identical": 1}}
+    held = {"train reward": ("val", "test"), "train dpo": ("val",), "train ppo": ()}
+    for verb, settings in own.items():
+        config = VERBS[verb].config_class().build({**common, **settings})
+        with Run.create(config, verb=verb, name=verb.partition(" ")[2], root=tmp_path) as run:
+            VERBS[verb].run(config, run)
+        sets = {name: {"identical": 1} for name in held[verb]}
+        assert read_json(run.folder / "summary.json")["set_aside"] == expected | sets
+        log = (run.folder / "run.log").read_text(encoding="utf-8")
+        assert "train: 3 rows were set aside (2 empty, 1 identical); `rewardlab data doctor` shows them" in log
+        assert log.count("1 row was set aside (1 identical)") == len(sets)
 
 
 def test_a_training_says_it(tokenizer: Path, tmp_path: Path) -> None:

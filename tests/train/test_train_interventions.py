@@ -97,7 +97,7 @@ def test_the_order_of_the_file_changes_no_draw(
     found = []
     for name in ("one", "two"):
         config = settings(tokenizer, tmp_path / f"{name}.jsonl", interventions=CHAIN)
-        training, _, _ = setup.training_records(config)
+        training, *_ = setup.training_records(config)
         lengths = Lengths(lambda texts: [len(text.split()) for text in texts], "words")
         found.append({record.id for record in intervene(training, config.interventions, lengths).records})
     assert found[0] == found[1]

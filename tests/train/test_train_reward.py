@@ -281,7 +281,7 @@ def test_no_evaluation_set_is_called_train(tokenizer: Path, files: dict[str, str
 
 def test_a_share_of_the_conversations_is_held_out(tokenizer: Path, files: dict[str, str]) -> None:
     config = settings(tokenizer, files, validation={}, validation_share=0.25)
-    training, named, _ = setup.training_records(config)
+    training, named, *_ = setup.training_records(config)
     assert len(training) + len(named["val"]) == 96
     assert 12 <= len(named["val"]) <= 36  # 24 ± 3 sd
     assert {record.prompt.root_id for record in training}.isdisjoint(record.prompt.root_id for record in named["val"])
@@ -294,7 +294,7 @@ def test_few_records_are_still_held_out_and_still_trained_on(
     tokenizer: Path, files: dict[str, str], share: float, limit: int
 ) -> None:
     config = settings(tokenizer, files, validation={}, validation_share=share, limit=limit)
-    training, named, _ = setup.training_records(config)
+    training, named, *_ = setup.training_records(config)
     assert training
     assert named["val"]
     assert len(training) + len(named["val"]) == limit
@@ -314,7 +314,7 @@ def test_limit_holds_for_every_set(tokenizer: Path, tmp_path: Path, files: dict[
 
 def test_the_limit_is_of_every_source(tokenizer: Path, files: dict[str, str]) -> None:
     config = settings(tokenizer, files, train=[files["train"], {"path": files["val"], "limit": 4}], limit=9)
-    training, named, described = setup.training_records(config)
+    training, named, described, _ = setup.training_records(config)
     assert (len(training), len(named["val"])) == (9 + 4, 9)
     assert [line.partition(",")[0].partition(": ")[2] for line in described] == ["9 rows", "4 rows"]
 

@@ -40,7 +40,7 @@ from rewardlab.data.cues import (
     truncated,
     whitespace_cues,
 )
-from rewardlab.data.load import Loaded, load_all
+from rewardlab.data.load import Loaded, in_words, load_all
 from rewardlab.data.overlap import overlap
 from rewardlab.data.prepare import source_summary
 from rewardlab.data.source import DataSource, with_limit
@@ -193,10 +193,10 @@ def format_doctor(result: Mapping[str, Any]) -> str:
     """The content of `doctor.json` as a table for the terminal, then what deserves a look, worst first."""
     lines = []
     for name, source in result["sets"].items():
-        aside = _reasons(source["set_aside"]) or "none"
+        aside = in_words(source["set_aside"]) or "none"
         lines.append(f"{name}: {source['records']:,} records ({source['adapter']}), set aside: {aside}")
     if result["set_aside"]:
-        lines.append(f"{ALREADY}: {_reasons(result['set_aside'])}")
+        lines.append(f"{ALREADY}: {in_words(result['set_aside'])}")
     lines += ["", f"{'':9}{'count':>8} {'of':>8} {'share':>7}  check", "-" * WIDTH]
     lines += [_table_row(check) for check in result["checks"]]
     length = next(check for check in result["checks"] if check["name"] == "longer_chosen")
@@ -209,10 +209,6 @@ def format_doctor(result: Mapping[str, Any]) -> str:
         lines += ["", *textwrap.wrap(head, WIDTH, subsequent_indent="    ")]
         lines += [f"    {_example_line(item)}" for item in check["examples"]]
     return "\n".join(lines)
-
-
-def _reasons(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
 def _table_row(check: Mapping[str, Any]) -> str:

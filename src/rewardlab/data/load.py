@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -47,6 +47,11 @@ class Loaded:
     set_aside: tuple[SetAside, ...]
     adapter: str
     files: tuple[LoadedFile, ...]
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason → number of rows set aside."""
+        return dict(sorted(Counter(item.reason for item in self.set_aside).items()))
 
 
 def load(source: DataSource) -> Loaded:
@@ -105,10 +110,13 @@ def load_all(sources: Iterable[DataSource], *, usable: bool = False) -> list[Loa
 
 
 def _all_set_aside(source: DataSource, loaded: Loaded) -> Problem:
-    reasons = Counter(item.reason for item in loaded.set_aside)
-    counted = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    found = f"{reasons.total()} rows, all of them set aside ({counted})"
+    found = f"{len(loaded.set_aside)} rows, all of them set aside ({in_words(loaded.reasons)})"
     return Problem(source.path, found, "a row that can be used", "`rewardlab data doctor` shows what is wrong.")
+
+
+def in_words(reasons: Mapping[str, int]) -> str:
+    """Numbers by reason in words: `1 empty, 2 identical`."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
 def _named(source: DataSource, problems: list[Problem]) -> Adapter | None:

@@ -174,7 +174,7 @@ def source_summary(loaded: Loaded) -> dict[str, Any]:
     return {
         "adapter": loaded.adapter,
         "records": len(loaded.records),
-        "set_aside": dict(sorted(Counter(item.reason for item in loaded.set_aside).items())),
+        "set_aside": loaded.reasons,
         "files": [_file_summary(file) for file in loaded.files],
     }
 

@@ -9,7 +9,7 @@ policies/step-000123/ evenly spaced checkpoints: plain folders, or with lora ada
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +22,17 @@ from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.policies import new_policy
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.source import ModelSource
-from rewardlab.records import Record
 from rewardlab.store.processes import processes
 from rewardlab.train.configuration import Beta, Training
 from rewardlab.train.examples import Examples
 from rewardlab.train.objectives import AnyObjective
-from rewardlab.train.sets import warnings_of
-from rewardlab.train.setup import checkpoint_activations, training_device, training_records
+from rewardlab.train.sets import set_aside_words, warnings_of
+from rewardlab.train.setup import (
+    TrainingData,
+    checkpoint_activations,
+    training_device,
+    training_records,
+)
 from rewardlab.train.trainer import StepPlan
 
 log = logging.getLogger("rewardlab")
@@ -122,24 +126,15 @@ def _words(measures: Mapping[str, Any]) -> str:
     return f"loss {measures['loss']:.4f}{accuracy}"
 
 
-@dataclass(frozen=True)
-class PolicyData:
-    """Records of a training: by set, and a line per training file for the card."""
-
-    train: Sequence[Record]
-    evaluation: Mapping[str, Sequence[Record]]
-    described: Sequence[str]
-
-
-def policy_data(config: PolicyTraining) -> PolicyData:
+def policy_data(config: PolicyTraining) -> TrainingData:
     """Read and split the data.
 
     Raises:
         DataError: unusable data.
     """
-    data = PolicyData(*training_records(config))
+    data = training_records(config)
     if processes().is_first:
-        for words in warnings_of(data.train, data.evaluation, []):
+        for words in [*set_aside_words(data.set_aside), *warnings_of(data.train, data.evaluation, [])]:
             log.warning(words)
     return data
 

@@ -27,7 +27,7 @@ from rewardlab.store.files import clear_when_disk_is_full, read_jsonl, write_jso
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.train.policy import MODEL, POLICIES, PolicyTraining, Prepared, TrainedPolicy
-from rewardlab.train.setup import log_start, micro_batch_tokens, trainer_arguments
+from rewardlab.train.setup import TrainingData, log_start, micro_batch_tokens, trainer_arguments
 from rewardlab.train.trackers import tensor_board
 from rewardlab.train.trainer import GroupTrainer, clear_when_out_of_memory, run_training
 
@@ -37,9 +37,7 @@ SAME, OTHER = 1e-4, 1e-2
 from where on it is another policy."""
 
 
-def run_policy_training(
-    config: PolicyTraining, run: Run, prepared: Prepared, described: Sequence[str]
-) -> TrainedPolicy:
+def run_policy_training(config: PolicyTraining, run: Run, prepared: Prepared, data: TrainingData) -> TrainedPolicy:
     """Train, and leave the policy, those along the way, the history and the summary.
 
     Raises:
@@ -60,7 +58,7 @@ def run_policy_training(
             raise KeyboardInterrupt
         kept = trainer.load_best() if config.keep_best else trainer.state.global_step
         return TrainedPolicy(
-            run.path(MODEL), processes().first(lambda: _finish(config, run, trainer, prepared, described, kept))
+            run.path(MODEL), processes().first(lambda: _finish(config, run, trainer, prepared, data, kept))
         )
 
 
@@ -114,13 +112,14 @@ def _trainer(config: PolicyTraining, run: Run, prepared: Prepared) -> GroupTrain
 
 
 def _finish(
-    config: PolicyTraining, run: Run, trainer: GroupTrainer, prepared: Prepared, described: Sequence[str], kept: int
+    config: PolicyTraining, run: Run, trainer: GroupTrainer, prepared: Prepared, data: TrainingData, kept: int
 ) -> dict[str, Any]:
     """Save the policy, which is that of the step `kept`, load it again, compare, and write the summary."""
     folder, model = run.path(MODEL), prepared.model.eval()
-    summary = _summary(run, trainer, prepared) | prepared.summary | {"kept": kept, "seed": config.seed}
+    summary = _summary(run, trainer, prepared) | prepared.summary
+    summary |= {"set_aside": data.set_aside, "kept": kept, "seed": config.seed}
     with clear_when_disk_is_full(folder):
-        save_policy(model, folder, card=_card(config, prepared, summary, described))
+        save_policy(model, folder, card=_card(config, prepared, summary, data.described))
     trainer.free_optimiser()
     groups = [example.group for example in prepared.plan.examples[:CHECKED_GROUPS]]
     compare_reloaded(model, folder, groups, run.log, trust_remote_code=config.model.trust_remote_code)

@@ -44,7 +44,15 @@ from rewardlab.train.ppo import PPOTraining
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_loop import BEST, HISTORY, TIMES, Loop
 from rewardlab.train.ppo_rollout import Prompts, Row
-from rewardlab.train.setup import ACCELERATOR_BUDGET, CPU_BUDGET, checkpoint_activations, lines_of, training_device
+from rewardlab.train.sets import set_aside_words
+from rewardlab.train.setup import (
+    ACCELERATOR_BUDGET,
+    CPU_BUDGET,
+    checkpoint_activations,
+    lines_of,
+    set_aside_of,
+    training_device,
+)
 from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import clear_when_out_of_memory
 
@@ -110,7 +118,7 @@ def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms, *, says: str = 
     if says:
         run.log.info(says)
     with clear_when_out_of_memory(), clear_when_lost():
-        loop, described = together(lambda: _prepared(config, run, rewards))
+        loop, described, set_aside = together(lambda: _prepared(config, run, rewards))
         _refuse_other_prompts(loop)
         loop.learner.begin_together()
         _log_start(run, loop)
@@ -118,16 +126,18 @@ def run_ppo(config: PPOTraining, run: Run, rewards: RewardTerms, *, says: str = 
         if not loop.go_on():
             raise KeyboardInterrupt
         rows = loop.some_rows(CHECKED_GROUPS)
-        return TrainedByPPO(run.path(MODEL), processes().first(lambda: _finish(loop, rows, described)))
+        return TrainedByPPO(run.path(MODEL), processes().first(lambda: _finish(loop, rows, described, set_aside)))
 
 
-def _prepared(config: PPOTraining, run: Run, rewards: RewardTerms) -> tuple[Loop, list[str]]:
-    """The loop before its first step, and a line per training file for the card.
+def _prepared(config: PPOTraining, run: Run, rewards: RewardTerms) -> tuple[Loop, list[str], dict[str, dict[str, int]]]:
+    """The loop before its first step, a line per training file for the card, and the rows that cannot be used.
 
     Raises:
         InputError: something that is configured cannot be used.
     """
-    training, held_out, described = _read_prompts(config)
+    training, held_out, described, set_aside = _read_prompts(config)
+    for words in set_aside_words(set_aside) if processes().is_first else ():
+        run.log.warning(words)
     device = training_device(config.device)
     config = config.model_copy(update={"precision": product_precision(config.precision, device)})
     policy = _policy(config).to(device)
@@ -135,7 +145,7 @@ def _prepared(config: PPOTraining, run: Run, rewards: RewardTerms) -> tuple[Loop
     budget = config.token_budget or (CPU_BUDGET if policy.device.type == "cpu" else ACCELERATOR_BUDGET)
     learner = Learner(config, policy, critic, ends=_ends(policy, [*training, *held_out]), budget=budget)
     streams = [_stream(config, policy, prompts) for prompts in (training, held_out)]
-    return Loop(config, run, rewards, learner, *streams), described
+    return Loop(config, run, rewards, learner, *streams), described, set_aside
 
 
 def _refuse_other_prompts(loop: Loop) -> None:
@@ -188,8 +198,8 @@ def _course(steps: int, first: Mapping[str, float], last: Mapping[str, float]) -
     )
 
 
-def _read_prompts(config: PPOTraining) -> tuple[list[Prompt], list[Prompt], list[str]]:
-    """Training prompts, held-out prompts, and a line per training file for the card.
+def _read_prompts(config: PPOTraining) -> tuple[list[Prompt], list[Prompt], list[str], dict[str, dict[str, int]]]:
+    """Training prompts, held-out prompts, a line per training file for the card, and the rows that cannot be used.
 
     Raises:
         DataError: unusable data, or prompts that are in both.
@@ -205,7 +215,8 @@ def _read_prompts(config: PPOTraining) -> tuple[list[Prompt], list[Prompt], list
         found = f"{len(both)} prompts that are in train too"
         problem = Problem("validation", found, "prompts that nothing is learned from", "rewardlab data prepare splits.")
         raise DataError("Held-out prompts are held out", [problem])
-    return training, held_out, lines_of(loaded[:count])
+    set_aside = set_aside_of({"train": loaded[:count], "validation": loaded[count:]})
+    return training, held_out, lines_of(loaded[:count]), set_aside
 
 
 def _policy(config: PPOTraining) -> PolicyModel:
@@ -265,11 +276,13 @@ def _log_start(run: Run, loop: Loop) -> None:
     )
 
 
-def _finish(loop: Loop, rows: Sequence[Row], described: Sequence[str]) -> dict[str, Any]:
+def _finish(
+    loop: Loop, rows: Sequence[Row], described: Sequence[str], set_aside: dict[str, dict[str, int]]
+) -> dict[str, Any]:
     """Save the policy, load it again, compare what both say of some rows, and write the summary."""
     run, learner, config = loop.run, loop.learner, loop.config
     folder, policy = run.path(MODEL), learner.policy.eval()
-    summary = _summary(loop)
+    summary = _summary(loop) | {"set_aside": set_aside}
     loop.save_policy(folder, merge=True, card=_card(config, policy, summary, described))
     groups = [share_prompt(row.prompt_ids, [row.ids]) for row in rows]
     learner.free_optimiser()

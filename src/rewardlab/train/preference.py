@@ -176,7 +176,7 @@ def train_preference(config: PreferenceTraining, run: Run) -> TrainedPolicy:
         card={"objective": config.objective, **config.options(), "temperature": config.temperature},
         summary=found,
     )
-    return run_policy_training(config, run, prepared, data.described)
+    return run_policy_training(config, run, prepared, data)
 
 
 def _references(config: PreferenceTraining, model: PolicyModel, examples: dict[str, Examples]) -> References:

@@ -20,7 +20,7 @@ from rewardlab.data.interventions.base import Lengths
 from rewardlab.data.interventions.chain import Intervened, Interventions, in_words, intervene
 from rewardlab.data.interventions.margin import Margin
 from rewardlab.data.layout import Group
-from rewardlab.data.load import load_all
+from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.tokenize import Encoding
 from rewardlab.errors import ConfigError, ModelError, Problem
@@ -45,11 +45,12 @@ from rewardlab.train.features import BUDGET, FeatureChoice, on_features, summary
 from rewardlab.train.margins import MARGINS, write_margins
 from rewardlab.train.objectives import Objective
 from rewardlab.train.schedules import EpochDecay, gamma_of
-from rewardlab.train.sets import warnings_of
+from rewardlab.train.sets import set_aside_words, warnings_of
 from rewardlab.train.setup import (
     checkpoint_activations,
     log_start,
     micro_batch_tokens,
+    set_aside_of,
     trainer_arguments,
     training_device,
     training_records,
@@ -199,7 +200,8 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
     """
     check_trackers(config.report_to)
     keep_freed_memory()
-    device, model, examples, evaluation, test, described, changed, use = together(lambda: _prepared(config, run.log))
+    prepared = together(lambda: _prepared(config, run.log))
+    device, model, examples, evaluation, test, described, set_aside, changed, use = prepared
     config = config.model_copy(update={"precision": product_precision(config.precision, device)})
     plan = StepPlan(examples.items, config.batch_size, config.epochs, config.seed)
     sets = {"train": examples, **evaluation, **test}
@@ -217,7 +219,7 @@ def train_reward(config: RewardTraining, run: Run) -> TrainedReward:
         tested = {name: trainer.measured(name, data) | {"n": len(data)} for name, data in test.items()}
 
         def finished() -> dict[str, Any]:
-            summary = _summary(config, trainer, sets, best_step, run) | tested
+            summary = _summary(config, trainer, sets, best_step, run) | {"set_aside": set_aside} | tested
             for name, measures in tested.items():
                 if board is not None:
                     board.write_last(name, measures, best_step)
@@ -237,7 +239,8 @@ class _Prepared(NamedTuple):
     examples: Examples
     evaluation: dict[str, Examples]
     test: dict[str, Examples]
-    described: list[str]
+    described: Sequence[str]
+    set_aside: Mapping[str, Mapping[str, int]]
     changed: Intervened | None
     use: str
 
@@ -250,9 +253,12 @@ def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
         ModelError: unusable model or device.
     """
     device = training_device(config.device)
-    training, validation, described = training_records(config)
-    tested = _loaded_test(config)
-    warned = list(warnings_of(training, validation, tested)) if processes().is_first else []
+    data = training_records(config)
+    training, validation = data.train, data.evaluation
+    loaded_test = _loaded_test(config)
+    tested = [record for one in loaded_test for record in one.records]
+    set_aside = {**data.set_aside, **set_aside_of({"test": loaded_test})}
+    warned = [*set_aside_words(set_aside), *warnings_of(training, validation, tested)] if processes().is_first else []
     model = new_reward_model(
         config.model,
         config.encoding,
@@ -274,12 +280,12 @@ def _prepared(config: RewardTraining, log: logging.Logger) -> _Prepared:
     for words in warned:
         log.warning(words)
     use = usage(model.encoder, is_text=training[0].prompt.is_text, is_plain=model.readout is None)
-    return _Prepared(device, model, examples, evaluation, test, described, changed, use)
+    return _Prepared(device, model, examples, evaluation, test, data.described, set_aside, changed, use)
 
 
-def _loaded_test(config: RewardTraining) -> list[Record]:
+def _loaded_test(config: RewardTraining) -> list[Loaded]:
     sources = [] if config.test is None else [with_limit(config.test, config.limit)]
-    return [record for one in load_all(sources, usable=True) for record in one.records]
+    return load_all(sources, usable=True)
 
 
 def _intervened(
@@ -408,7 +414,7 @@ def _summary(
     }
 
 
-def _card(config: RewardTraining, summary: dict[str, Any], described: list[str], use: str) -> str:
+def _card(config: RewardTraining, summary: dict[str, Any], described: Sequence[str], use: str) -> str:
     best = summary["best"]
     rows = summary["counts"][best["split"]]["used"]
     measures = {

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rewardlab.data.load import in_words
 from rewardlab.models.reward import form_of, form_warning
 from rewardlab.records import Record
+
+
+def set_aside_words(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """How many rows of which set cannot be used, and why: set → reason → number."""
+    for name, reasons in counts.items():
+        total = sum(reasons.values())
+        rows = "1 row was" if total == 1 else f"{total:,} rows were"
+        yield f"{name}: {rows} set aside ({in_words(reasons)}); `rewardlab data doctor` shows them"
 
 
 def warnings_of(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import TrainingArguments
 
@@ -42,17 +43,45 @@ def training_device(name: str) -> str:
     return kind
 
 
-def training_records(config: Training) -> tuple[list[Record], dict[str, list[Record]], list[str]]:
-    """Training records, validation records by name, and a line per training file for the card."""
+class TrainingData(NamedTuple):
+    """What a training reads.
+
+    Attributes:
+        train: its records.
+        evaluation: records of evaluation sets by name.
+        described: a line per training file, for the card.
+        set_aside: set → reason → number of rows that cannot be used; sets without any are left out.
+    """
+
+    train: Sequence[Record]
+    evaluation: Mapping[str, Sequence[Record]]
+    described: Sequence[str]
+    set_aside: Mapping[str, Mapping[str, int]]
+
+
+def training_records(config: Training) -> TrainingData:
+    """Training records and validation records.
+
+    Raises:
+        DataError: unusable data.
+    """
     sources = [*config.train, *config.validation.values()]
     loaded = load_all((with_limit(source, config.limit) for source in sources), usable=True)
     training = [record for one in loaded[: len(config.train)] for record in one.records]
     named = {name: list(one.records) for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)}
     described = lines_of(loaded[: len(config.train)])
+    sets = {"train": loaded[: len(config.train)]}
+    sets |= {name: [one] for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)}
     if not named:
         training, held_out = _held_out(training, config)
         named = {"val": held_out}
-    return training, named, described
+    return TrainingData(training, named, described, set_aside_of(sets))
+
+
+def set_aside_of(sets: Mapping[str, Sequence[Loaded]]) -> dict[str, dict[str, int]]:
+    """Set → reason → number of rows of it that cannot be used; sets without any are left out."""
+    totals = {name: sum((Counter(one.reasons) for one in parts), Counter[str]()) for name, parts in sets.items()}
+    return {name: dict(total) for name, total in totals.items() if total}
 
 
 def lines_of(loaded: Sequence[Loaded]) -> list[str]:

@@ -47,4 +47,4 @@ def train_sft(config: SFTTraining, run: Run) -> TrainedPolicy:
     }
     plan = StepPlan(examples["train"].items, config.batch_size, config.epochs, config.seed)
     prepared = Prepared(model, plan, examples, Imitation(), card={"objective": "sft"})
-    return run_policy_training(config, run, prepared, data.described)
+    return run_policy_training(config, run, prepared, data)
