@@ -185,7 +185,7 @@ TRAINING = [
     Fault(
         "everything too long",
         f"{TRAIN} --encoding.overlong drop --encoding.max_tokens 8 --validation.v pairs.jsonl",
-        ("found nothing to learn from", "too_long"),
+        ("found nothing to learn from", "too long"),
         rows("pairs.jsonl", *({**values, "prompt": "w1 " * 50 + values["prompt"]} for values in ROWS)),
     ),
     Fault(

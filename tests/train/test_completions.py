@@ -13,6 +13,7 @@ from rewardlab.errors import DataError
 from rewardlab.models.policy import PolicyModel
 from rewardlab.records import Candidates, Pair, Prompt, Rated, Source
 from rewardlab.train.completions import (
+    Choice,
     DrawnPlan,
     Grouping,
     imitation_examples,
@@ -124,10 +125,45 @@ def test_every_record_that_cannot_be_used_is_named(model: PolicyModel) -> None:
         preference_examples([*records, candidates(1.0, 2.0, 3.0)], model, "train", PAIRS)
     said = str(caught.value)
     assert all(place in said for place in ("f:1", "f:2", "file:7", "3 candidates to a prompt", "--choice drawn"))
-    with pytest.raises(DataError, match="95 more"):
-        preference_examples(records[:1] * 100, model, "train", PAIRS)
-    with pytest.raises(DataError, match="nothing to learn from"):
+    assert "--objective exo-rw (train exo) or dpo-rw (train dpo)" in said
+    many = [Candidates(ASK, ("a", "b"), source=Source("f", row)) for row in range(1, 101)]
+    with pytest.raises(DataError, match=r"f:1; f:2; f:3; and 97 more: found candidates without rewards"):
+        preference_examples(many, model, "train", PAIRS)
+    with pytest.raises(DataError, match=r"nothing to learn from in 1 records \(1 ties\)"):
         preference_examples([candidates(1.0, 1.0)], model, "train", PAIRS)
+
+
+def test_a_prompt_alone_is_told_all_the_steps_once(model: PolicyModel) -> None:
+    prompts = [Candidates(ASK, (), source=Source("f", row)) for row in range(1, 6)]
+    with pytest.raises(DataError) as caught:
+        preference_examples(prompts, model, "train", ALL)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.found) == ("f:1; f:2; f:3; and 2 more", "a prompt alone")
+    assert "rewardlab sample, rewardlab score, then rewardlab data convert --to labelled" in problem.remedy
+
+
+@pytest.mark.parametrize("choice", ["consecutive", "drawn"])
+def test_more_candidates_than_there_are_cannot_be_had(model: PolicyModel, choice: Choice) -> None:
+    """Two cannot be drawn either, so that is no advice; where others have enough, those that have fewer are counted."""
+    four = Grouping(pairs=False, size=4, choice=choice)
+    pair = Pair(ASK, "lamp", "cloud", source=Source("f", 3))
+    with pytest.raises(
+        DataError, match=r"found 2 candidates to a prompt.*expected 4 or more.*--candidates 2"
+    ) as caught:
+        preference_examples([pair], model, "train", four)
+    assert "drawn" not in str(caught.value)
+    if choice == "drawn":
+        found = preference_examples([pair, candidates(1.0, 2.0, 3.0, 4.0)], model, "train", four)
+        assert (len(found), found.counts["fewer_candidates"]) == (2, 1)
+
+
+def test_an_evaluation_set_without_an_example_is_told_with_advice(model: PolicyModel) -> None:
+    with pytest.raises(DataError) as caught:
+        preference_examples([Pair(ASK, "lamp", "lamp")], model, "val", PAIRS)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.found) == ("val", "nothing to learn from in 1 records (1 identical completions)")
+    assert "--validation.NAME FILE" in problem.remedy
+    assert "--validation-share" in problem.remedy
 
 
 # --- drawn --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from rewardlab.data.conversions.base import alike_together
 from rewardlab.data.layout import share_prompt
 from rewardlab.data.pairs import ended
 from rewardlab.data.turns import Ids
@@ -17,11 +18,10 @@ from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.references import References
 from rewardlab.records import Candidates, Pair, Rated, Record
-from rewardlab.train.examples import CHUNK_RECORDS, Example, Examples
+from rewardlab.train.examples import CHUNK_RECORDS, Example, Examples, some
 from rewardlab.train.trainer import StepPlan
 
 Choice = Literal["consecutive", "drawn"]
-SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,20 @@ class Grouping(NamedTuple):
         """Whether every epoch draws."""
         return self.choice == "drawn" and (self.pairs or self.size is not None)
 
+    @property
+    def whole(self) -> int | None:
+        """The size of consecutive groups; None where completions are drawn, or all taken."""
+        return None if self.is_drawn else 2 if self.pairs else self.size
+
     def groups(self, count: int) -> list[list[int]]:
         """The groups of `count` completions before anything is drawn.
 
         Raises:
             ValueError: they do not go into groups of that size.
         """
-        size = 2 if self.pairs else self.size
-        if self.is_drawn or size is None:
+        if self.whole is None:
             return [list(range(count))]
-        found: list[list[int]] = consecutive_groups(count, size).tolist()
+        found: list[list[int]] = consecutive_groups(count, self.whole).tolist()
         return found
 
     def draw(self, example: PolicyExample, *, seed: int, epoch: int, place: int) -> PolicyExample:
@@ -150,7 +154,7 @@ def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str)
                 continue
             counts["truncated_completions"] += ids.truncated
             items.append(PolicyExample(share_prompt(prompt.ids, [ids.ids]), (0.0,)))
-    return _some(Examples(items, "completion", counts), name)
+    return some(Examples(items, "completion", counts), name)
 
 
 def preference_examples(records: Sequence[Record], model: PolicyModel, name: str, grouping: Grouping) -> Examples:
@@ -171,12 +175,12 @@ def preference_examples(records: Sequence[Record], model: PolicyModel, name: str
     """
     problems = _unusable(records, name, grouping)
     if problems:
-        more = len(problems) - SHOWN_PROBLEMS
-        rest = [Problem(name, f"{more} more records like these", "none")] if more > 0 else []
-        raise DataError("The data cannot be aligned to", [*problems[:SHOWN_PROBLEMS], *rest])
+        raise DataError("The data cannot be aligned to", alike_together(problems))
     counts: Counter[str] = Counter(records=len(records))
     items: list[Example] = []
     for record, prompt, completions in _encoded(records, model, counts):
+        if grouping.is_drawn and len(completions) < (grouping.size or 2):
+            counts["fewer_candidates"] += 1
         rewards = (1.0, 0.0) if isinstance(record, Pair) else getattr(record, "rewards", None) or ()
         for places in grouping.groups(len(completions)):
             there = [place for place in places if completions[place].ids]
@@ -193,7 +197,7 @@ def preference_examples(records: Sequence[Record], model: PolicyModel, name: str
                 counts["identical_pairs"] += apart - len(unlike_pairs(own, ids))
             counts["truncated_completions"] += sum(completions[place].truncated for place in there)
             items.append(PolicyExample(share_prompt(prompt.ids, ids), tuple(own)))
-    return _some(Examples(items, "preference", counts), name)
+    return some(Examples(items, "preference", counts), name)
 
 
 def with_references(examples: Examples, references: References) -> Examples:
@@ -202,13 +206,6 @@ def with_references(examples: Examples, references: References) -> Examples:
         replace(example, reference=references.of(example.group)) for example in policy_examples(examples.items)
     ]
     return replace(examples, items=items)
-
-
-def _some(examples: Examples, name: str) -> Examples:
-    if not examples.items:
-        problem = Problem(name, f"nothing to learn from: {dict(examples.counts)}", "at least one usable record")
-        raise DataError("No example is left", [problem])
-    return examples
 
 
 def _encoded(
@@ -254,20 +251,40 @@ def _imitated(record: Record) -> list[int]:
 
 def _unusable(records: Sequence[Record], name: str, grouping: Grouping) -> list[Problem]:
     """A problem per record that has no preference, or whose completions do not go into groups."""
-    problems = []
-    for record in records:
-        where = str(record.source or name)
-        if isinstance(record, Rated) or (isinstance(record, Candidates) and record.rewards is None):
-            found = "one completion" if isinstance(record, Rated) else "candidates without rewards"
-            remedy = "Label completions with a reward model first: rewardlab score."
-            problems.append(Problem(where, found, "a pair, or candidates with rewards", remedy))
-            continue
-        try:
-            grouping.groups(len(record.completions))
-        except ValueError as error:
-            found, _, expected = str(error).removeprefix("found ").partition("; expected ")
-            problems.append(Problem(where, found, expected, "Draw them instead: --choice drawn."))
+    problems = [problem for record in records if (problem := _problem(record, name, grouping)) is not None]
+    most = max((len(record.completions) for record in records), default=0)
+    if not problems and grouping.is_drawn and most < (grouping.size or 2):
+        problems = [_too_few(name, most, grouping.size or 2, "at most")]
     return problems
+
+
+def _problem(record: Record, name: str, grouping: Grouping) -> Problem | None:
+    """Why a record cannot be used; None where it can."""
+    where, count, size = str(record.source or name), len(record.completions), grouping.whole
+    if isinstance(record, Rated) or (isinstance(record, Candidates) and record.rewards is None):
+        is_prompt = not isinstance(record, Rated) and not count
+        found = "one completion" if isinstance(record, Rated) else "candidates without rewards"
+        steps = "rewardlab score, then rewardlab data convert --to labelled"
+        remedy = f"Give completions their rewards: {steps}."
+        if isinstance(record, Rated) or is_prompt:
+            remedy = f"Sample several completions of every prompt, then give them rewards: rewardlab sample, {steps}."
+        return Problem(where, "a prompt alone" if is_prompt else found, "a pair, or candidates with rewards", remedy)
+    if size is not None and count < size:
+        return _too_few(where, count, size)
+    if size is not None and count % size:
+        drawn = f"Draw {size} of them in every epoch: --choice drawn"
+        others = "--objective exo-rw (train exo) or dpo-rw (train dpo)" if grouping.pairs else "no --candidates"
+        remedy = f"{drawn}. Or learn from all of them: {others}."
+        return Problem(where, f"{count} candidates to a prompt", f"a multiple of {size}, to go into groups", remedy)
+    return None
+
+
+def _too_few(where: str, count: int, size: int, more: str = "") -> Problem:
+    noun = "candidate" if count == 1 else "candidates"
+    remedy = f"Give --candidates {count}, or leave it out: all that there are." if count > 1 else ""
+    sample = f"`rewardlab sample --n {size}` makes more."
+    found = " ".join(filter(None, [f"{count} {noun} to a prompt", more]))
+    return Problem(where, found, f"{size} or more, to make groups of {size}", f"{remedy} {sample}".strip())
 
 
 def _of_no_use(rewards: Sequence[float], ids: Sequence[tuple[int, ...]], grouping: Grouping) -> str:

@@ -102,10 +102,27 @@ def make_examples(records: Sequence[Record], model: RewardModel, name: str, *, t
             if target == "preference" and tie:
                 counts["ties"] += 1
             items.append(Example(grouped(sequences), targets, margin, record.id, occurrence))
-    if not items:
-        problem = Problem(name, f"nothing to learn from: {dict(counts)}", "at least one usable record")
-        raise DataError("No example is left", [problem])
-    return Examples(items, target, counts)
+    return some(Examples(items, target, counts), name)
+
+
+def some(examples: Examples, name: str) -> Examples:
+    """The examples of the data set of that name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if examples.items:
+        return examples
+    reasons = {reason: count for reason, count in examples.counts.items() if count and reason != "records"}
+    why = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+    found = f"nothing to learn from in {examples.counts['records']:,} records{f' ({why})' if why else ''}"
+    remedy = "`rewardlab data doctor` shows what is wrong."
+    if name not in ("train", "test"):
+        remedy = (
+            "Name another evaluation set with --validation.NAME FILE; one that is held out of the training data grows "
+            f"with --validation-share. {remedy}"
+        )
+    raise DataError("No example is left", [Problem(name, found, "at least one usable record", remedy)])
 
 
 def _encoded(records: Sequence[Record], model: RewardModel) -> Iterator[tuple[Record, list[TokenSequence]]]:
