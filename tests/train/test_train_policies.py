@@ -295,10 +295,11 @@ def test_another_reference_can_be_named(tokenizer: Path, tmp_path: Path) -> None
     ({"objective": "simpo"}, "gamma"),
     ({"objective": "hinge", "label_smoothing": 0.1}, "no label_smoothing beside hinge"),
     ({"reward_beta": 1.0}, "no reward_beta beside dpo-pref"),
-    ({"candidates": 3}, "candidates 2"),
+    ({"candidates": 3}, "candidates 2 beside objective dpo-pref: dpo-rw takes more"),
     ({"lora": {"dropout": 0.1}}, "lora.dropout 0"),
     ({"objective": "ipo", "per_token": True}, "no per_token"),
-    ({"objective": "exo-rw"}, "dpo-pref"),
+    ({"objective": "exo-rw"}, "'dpo-pref', .*; exo-rw is an objective of `rewardlab train exo`"),
+    ({"objective": "exo"}, "objective: found 'exo'; expected 'dpo-pref', .* or 'simpo'$"),
     ({"objective": "simpo", "gamma": 1.0, "reference": "x"}, "no reference"),
     ({"reference": {"path": "x", "quantisation": "8bit"}}, "no quantisation and no tokenizer of reference"),
     ({"reference": {"path": "x", "tokenizer": "y"}}, "no quantisation and no tokenizer of reference"),
@@ -307,6 +308,13 @@ def test_another_reference_can_be_named(tokenizer: Path, tmp_path: Path) -> None
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         DPOTraining.build({"model": "m", "train": "t"} | settings)
+
+
+def test_the_objective_of_the_other_verb_and_of_more_completions_is_told() -> None:
+    with pytest.raises(ConfigError, match="dpo-pref is an objective of `rewardlab train dpo`"):
+        EXOTraining.build({"model": "m", "train": "t", "objective": "dpo-pref"})
+    with pytest.raises(ConfigError, match="candidates 2 beside objective exo-pref: exo-rw takes more"):
+        EXOTraining.build({"model": "m", "train": "t", "candidates": 3})
 
 
 def test_a_rewards_temperature_is_beta_unless_told_otherwise() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from rewardlab.config import mismatch
 from rewardlab.functional.objectives import OBJECTIVES, PolicyObjective
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.references import References, cached_references, load_reference
@@ -34,6 +35,9 @@ OPTIONS = ("beta", "reward_beta", "label_smoothing", "gamma")
 
 class PreferenceTraining(PolicyTraining):
     """What the configurations of `train dpo` and `train exo` share."""
+
+    of_rewards: ClassVar[str]
+    """The objective of more than two completions."""
 
     objective: str
     """What is minimised."""
@@ -85,7 +89,8 @@ class PreferenceTraining(PolicyTraining):
         if self.per_token and chosen.lengths:
             yield f"expected no per_token beside objective {self.objective}, which divides by lengths itself"
         if self.candidates is not None and chosen.largest is not None and self.candidates > chosen.largest:
-            yield f"expected candidates {chosen.largest} beside objective {self.objective}"
+            more = f"{self.of_rewards} takes more"
+            yield f"expected candidates {chosen.largest} beside objective {self.objective}: {more}"
         if self.reference is not None and not chosen.reference:
             yield f"expected no reference beside objective {self.objective}, which has none"
         if self.reference is not None and self.reference.path is None:
@@ -109,17 +114,35 @@ class PreferenceTraining(PolicyTraining):
         return Grouping(OBJECTIVES[self.objective].largest == 2, self.candidates, self.choice)
 
 
+def _of_verb(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """An objective; one that is that of the other verb is told."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        if value not in OBJECTIVES:
+            raise
+        other, expected = "exo" if str(value).startswith("exo") else "dpo", error.errors()[0]["ctx"]["expected"]
+        words = f"{expected}; {value} is an objective of `rewardlab train {other}`"
+        raise mismatch(repr(value), words) from error
+
+
 class DPOTraining(PreferenceTraining):
     """Configuration of `train dpo`."""
 
-    objective: Literal["dpo-pref", "dpo-rw", "ipo", "ipo-sum", "hinge", "robust", "simpo"] = "dpo-pref"
+    of_rewards: ClassVar[str] = "dpo-rw"
+
+    objective: Annotated[
+        Literal["dpo-pref", "dpo-rw", "ipo", "ipo-sum", "hinge", "robust", "simpo"], WrapValidator(_of_verb)
+    ] = "dpo-pref"
     """What is minimised; dpo-rw learns from rewards of two completions and more, the others from winner and loser."""
 
 
 class EXOTraining(PreferenceTraining):
     """Configuration of `train exo`."""
 
-    objective: Literal["exo-pref", "exo-rw", "exo-pref-published"] = "exo-pref"
+    of_rewards: ClassVar[str] = "exo-rw"
+
+    objective: Annotated[Literal["exo-pref", "exo-rw", "exo-pref-published"], WrapValidator(_of_verb)] = "exo-pref"
     """What is minimised; exo-rw learns from rewards of two completions and more, the others from winner and loser."""
 
     beta: float = Field(0.5, gt=0)
