@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rewardlab.records import Message, Pair, Prompt
+from rewardlab.data.canonical import write_records
+from rewardlab.records import Candidates, Message, Pair, Prompt
 from rewardlab.store.files import read_json
 from rewardlab.store.runs import Run
 from rewardlab.studies.verbs import VERBS
+from rewardlab.train.preference import EXOTraining, train_preference
 from rewardlab.train.reward import RewardTraining, train_reward
-from rewardlab.train.sets import warnings_of
+from rewardlab.train.sets import sampling_words, warnings_of
 from tests.train import toys
 
 
@@ -47,6 +49,38 @@ def test_prompts_of_another_form_are_said_once_a_set() -> None:
     (words,) = said(asked("a"), asked("b", is_text=False))
     assert "the prompts of validation.dev are conversations, but the model was trained on plain texts" in words
     assert "--validation.dev.prompt_role text" in words
+
+
+def drawn(temperature: object, *, warped: object = False) -> Candidates:
+    return Candidates(Prompt.of_text("q"), ("a", "b"), (1.0, 0.0), meta={"temperature": temperature, "warped": warped})
+
+
+def test_completions_of_another_distribution_than_the_policys_are_told() -> None:
+    assert list(sampling_words([*asked("a"), drawn(1), drawn(1.0), drawn("hot", warped="no")], 1.0)) == []
+    assert list(sampling_words([drawn(0.7)], 0.7)) == []
+    cold, greedy, warped = sampling_words([drawn(0.7), drawn(0.7, warped=True), drawn(0), *asked("a")], 1.0)
+    assert cold == (
+        "of 4 training records 2 were sampled at temperature 0.7, but their log-probabilities are taken at 1: "
+        "--temperature 0.7 takes them there too"
+    )
+    assert greedy.endswith("1 were sampled at temperature 0, but their log-probabilities are taken at 1")
+    assert "1 were sampled with tokens left out or penalised" in warped
+
+
+def test_a_training_on_such_completions_says_it(tokenizer: Path, tmp_path: Path) -> None:
+    file = tmp_path / "drawn.jsonl"
+    records = [
+        Candidates(Prompt.of_text(f"river {place}"), ("lamp", "cloud"), (1.0, 0.0), meta={"temperature": 0.7})
+        for place in range(4)
+    ]
+    write_records(file, records)
+    model = {"shape": toys.LLAMA, "tokenizer": str(tokenizer)}
+    config = EXOTraining.build({"model": model, "train": str(file), "device": "cpu", "precision": "float32"})
+    with Run.create(config, verb="train exo", name="run", root=tmp_path) as run:
+        train_preference(config, run)
+    (words,) = read_json(run.folder / "summary.json")["warnings"]
+    assert "3 were sampled at temperature 0.7" in words
+    assert words in (run.folder / "run.log").read_text(encoding="utf-8")
 
 
 def test_rows_that_cannot_be_used_are_counted_and_said(tokenizer: Path, tmp_path: Path) -> None:

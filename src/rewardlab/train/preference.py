@@ -27,6 +27,7 @@ from rewardlab.train.examples import Examples
 from rewardlab.train.policy import PolicyTraining, Prepared, TrainedPolicy, policy_data, start_policy
 from rewardlab.train.policy_objectives import Alignment
 from rewardlab.train.policy_run import run_policy_training
+from rewardlab.train.sets import sampling_words
 from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import StepPlan
 
@@ -172,7 +173,10 @@ def train_preference(config: PreferenceTraining, run: Run) -> TrainedPolicy:
         name: preference_examples(records, model, name, grouping)
         for name, records in {"train": data.train, **data.evaluation}.items()
     }
-    found: dict[str, Any] = {"objective": config.objective, "options": config.options()}
+    warned = list(sampling_words(data.train, config.temperature))
+    for words in warned if processes().is_first else ():
+        run.log.warning(words)
+    found: dict[str, Any] = {"objective": config.objective, "options": config.options(), "warnings": warned}
     if objective.reference:
         references = _references(config, model, examples)
         examples = {name: with_references(own, references) for name, own in examples.items()}

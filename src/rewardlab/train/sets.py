@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from rewardlab.data.load import in_words
@@ -15,6 +16,33 @@ def set_aside_words(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
         total = sum(reasons.values())
         rows = "1 row was" if total == 1 else f"{total:,} rows were"
         yield f"{name}: {rows} set aside ({in_words(reasons)}); `rewardlab data doctor` shows them"
+
+
+def sampling_words(records: Sequence[Record], temperature: float) -> Iterator[str]:
+    """Where records say that their completions were drawn from another distribution than the one that is trained.
+
+    Args:
+        records: as `rewardlab sample` wrote them, or made of such ones; others say nothing.
+        temperature: at which log-probabilities are taken.
+    """
+    temperatures = Counter(record.meta.get("temperature") for record in records if _is_number(record, "temperature"))
+    for drawn_at, count in temperatures.items():
+        if drawn_at != temperature:
+            remedy = f": --temperature {drawn_at:g} takes them there too" if drawn_at > 0 else ""
+            yield (
+                f"of {len(records):,} training records {count:,} were sampled at temperature {drawn_at:g}, but their "
+                f"log-probabilities are taken at {temperature:g}{remedy}"
+            )
+    warped = sum(record.meta.get("warped") is True for record in records)
+    if warped:
+        yield (
+            f"of {len(records):,} training records {warped:,} were sampled with tokens left out or penalised (top_k, "
+            "top_p, repetition_penalty): the policy has other log-probabilities than they were drawn with"
+        )
+
+
+def _is_number(record: Record, name: str) -> bool:
+    return isinstance(record.meta.get(name), int | float)
 
 
 def warnings_of(
