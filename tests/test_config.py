@@ -290,6 +290,15 @@ class Compared(Config):
     runs: dict[str, Paths] = Field(default_factory=dict)
 
 
+@pytest.mark.parametrize("listed", ["{path: a}", "[{path: a}]", "[{path: a}, {path: b}]"])
+def test_a_flag_for_an_element_by_its_number_is_blamed_on_the_flag(tmp_path: Path, listed: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(f"data: d\nplaces: {listed}\n", encoding="utf-8")
+    (said,) = refusal(files=[file], flags=[("places.0.note", "x")])
+    assert said.startswith("--places.0.note: found the number of an element of places; expected a field")
+    assert "--places.note sets a field where the list has one element" in said
+
+
 def test_paths_of_a_name_that_come_again_go_on() -> None:
     flags = [("runs.a", "one # 1"), ("runs.a", "two"), ("runs.b", "[three, four]"), ("runs.c", "five")]
     assert Compared.build(flags=flags).runs == {

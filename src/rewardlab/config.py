@@ -425,7 +425,24 @@ def _layered(annotation: Any, base: Any, over: Any) -> Any:
     return result
 
 
+def _of_a_list(cls: type[Config], key: Key) -> Key:
+    """The list whose element a flag names by its number; empty where it names none."""
+    for depth, part in enumerate(key):
+        kinds = _alternatives(_annotation(cls, key[:depth]))
+        if part.isdigit() and any(get_origin(kind) in (list, tuple) for kind in kinds):
+            return key[:depth]
+    return ()
+
+
 def _set(cls: type[Config], target: dict[str, Any], key: Key, value: Any, problems: list[Problem]) -> None:
+    within = _of_a_list(cls, key)
+    if within:
+        name, field = ".".join(within), ".".join(key[len(within) + 1 :])
+        alone = f"--{name}.{field} sets a field where the list has one element. " if field else ""
+        remedy = f"{alone}Of several, write them all: --{name} '[...]', or in the YAML file."
+        found = f"the number of an element of {name}"
+        problems.append(Problem(f"--{'.'.join(key)}", found, "a field, or the whole list", remedy))
+        return
     for depth, parent in enumerate(key[:-1], start=1):
         inner = _opened(target.get(parent), _annotation(cls, key[:depth]))
         if inner is not None and not isinstance(inner, Mapping):
