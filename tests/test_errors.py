@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rewardlab import errors
-from rewardlab.errors import InputError, MissingExtraError, Problem, RewardlabError
+from rewardlab.errors import InputError, MissingExtraError, Problem, RewardlabError, counted
 
 
 def test_a_problem_reads_as_a_sentence() -> None:
@@ -40,3 +40,12 @@ def test_a_missing_extra_names_its_install_line() -> None:
     assert (
         str(MissingExtraError("peft", "peft", "LoRA")) == "LoRA needs the package peft: pip install 'rewardlab[peft]'"
     )
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert [counted(number, "policy") for number in (0, 1, 2)] == ["0 policies", "1 policy", "2 policies"]
+    assert [counted(number, "batch") for number in (1, 3)] == ["1 batch", "3 batches"]
+    assert [counted(number, "held-out record") for number in (1, 1204)] == [
+        "1 held-out record",
+        "1,204 held-out records",
+    ]

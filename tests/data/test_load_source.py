@@ -100,6 +100,14 @@ def test_a_broken_row_is_named_and_makes_its_file_no_other_format(
     assert {problem.where.partition(",")[0] for problem in error.value.problems} == {f"{path}:{place}"}
 
 
+def test_a_library_is_no_format_but_its_formats_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", *rows(1))
+    with pytest.raises(
+        DataError, match=r"adapter: found 'TRL'; expected a known format\. TRL's formats are preference \("
+    ):
+        load(DataSource(path=path, adapter="TRL"))
+
+
 def test_where_few_rows_have_more_columns_their_file_is_of_what_all_have(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", *rows(3), {"prompt": "q"}, {"prompt": "r"}, {"prompt": "s"})
     assert load(DataSource(path=path)).adapter == "prompt"

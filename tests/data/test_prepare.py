@@ -31,7 +31,7 @@ def test_splits_are_written_and_summed_up(source: dict[str, Any], run: Any, tmp_
     prepared = prepare(config, run)
     summary = prepared.summary
     assert prepared.lines()[0].startswith("101 records of 60 conversations: train ")
-    assert prepared.lines()[1] == "1 rows set aside: 1 identical"
+    assert prepared.lines()[1] == "1 row set aside: 1 identical"
     assert summary == read_json(out / "summary.json")
     assert {path.name for path in out.iterdir()} == {
         "train.jsonl",

@@ -129,7 +129,7 @@ def test_every_record_that_cannot_be_used_is_named(model: PolicyModel) -> None:
     many = [Candidates(ASK, ("a", "b"), source=Source("f", row)) for row in range(1, 101)]
     with pytest.raises(DataError, match=r"f:1; f:2; f:3; and 97 more: found candidates without rewards"):
         preference_examples(many, model, "train", PAIRS)
-    with pytest.raises(DataError, match=r"nothing to learn from in 1 records \(1 ties\)"):
+    with pytest.raises(DataError, match=r"nothing to learn from in 1 record \(1 ties\)"):
         preference_examples([candidates(1.0, 1.0)], model, "train", PAIRS)
 
 
@@ -161,7 +161,7 @@ def test_an_evaluation_set_without_an_example_is_told_with_advice(model: PolicyM
     with pytest.raises(DataError) as caught:
         preference_examples([Pair(ASK, "lamp", "lamp")], model, "val", PAIRS)
     (problem,) = caught.value.problems
-    assert (problem.where, problem.found) == ("val", "nothing to learn from in 1 records (1 identical completions)")
+    assert (problem.where, problem.found) == ("val", "nothing to learn from in 1 record (1 identical completions)")
     assert "--validation.NAME FILE" in problem.remedy
     assert "--validation-share" in problem.remedy
 

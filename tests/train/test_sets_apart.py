@@ -108,8 +108,8 @@ def test_rows_that_cannot_be_used_are_counted_and_said(tokenizer: Path, tmp_path
         sets = {name: {"identical": 1} for name in held[verb]}
         assert read_json(run.folder / "summary.json")["set_aside"] == expected | sets
         log = (run.folder / "run.log").read_text(encoding="utf-8")
-        assert "train: 3 rows were set aside (2 empty, 1 identical); `rewardlab data doctor` shows them" in log
-        assert log.count("1 row was set aside (1 identical)") == len(sets)
+        assert "train: 3 rows set aside (2 empty, 1 identical); `rewardlab data doctor` shows them" in log
+        assert log.count("1 row set aside (1 identical)") == len(sets)
 
 
 def test_a_training_says_it(tokenizer: Path, tmp_path: Path) -> None:

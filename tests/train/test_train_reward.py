@@ -302,7 +302,7 @@ def test_few_records_are_still_held_out_and_still_trained_on(
 
 def test_one_conversation_alone_cannot_be_split(tokenizer: Path, tmp_path: Path, files: dict[str, str]) -> None:
     config = settings(tokenizer, files, validation={}, limit=1)
-    with pytest.raises(DataError, match=r"1 records of 1 conversation; expected two .* --validation\.NAME\.path"):
+    with pytest.raises(DataError, match=r"1 record of 1 conversation; expected two .* --validation\.NAME\.path"):
         trained(config, tmp_path)
     assert not (tmp_path / "run").exists()
 

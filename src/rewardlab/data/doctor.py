@@ -45,6 +45,7 @@ from rewardlab.data.overlap import overlap
 from rewardlab.data.prepare import source_summary
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding, read_tokenizer
+from rewardlab.errors import counted
 from rewardlab.protocols import Folder
 from rewardlab.records import Record, SetAside
 from rewardlab.store.files import write_json
@@ -194,7 +195,7 @@ def format_doctor(result: Mapping[str, Any]) -> str:
     lines = []
     for name, source in result["sets"].items():
         aside = in_words(source["set_aside"]) or "none"
-        lines.append(f"{name}: {source['records']:,} records ({source['adapter']}), set aside: {aside}")
+        lines.append(f"{name}: {counted(source['records'], 'record')} ({source['adapter']}), set aside: {aside}")
     if result["set_aside"]:
         lines.append(f"{ALREADY}: {in_words(result['set_aside'])}")
     lines += ["", f"{'':9}{'count':>8} {'of':>8} {'share':>7}  check", "-" * WIDTH]

@@ -13,11 +13,15 @@ from rewardlab.data.adapters.base import Adapter
 from rewardlab.data.files import FileRows, unreadable
 from rewardlab.data.rows import Row
 from rewardlab.data.source import AUTO, DataSource, read_source
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, Problem, counted
 from rewardlab.records import TEXT_ROLE, Candidates, Message, Pair, Prompt, Record, SetAside
 
 __all__ = ["DataSource", "Loaded", "LoadedFile", "load"]
 
+TRL = (
+    "TRL's formats are preference (chosen, rejected), labelled (completion, label), completion, messages and prompt; "
+    "auto tells them apart."
+)
 ROWS_LOOKED_AT = 20
 """How many rows at the beginning of each file tell its format."""
 
@@ -110,7 +114,7 @@ def load_all(sources: Iterable[DataSource], *, usable: bool = False) -> list[Loa
 
 
 def _all_set_aside(source: DataSource, loaded: Loaded) -> Problem:
-    found = f"{len(loaded.set_aside)} rows, all of them set aside ({in_words(loaded.reasons)})"
+    found = f"{counted(len(loaded.set_aside), 'row')}, all of them set aside ({in_words(loaded.reasons)})"
     return Problem(source.path, found, "a row that can be used", "`rewardlab data doctor` shows what is wrong.")
 
 
@@ -126,7 +130,8 @@ def _named(source: DataSource, problems: list[Problem]) -> Adapter | None:
         known = set(adapter.columns)
     elif source.adapter != AUTO:
         names = [AUTO, *ADAPTERS]
-        problems.append(Problem("adapter", repr(source.adapter), "a known format", nearest(source.adapter, names)))
+        remedy = TRL if source.adapter.lower() == "trl" else nearest(source.adapter, names)
+        problems.append(Problem("adapter", repr(source.adapter), "a known format", remedy))
     for name in source.columns:
         if name not in known:
             remedy = f"{nearest(name, sorted(known))} The map reads our name: their name."

@@ -20,7 +20,7 @@ from rewardlab.data.load import Loaded, LoadedFile, load_all
 from rewardlab.data.pairs import Flattened, as_pairs, flattened
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.splits import Fractions, Side, cross_fit, split
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, Problem, counted
 from rewardlab.protocols import Folder
 from rewardlab.records import Candidates, Record
 from rewardlab.store.files import write_json
@@ -60,8 +60,8 @@ class Prepared:
         sides = ", ".join(_side_sizes(counts["splits"]))
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(aside.items()))
         return [
-            f"{counts['records']:,} records of {counts['roots']:,} conversations: {sides}",
-            f"{aside.total():,} rows set aside{f': {reasons}' if reasons else ''}",
+            f"{counted(counts['records'], 'record')} of {counted(counts['roots'], 'conversation')}: {sides}",
+            f"{counted(aside.total(), 'row')} set aside{f': {reasons}' if reasons else ''}",
             *([Flattened(**counts["candidates_to_pairs"]).line()] if "candidates_to_pairs" in counts else []),
         ]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rewardlab.evaluate.summary import FEW_PAIRS, MINUS, Number, counted
+from rewardlab.errors import counted
+from rewardlab.evaluate.summary import FEW_PAIRS, MINUS, Number
 
 WORDS: Mapping[str, str] = {
     "typos": "typos",

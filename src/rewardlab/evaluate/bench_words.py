@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rewardlab.evaluate.summary import FEW_PAIRS, Number, counted, percent
+from rewardlab.errors import counted
+from rewardlab.evaluate.summary import FEW_PAIRS, Number, percent
 
 _Found = Mapping[str, Number]
 

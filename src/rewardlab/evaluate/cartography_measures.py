@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from rewardlab.errors import counted
 from rewardlab.evaluate.cartography_map import REGIONS, Map
 from rewardlab.evaluate.dynamics import Recorded
 from rewardlab.evaluate.estimates import Settings
-from rewardlab.evaluate.summary import counted, percent
+from rewardlab.evaluate.summary import percent
 from rewardlab.functional import intervals
 from rewardlab.functional.agreement import pearson_statistic
 from rewardlab.functional.calibration import equal_mass_bins

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rewardlab.errors import counted
 from rewardlab.evaluate.quality import CLEAR_GOLD_GAP
 from rewardlab.records import Estimate
 
@@ -17,11 +18,6 @@ def percent(share: float, *, signed: bool = False) -> str:
     """`63.1`: a share, or a difference of shares, in per cent with a true minus sign; with a plus too if `signed`."""
     # z: what rounds to zero has no minus sign.
     return format(100 * share, "+z.1f" if signed else "z.1f").replace("-", MINUS)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 pair`, `1,204 pairs`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 class Number(NamedTuple):

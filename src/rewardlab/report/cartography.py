@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rewardlab.errors import counted
 from rewardlab.evaluate.cartography_map import REGIONS
-from rewardlab.evaluate.summary import counted
 from rewardlab.records import Estimate
 from rewardlab.report import cartography_figures as figures
 from rewardlab.report.blocks import Figure, Section, estimate_table, sentence, table

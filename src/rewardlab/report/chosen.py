@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from rewardlab.evaluate.summary import counted
+from rewardlab.errors import counted
 from rewardlab.functional.intervals import proportion
 from rewardlab.report.inputs import HistoryRow, Stage, Training
 from rewardlab.report.words import DASH, plain_number

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rewardlab.evaluate.summary import counted, size_words, without_pairs
+from rewardlab.errors import counted
+from rewardlab.evaluate.summary import size_words, without_pairs
 from rewardlab.records import Estimate
 from rewardlab.report import examples, figures
 from rewardlab.report.blocks import Figure, Section, disclosure, dot_rows, estimate_table, prose, sentence, table

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rewardlab.data.perturb import PERTURBATIONS
+from rewardlab.errors import counted
 from rewardlab.evaluate.battery_words import WORDS
 from rewardlab.evaluate.bench_groups import SECTIONS
-from rewardlab.evaluate.summary import counted, size_words
+from rewardlab.evaluate.summary import size_words
 from rewardlab.records import Estimate
 from rewardlab.report import figures
 from rewardlab.report.blocks import Figure, Section, disclosure, dot_rows, estimate_table, sentence, table

@@ -13,7 +13,7 @@ from rewardlab.data.conversions.base import alike_together
 from rewardlab.data.layout import share_prompt
 from rewardlab.data.pairs import ended
 from rewardlab.data.turns import Ids
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, Problem, counted
 from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.references import References
@@ -275,15 +275,16 @@ def _problem(record: Record, name: str, grouping: Grouping) -> Problem | None:
         drawn = f"Draw {size} of them in every epoch: --choice drawn"
         others = "--objective exo-rw (train exo) or dpo-rw (train dpo)" if grouping.pairs else "no --candidates"
         remedy = f"{drawn}. Or learn from all of them: {others}."
-        return Problem(where, f"{count} candidates to a prompt", f"a multiple of {size}, to go into groups", remedy)
+        return Problem(
+            where, f"{counted(count, 'candidate')} to a prompt", f"a multiple of {size}, to go into groups", remedy
+        )
     return None
 
 
 def _too_few(where: str, count: int, size: int, more: str = "") -> Problem:
-    noun = "candidate" if count == 1 else "candidates"
     remedy = f"Give --candidates {count}, or leave it out: all that there are." if count > 1 else ""
     sample = f"`rewardlab sample --n {size}` makes more."
-    found = " ".join(filter(None, [f"{count} {noun} to a prompt", more]))
+    found = " ".join(filter(None, [f"{counted(count, 'candidate')} to a prompt", more]))
     return Problem(where, found, f"{size} or more, to make groups of {size}", f"{remedy} {sample}".strip())
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from rewardlab.data.layout import Group
 from rewardlab.data.tokenize import TokenSequence
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, Problem, counted
 from rewardlab.models.reward import RewardModel, grouped
 from rewardlab.records import Candidates, Pair, Rated, Record
 
@@ -115,7 +115,7 @@ def some(examples: Examples, name: str) -> Examples:
         return examples
     reasons = {reason: count for reason, count in examples.counts.items() if count and reason != "records"}
     why = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in reasons.items())
-    found = f"nothing to learn from in {examples.counts['records']:,} records{f' ({why})' if why else ''}"
+    found = f"nothing to learn from in {counted(examples.counts['records'], 'record')}{f' ({why})' if why else ''}"
     remedy = "`rewardlab data doctor` shows what is wrong."
     if name not in ("train", "test"):
         remedy = (

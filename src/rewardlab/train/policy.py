@@ -18,6 +18,7 @@ from pydantic import Field
 
 from rewardlab.data.source import DataSource
 from rewardlab.data.turns import PolicyEncoding
+from rewardlab.errors import counted
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.policies import new_policy
 from rewardlab.models.policy import PolicyModel
@@ -111,12 +112,12 @@ class TrainedPolicy:
         """The result in words."""
         split, best, last = self.summary["split"], self.summary["best"], self.summary["last"]
         count = self.summary["counts"][split]["used"]
-        lines = [f"At the end, step {last['step']}: {_words(last)}, on {count} held-out records ({split})."]
+        lines = [f"At the end, step {last['step']}: {_words(last)}, on {counted(count, 'held-out record')} ({split})."]
         if best["step"] != last["step"]:
             lines.append(f"The held-out loss was least at step {best['step']}: {_words(best)}.")
         lines += self.summary["left_out"]
         if self.summary["policies"]:
-            lines.append(f"{len(self.summary['policies'])} policies along the way: {POLICIES}/")
+            lines.append(f"{counted(len(self.summary['policies']), 'policy')} along the way: {POLICIES}/")
         of = f", of step {self.summary['kept']}" if self.summary["kept"] != last["step"] else ""
         return [*lines, f"Policy: {self.model}{of}"]
 

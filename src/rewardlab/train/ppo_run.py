@@ -21,7 +21,7 @@ from rewardlab.data.layout import share_prompt
 from rewardlab.data.load import load_all
 from rewardlab.data.source import with_limit
 from rewardlab.data.turns import PolicyEncoding
-from rewardlab.errors import DataError, ModelError, Problem, RunError
+from rewardlab.errors import DataError, ModelError, Problem, RunError, counted
 from rewardlab.functional import shaping
 from rewardlab.models.card import policy_card
 from rewardlab.models.critic import Critic, head_on, own_critic
@@ -80,18 +80,18 @@ class TrainedByPPO:
             lines.append(f"Best on held-out prompts: {best['score']:.3f}, after step {best['step']}: {BEST}/")
         counts = summary["counts"]
         lines += [
-            f"{counts[name]} {words}."
-            for name, words in (
-                ("unfinished", "responses did not end by themselves"),
-                ("empty", "responses were empty"),
-                ("replaced", "responses were replaced by finished ones"),
-                ("skipped", "batches without a finished response were left out"),
-                ("negative_kl", "steps had a divergence below 0 by more than chance"),
+            f"{counted(counts[name], noun)} {words}."
+            for name, noun, words in (
+                ("unfinished", "response", "cut off before an end"),
+                ("empty", "response", "without a token"),
+                ("replaced", "response", "replaced by finished ones"),
+                ("skipped", "batch", "without a finished response left out"),
+                ("negative_kl", "step", "with a divergence below 0 by more than chance"),
             )
             if counts[name]
         ]
         if summary["policies"]:
-            lines.append(f"{len(summary['policies'])} policies along the way: {POLICIES}/")
+            lines.append(f"{counted(len(summary['policies']), 'policy')} along the way: {POLICIES}/")
         return [*lines, f"Policy: {self.model}"]
 
 

@@ -23,7 +23,7 @@ from rewardlab.data.layout import Group
 from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.tokenize import Encoding
-from rewardlab.errors import ConfigError, ModelError, Problem
+from rewardlab.errors import ConfigError, ModelError, Problem, counted
 from rewardlab.functional.intervals import proportion
 from rewardlab.models.card import model_card, usage
 from rewardlab.models.checkpoint import quiet_transformers
@@ -158,12 +158,12 @@ class TrainedReward:
         split, metrics = best["split"], best["metrics"]
         count = self.summary["counts"][split]["used"]
         head = f"Best at step {best['step']} of {self.summary['steps']}: {_measure_words(metrics, count)}"
-        lines = [f"{head}, on {count} held-out records ({split})."]
+        lines = [f"{head}, on {counted(count, 'held-out record')} ({split})."]
         if count < FEW_RECORDS:
             lines.append(f"{count} are too few to choose a checkpoint by: name a larger set with --validation.")
         if "test" in self.summary:
             test = self.summary["test"]
-            lines.append(f"On the test set: {_measure_words(test, test['n'])}, on {test['n']} records.")
+            lines.append(f"On the test set: {_measure_words(test, test['n'])}, on {counted(test['n'], 'record')}.")
         return [*lines, f"Model: {self.model}"]
 
 

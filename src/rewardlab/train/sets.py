@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from rewardlab.data.load import in_words
+from rewardlab.errors import counted
 from rewardlab.models.reward import form_of, form_warning
 from rewardlab.records import Record
 
@@ -14,8 +15,7 @@ def set_aside_words(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """How many rows of which set cannot be used, and why: set → reason → number."""
     for name, reasons in counts.items():
         total = sum(reasons.values())
-        rows = "1 row was" if total == 1 else f"{total:,} rows were"
-        yield f"{name}: {rows} set aside ({in_words(reasons)}); `rewardlab data doctor` shows them"
+        yield f"{name}: {counted(total, 'row')} set aside ({in_words(reasons)}); `rewardlab data doctor` shows them"
 
 
 def sampling_words(records: Sequence[Record], temperature: float) -> Iterator[str]:

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.source import with_limit
 from rewardlab.data.splits import place
-from rewardlab.errors import DataError, ModelError, Problem
+from rewardlab.errors import DataError, ModelError, Problem, counted
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.reward import RewardModel
 from rewardlab.models.source import torch_device
@@ -102,7 +102,7 @@ def _held_out(records: Sequence[Record], config: Training) -> tuple[list[Record]
     # A purpose of its own: data that were split before have no root left in the first part of the unit interval.
     places = {record.prompt.root_id: place(record.prompt.root_id, config.seed, "validation") for record in records}
     if len(places) < 2:
-        found = f"{len(records)} records of {len(places)} conversation"
+        found = f"{counted(len(records), 'record')} of {counted(len(places), 'conversation')}"
         remedy = "Name an evaluation set: --validation.NAME.path FILE."
         raise DataError("Nothing can be held out", [Problem("train", found, "two conversations or more", remedy)])
     due = sum(at < config.validation_share for at in places.values())
