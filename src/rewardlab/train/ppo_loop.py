@@ -138,6 +138,7 @@ class Loop:
         with self._timed("scoring"):
             terms, scores = self._scored(rows)
         rewards, state.history = shaped(config, rows, scores, state.history)
+        state.counts["level"] += int(len(rows) > 1 and float(rewards.min()) == float(rewards.max()))
         batch = self._measured(rows, rewards)
         with self._timed("update"):
             learned = learner.learn(batch, step)
