@@ -102,9 +102,7 @@ def test_a_broken_row_is_named_and_makes_its_file_no_other_format(
 
 def test_a_library_is_no_format_but_its_formats_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", *rows(1))
-    with pytest.raises(
-        DataError, match=r"adapter: found 'TRL'; expected a known format\. TRL's formats are preference \("
-    ):
+    with pytest.raises(DataError, match=r"found 'TRL'; expected a known format\. TRL's formats are preference \("):
         load(DataSource(path=path, adapter="TRL"))
 
 
