@@ -87,8 +87,8 @@ class TrainedByPPO:
                 ("empty", "response", "without a token"),
                 ("replaced", "response", "replaced by finished ones"),
                 ("skipped", "batch", "without a finished response left out"),
-                ("level", "step", "with one reward for all responses, which teaches nothing"),
-                ("negative_kl", "step", "with a divergence below 0 by more than chance"),
+                ("level", "step", "had one reward for all responses, which teaches nothing"),
+                ("negative_kl", "step", "had a divergence below 0 by more than chance"),
             )
             if counts[name]
         ]
