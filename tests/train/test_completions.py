@@ -54,11 +54,12 @@ def test_what_is_imitated(model: PolicyModel) -> None:
         Rated(ASK, "green", label=True),
         Rated(ASK, "quiet", label=False),
         Rated(ASK, "metal", score=0.1),
+        Candidates(ASK, ()),
     ]
     found = imitation_examples(records, model, "train")
     expected = ["lamp", "lamp cloud cloud", "seven", "paper", "green", "metal"]
     assert texts(model, found) == [[text + end] for text in expected]
-    assert found.counts["labelled_bad"] == 1
+    assert (found.counts["labelled_bad"], found.counts["prompts_alone"]) == (1, 1)
     prompt = model.encoder.prompts([ASK])[0].ids
     assert all(example.group.sequences()[0][: example.group.start] == prompt for example in found.items)
 

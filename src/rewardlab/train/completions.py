@@ -146,7 +146,7 @@ def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str)
     for record, prompt, completions in _encoded(records, model, counts):
         places = _imitated(record)
         if not places:
-            counts["labelled_bad"] += 1
+            counts["labelled_bad" if isinstance(record, Rated) else "prompts_alone"] += 1
         for place in places:
             ids = completions[place]
             if not ids.ids:
