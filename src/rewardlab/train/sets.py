@@ -25,7 +25,8 @@ def sampling_words(records: Sequence[Record], temperature: float) -> Iterator[st
         records: as `rewardlab sample` wrote them, or made of such ones; others say nothing.
         temperature: at which log-probabilities are taken.
     """
-    temperatures = Counter(record.meta.get("temperature") for record in records if _is_number(record, "temperature"))
+    told = [record.meta.get("temperature") for record in records]
+    temperatures = Counter(float(value) for value in told if isinstance(value, int | float))
     for drawn_at, count in temperatures.items():
         if drawn_at != temperature:
             remedy = f": --temperature {drawn_at:g} takes them there too" if drawn_at > 0 else ""
@@ -39,10 +40,6 @@ def sampling_words(records: Sequence[Record], temperature: float) -> Iterator[st
             f"of {len(records):,} training records {warped:,} were sampled with tokens left out or penalised (top_k, "
             "top_p, repetition_penalty): the policy has other log-probabilities than they were drawn with"
         )
-
-
-def _is_number(record: Record, name: str) -> bool:
-    return isinstance(record.meta.get(name), int | float)
 
 
 def warnings_of(

@@ -79,7 +79,7 @@ def detect(rows: Sequence[Row]) -> Adapter | None:
     """
     if not rows:
         return None
-    richer = []
+    richer: list[Adapter] = []
     for adapter in ADAPTERS.values():
         if all(_fits(adapter, row) for row in rows):
             unread = (one for one in richer if not set(one.required) <= set(adapter.columns))
