@@ -101,7 +101,7 @@ def ours(folder: Path, prompts: list[str], precision: str, own_critic: bool) -> 
         with home, endless, _clocked() as marks:
             with Run.create(config, verb="train ppo", name="run", root=root, allow_untracked=True) as run:
                 train_ppo(config, run)
-            lines = read_jsonl(run.folder / "history.jsonl")
+            lines = list(read_jsonl(run.folder / "history.jsonl"))
     if any(line["inner_steps"] != INNER_EPOCHS for line in lines):
         raise RuntimeError(f"not all batches were learned from {INNER_EPOCHS} times: {lines}")
     return {kind: own[-1] - own[0] for kind, own in marks.items()} | {
