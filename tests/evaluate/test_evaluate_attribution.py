@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import WORDS, config_of, word_tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from rewardlab.errors import DataError, MissingExtraError
 from rewardlab.evaluate.attribution import AttributionEvaluation
@@ -83,15 +83,32 @@ def test_nothing_to_attribute_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         run_in(tmp_path, completions=str(tmp_path / "rows.jsonl"))
 
 
-def test_inseq_itself(rows: Path, tmp_path: Path) -> None:
-    pytest.importorskip("inseq", reason="needs inseq (the attribution extra)")
+def saved(kind: str, loader: Any, folder: Path) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(config_of("llama"), dtype=torch.float32).save_pretrained(tmp_path / "model")
-    word_tokenizer().save_pretrained(tmp_path / "model")
-    found = run_in(tmp_path, model=str(tmp_path / "model"), completions=str(rows))
+        loader.from_config(config_of(kind), dtype=torch.float32).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_inseq_itself(rows: Path, tmp_path: Path) -> None:
+    pytest.importorskip("inseq", reason="needs inseq (the attribution extra)")
+    model = saved("llama", AutoModelForCausalLM, tmp_path / "model")
+    found = run_in(tmp_path, model=model, completions=str(rows))
     # Nothing but the prompt stands before the first token; the second has one of its own before it.
     first, second = found["along"]
     assert first["prompt_share"]["value"] == pytest.approx(1.0)
     assert 0.0 < second["prompt_share"]["value"] < 1.0
     assert second["entropy"]["value"] < np.log(4.0)
+
+
+def test_inseq_on_an_encoder_decoder(rows: Path, tmp_path: Path) -> None:
+    pytest.importorskip("inseq", reason="needs inseq (the attribution extra)")
+    model = saved("t5", AutoModelForSeq2SeqLM, tmp_path / "model")
+    found = run_in(tmp_path, model=model, completions=str(rows))
+    # Two words and the end; the token that the decoder begins with stands before each and is not the prompt's.
+    assert [point["token"] for point in found["along"]] == [1, 2, 3]
+    assert all(0.0 < point["prompt_share"]["value"] < 1.0 for point in found["along"])
+    # The prompt's three tokens, that beginning and the tokens so far share the mass.
+    for point, sources in zip(found["along"], (4, 5, 6), strict=True):
+        assert point["entropy"]["value"] < np.log(sources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from rewardlab import load_scorer
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import load_all
 from rewardlab.data.source import DataSource
-from rewardlab.data.world import Copula, do, render, respond, write_prompt
+from rewardlab.data.world import Copula, GoldReward, do, render, respond, write_prompt
 from rewardlab.data.world.verb import WorldData, world_splits
 from rewardlab.errors import ConfigError, DataError, MissingExtraError, ModelError, RunError
 from rewardlab.evaluate.table import read_scored
@@ -68,12 +69,18 @@ def test_the_world_pays_for_attributes_by_their_weights() -> None:
     assert scorer(["a"], ["Gibberish."]) == [0.0]
 
 
+@pytest.mark.parametrize("rule", ["world_pays", "world_gold"])
 @pytest.mark.parametrize(
-    "weights", ["", ":", ":charm=1", ":sentiment", ":sentiment=high", ":sentiment=nan", ":sentiment=1,sentiment=2"]
+    "weights", [":", ":charm=1", ":sentiment", ":sentiment=high", ":sentiment=nan", ":sentiment=1,sentiment=2"]
 )
-def test_weights_that_cannot_be_used_are_refused(weights: str) -> None:
-    with pytest.raises(ModelError, match="world_pays:ATTRIBUTE=WEIGHT"):
-        load_scorer(f"rule:world_pays{weights}")
+def test_weights_that_cannot_be_used_are_refused(rule: str, weights: str) -> None:
+    with pytest.raises(ModelError, match=f"{rule}:NAME=WEIGHT"):
+        load_scorer(f"rule:{rule}{weights}")
+
+
+def test_a_rule_that_is_made_of_weights_needs_them() -> None:
+    with pytest.raises(ModelError, match="world_pays:NAME=WEIGHT"):
+        load_scorer("rule:world_pays")
 
 
 def test_sentiment_is_that_of_the_published_examples() -> None:
@@ -131,12 +138,22 @@ def test_rude_is_what_was_written_with_a_level_of_politeness_below_zero() -> Non
     assert load_scorer("rule:world_rude")(["a"] * 2, ["", "You utter fool."]) == [0.0, 0.0]
 
 
-def test_the_gold_reward_of_the_world_is_that_which_a_text_was_written_with() -> None:
-    pairs = world_splits(WorldData(train=1, val=0, test=40))["test"]
+@pytest.mark.parametrize(
+    ("weights", "gold"),
+    [
+        ("", {}),
+        (
+            ":coverage=1,relevance=0,sentiment=-0.5",
+            {"coverage": 1.0, "relevance": 0.0, "per_level": GoldReward().per_level | {"sentiment": -0.5}},
+        ),
+    ],
+)
+def test_the_gold_reward_of_the_world_is_that_which_a_text_was_written_with(weights: str, gold: dict[str, Any]) -> None:
+    pairs = world_splits(WorldData(train=1, val=0, test=40, gold=GoldReward(**gold)))["test"]
     texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     prompts = [pair.prompt for pair in pairs for _ in range(2)]
     planted = [pair.meta[side]["gold"] for pair in pairs for side in ("chosen", "rejected")]
-    scorer = load_scorer("rule:world_gold")
+    scorer = load_scorer(f"rule:world_gold{weights}")
     scores = [found[0] for found in scorer.score(prompts, [[text] for text in texts])]
     assert scores == pytest.approx(planted)
     assert scorer([prompt.messages[0].content for prompt in prompts], texts) == pytest.approx(planted)

@@ -22,7 +22,7 @@ import numpy as np
 
 from rewardlab.config import nearest
 from rewardlab.data.rows import as_number
-from rewardlab.data.world import ATTRIBUTES
+from rewardlab.data.world import ATTRIBUTES, GoldReward
 from rewardlab.errors import MissingExtraError, ModelError, Problem
 from rewardlab.records import Prompt
 from rewardlab.score import wording, world
@@ -105,7 +105,11 @@ BUILT_IN: Mapping[str, Rule] = MappingProxyType(
 
 
 WORLD_PAYS = "world_pays"
-"""The rule with weights in its name: rule:world_pays:sentiment=1,politeness=-0.5"""
+WORLD_GOLD = world_gold.__name__
+WEIGHED: Mapping[str, Sequence[str]] = MappingProxyType(
+    {WORLD_PAYS: ATTRIBUTES, WORLD_GOLD: ("coverage", "correctness", "relevance", *ATTRIBUTES)}
+)
+"""The rules with weights in their names, `rule:world_pays:sentiment=1,politeness=-0.5`, and what may be weighed."""
 
 
 class RuleScorer(AnyScorer):
@@ -190,33 +194,53 @@ def built_in_rule(name: str) -> RuleScorer:
     Raises:
         ModelError: no such rule.
     """
-    key, weighted, weights = name.removeprefix(RULE).partition(":")
+    key, weighted, given = name.removeprefix(RULE).partition(":")
     if key == WORLD_PAYS:
-        return _world_pays(name, weights)
+        return _world_pays(name, _weights(name, key, given))
+    if key == WORLD_GOLD and weighted:
+        return _world_gold(name, _weights(name, key, given))
     if key not in BUILT_IN or weighted:
-        expected = f"one of {', '.join(f'{RULE}{rule}' for rule in (*BUILT_IN, f'{WORLD_PAYS}:ATTRIBUTE=WEIGHT'))}"
-        raise ModelError("No such rule", [Problem("model", name, expected, nearest(key, list(BUILT_IN)))])
+        weighed = [f"{rule}:NAME=WEIGHT,..." for rule in WEIGHED]
+        expected = f"one of {', '.join(f'{RULE}{rule}' for rule in (*BUILT_IN, *weighed))}"
+        raise ModelError("No such rule", [Problem("model", name, expected, nearest(key, [*BUILT_IN, *WEIGHED]))])
     return RuleScorer(BUILT_IN[key], name)
 
 
-def _world_pays(name: str, given: str) -> RuleScorer:
-    """The scorer of `rule:world_pays:ATTRIBUTE=WEIGHT,...`, which pays for the attributes of the world that a text has.
+def _weights(name: str, rule: str, given: str) -> dict[str, float]:
+    """The weights in the name of a rule.
 
     Raises:
-        ModelError: weights that are no finite numbers, or of other attributes.
+        ModelError: they are no finite numbers, or of something else than the rule weighs.
     """
     pairs = [pair.partition("=")[::2] for pair in given.split(",")]
     weights = {key.strip(): as_number(value) for key, value in pairs}
-    wrong = [key for key, value in weights.items() if key not in ATTRIBUTES or value is None]
+    wrong = [key for key, value in weights.items() if key not in WEIGHED[rule] or value is None]
     if wrong or len(weights) < len(pairs):
-        expected = f"{RULE}{WORLD_PAYS}:ATTRIBUTE=WEIGHT,..., each of {', '.join(ATTRIBUTES)} at most once"
+        expected = f"{RULE}{rule}:NAME=WEIGHT,..., each of {', '.join(WEIGHED[rule])} at most once"
         raise ModelError("The rule cannot be used", [Problem("model", name, expected)])
-    known = {key: value for key, value in weights.items() if value is not None}
+    return {key: value for key, value in weights.items() if value is not None}
+
+
+def _world_pays(name: str, weights: Mapping[str, float]) -> RuleScorer:
+    """The scorer of `rule:world_pays:ATTRIBUTE=WEIGHT,...`, which pays for the attributes that a text has."""
 
     def world_pays(completions: Iterable[Any], **_: Any) -> list[float]:
-        return world.pays(map(_text, completions), known)
+        return world.pays(map(_text, completions), weights)
 
     return RuleScorer(world_pays, name)
+
+
+def _world_gold(name: str, weights: Mapping[str, float]) -> RuleScorer:
+    """The scorer of `rule:world_gold:NAME=WEIGHT,...`: the gold reward with these weights, the others as they are."""
+    own = GoldReward()
+    levels = {attribute: weights.get(attribute, weight) for attribute, weight in own.per_level.items()}
+    others = {key: weight for key, weight in weights.items() if key not in ATTRIBUTES}
+    reward = GoldReward.model_validate(own.model_dump() | others | {"per_level": levels})
+
+    def gold(prompts: Sequence[Any], completions: Iterable[Any], **_: Any) -> list[float]:
+        return world.gold(prompts, map(_text, completions), reward)
+
+    return RuleScorer(gold, name)
 
 
 def python_rule(name: str) -> RuleScorer:

@@ -18,17 +18,18 @@ from typing import Any
 from rewardlab.data.world import GoldReward, Parsed, parse, read_prompt
 
 
-def gold(prompts: Sequence[Any], texts: Iterable[str]) -> list[float]:
-    """The world's gold reward, with its default weights, of each text as an answer to its prompt.
+def gold(prompts: Sequence[Any], texts: Iterable[str], reward: GoldReward | None = None) -> list[float]:
+    """The world's gold reward of each text as an answer to its prompt.
 
     Args:
         prompts: texts of the world's prompts, or conversations that end in one.
         texts: as many answers.
+        reward: with the default weights where none is given.
 
     Raises:
         DataError: a prompt is none of the world's.
     """
-    reward, nothing = GoldReward(), parse("").reading
+    reward, nothing = reward or GoldReward(), parse("").reading
     found = []
     for prompt, text in zip(prompts, texts, strict=True):
         question, parsed = read_prompt(_asked(prompt)), parse(text)

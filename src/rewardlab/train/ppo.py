@@ -58,8 +58,8 @@ class PPOTraining(AnyTraining):
     """Discount of later rewards."""
 
     gae_lambda: float = Field(1.0, ge=0, le=1)
-    """Lambda of the generalised advantages: 1 trusts rewards alone, 0 values. Below 1 a token learns from a reward at the
-    end only as far as the critic foresees it."""
+    """Lambda of the generalised advantages: 1 trusts rewards alone, 0 values. Below 1 a token learns from a reward at
+    the end only as far as the critic foresees it."""
 
     whiten: bool = True
     """Advantages of a batch get mean 0 and variance 1."""
