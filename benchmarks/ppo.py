@@ -123,7 +123,7 @@ def theirs(folder: Path, prompts: list[list[int]], precision: str, setting: tupl
     """
     micro, rollout = setting
     job = {
-        "folder": str(folder),
+        "folder": str(folder.resolve()),
         "prompts": prompts,
         "responses": RESPONSES,
         "longest": LONGEST,
