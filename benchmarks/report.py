@@ -357,8 +357,7 @@ def _ppo_profile(part: Mapping[str, Any], peers: Iterable[str], own: Iterable[st
     for name in own:
         columns |= {name: spent(name), f"floor of {name}": floor(name)}
     body = zip([*PHASES, "all"], *([f"{value:.2f}" for value in one] for one in columns.values()), strict=True)
-    kinds = list(rounds[0]["ceilings"][0])
-    rates = {kind: f"{statistics.median(_ceilings(one)[kind] for one in rounds):.0f}" for kind in kinds}
+    rates = {kind: f"{statistics.median(_ceilings(one)[kind] for one in rounds):.0f}" for kind in CEILINGS}
     line = (
         f"The floor is operations over the ceiling: {part['parameters']:,} non-embedding parameters, "
         f"{part['output_layer']:,} of the output layer; GFLOP/s: {_listed(rates)}."
@@ -368,6 +367,8 @@ def _ppo_profile(part: Mapping[str, Any], peers: Iterable[str], own: Iterable[st
 
 PHASES = ("sampling", "scoring", "measuring", "reference", "update")
 """What the seconds of a batch of PPO are spent on."""
+CEILINGS = ("forward", "training", "decoding")
+"""Of a micro-batch, without and with gradients, and of a token of each response at a time."""
 
 
 def ppo_floor(part: Mapping[str, Any], one: Mapping[str, Any], *, has_critic: bool) -> dict[str, float]:
@@ -399,7 +400,7 @@ def ppo_floor(part: Mapping[str, Any], one: Mapping[str, Any], *, has_critic: bo
 
 
 def _ceilings(one: Mapping[str, Any]) -> dict[str, float]:
-    return {kind: statistics.mean(found[kind] for found in one["ceilings"]) for kind in one["ceilings"][0]}
+    return {kind: statistics.mean(found[kind] for found in one["ceilings"]) for kind in CEILINGS}
 
 
 def _listed(values: Mapping[str, str]) -> str:
