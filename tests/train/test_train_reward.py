@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 from transformers.integrations import integration_utils
 
 from rewardlab.data.splits import place
-from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError
+from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError, counted
 from rewardlab.models.loading import load_reward_model, new_reward_model
 from rewardlab.models.source import ModelSource
 from rewardlab.store.files import read_json, read_jsonl
@@ -97,7 +97,7 @@ def test_an_accuracy_comes_with_its_interval_and_number(
     best = {"step": 20, "split": "val", "metrics": {"accuracy": accuracy, "loss": 0.717}}
     result = TrainedReward(tmp_path, {"best": best, "steps": 30, "counts": {"val": {"used": count}}})
     first, *others = result.lines()
-    assert first == f"Best at step 20 of 30: accuracy {words}, loss 0.717, on {count:,} held-out records (val)."
+    assert first == f"Best at step 20 of 30: accuracy {words}, loss 0.717, on {counted(count, 'held-out record')} (val)."
     assert any("too few" in line for line in others) == (count < 30)
 
 
