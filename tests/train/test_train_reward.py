@@ -97,7 +97,9 @@ def test_an_accuracy_comes_with_its_interval_and_number(
     best = {"step": 20, "split": "val", "metrics": {"accuracy": accuracy, "loss": 0.717}}
     result = TrainedReward(tmp_path, {"best": best, "steps": 30, "counts": {"val": {"used": count}}})
     first, *others = result.lines()
-    assert first == f"Best at step 20 of 30: accuracy {words}, loss 0.717, on {counted(count, 'held-out record')} (val)."
+    assert (
+        first == f"Best at step 20 of 30: accuracy {words}, loss 0.717, on {counted(count, 'held-out record')} (val)."
+    )
     assert any("too few" in line for line in others) == (count < 30)
 
 
