@@ -18,6 +18,7 @@ from scipy import stats
 from small_models import WORDS, config_of, word_tokenizer
 from transformers import AutoModelForCausalLM
 
+from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.evaluate import frontier_samples
 from rewardlab.evaluate.frontier import FrontierEvaluation, _changes, _warnings
@@ -431,6 +432,24 @@ def test_folders_without_the_policies_asked_for_are_named_together(place: Path, 
         run_in(tmp_path / "runs", values)
     assert "no step 7" in str(error.value)
     assert "no policies" in str(error.value)
+
+
+def test_policies_may_differ_in_how_much_they_wrote_but_not_in_how_they_read(place: Path, tmp_path: Path) -> None:
+    def reads(name: str, **rules: int) -> Checkpoint:
+        folder = save(tmp_path / name, 0.0)
+        (folder / "rewardlab.json").write_text(json.dumps({"format": 1, "policy": rules}))
+        return Checkpoint(name, 0, 0, folder)
+
+    short, long = reads("ppo", max_completion_tokens=24), reads("dpo", max_completion_tokens=40)
+    config = FrontierEvaluation.build(options(place, max_new_tokens=None))
+    encoding = config.encoding_of([short, long])
+    assert encoding == PolicyEncoding(max_completion_tokens=40)
+    assert config.most(encoding) == 40
+    assert FrontierEvaluation.build(options(place, max_new_tokens=20)).most(encoding) == 20
+    other = reads("other", max_completion_tokens=24, max_prompt_tokens=30)
+    with pytest.raises(ConfigError, match="read prompts in different ways") as error:
+        config.encoding_of([short, long, other])
+    assert "max_completion_tokens" not in str(error.value)
 
 
 def test_the_reference_is_where_the_runs_started_if_they_agree(place: Path, tmp_path: Path) -> None:
