@@ -434,6 +434,12 @@ def test_folders_without_the_policies_asked_for_are_named_together(place: Path, 
     assert "no policies" in str(error.value)
 
 
+def test_a_mistyped_folder_is_not_taken_for_runs_that_disagree(place: Path, tmp_path: Path) -> None:
+    values = options(place, runs={"a": str(place / "training"), "b": str(tmp_path / "nope")}, reference=None)
+    with pytest.raises(DataError, match="nope: found no such folder"):
+        run_in(tmp_path / "runs", values)
+
+
 def test_policies_may_differ_in_how_much_they_wrote_but_not_in_how_they_read(place: Path, tmp_path: Path) -> None:
     def reads(name: str, **rules: int) -> Checkpoint:
         folder = save(tmp_path / name, 0.0)

@@ -84,8 +84,8 @@ def measure(config: FrontierEvaluation, run: Run) -> Values:
         ModelError: unusable policies or rewards, or policies that read other tokens than the reference.
         RunError: the disk is full.
     """
-    reference = reference_of(config.folders, config.reference)
     found = checkpoints_of(config.runs, config.checkpoints)
+    reference = reference_of(config.folders, config.reference)
     encoding = config.encoding_of(found)
     start = Checkpoint(REFERENCE, 0, 0, reference)
     samples = _written(config, run, [start, *found], encoding)
