@@ -384,6 +384,36 @@ def test_data_and_rules_that_do_not_fit_are_refused(place: Path, done: Path, tmp
     refused(DataError, "Pairs are no continuations", models={"pairs": {"completions": str(pairs)}})
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"models": {"one": "ONE", "two": "/nope/two", "three": "/nope/three"}}, r"(?s)models\.two.*models\.three"),
+        ({"classifier": {"model": "/nope/classifier", "bad": "1"}}, "classifier: /nope/classifier"),
+        ({"classifier": "RULES:beyond"}, "8 of 8 values outside"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_model_samples(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(frontier_samples, "sample", lambda *_: pytest.fail("a model samples"))
+    text = json.dumps(more).replace("ONE", str(place / "before")).replace("RULES", f"python:{place / 'rules.py'}")
+    with pytest.raises(ModelError, match=said):
+        run_in(tmp_path, options(place, **json.loads(text)))
+    assert not (tmp_path / "toxicity").exists(), "the name of a run that came to nothing is free again"
+
+
+def test_a_classifier_that_fails_late_leaves_the_samples_and_says_where(place: Path, tmp_path: Path) -> None:
+    # Of prompts it gives a probability, of the responses it does not.
+    prompts = (place / "prompts.txt").read_text().split("\n\n")
+    rule = f"PROMPTS = {[one.strip() for one in prompts]!r}\ndef late(completions, **_):\n"
+    (tmp_path / "late.py").write_text(rule + "    return [0.5 if one in PROMPTS else 7.0 for one in completions]\n")
+    models = {"before": str(place / "before")}
+    with pytest.raises(ModelError, match=r"models\.NAME\.completions: \S+/toxicity/samples/NUMBER"):
+        run_in(tmp_path, options(place, models=models, n=1, classifier=f"python:{tmp_path / 'late.py'}:late"))
+    ready = {"before": {"completions": str(tmp_path / "toxicity" / "samples" / "0")}}
+    assert len(table_of(run_in(tmp_path / "again", options(place, models=ready)))) == PROMPTS
+
+
 def test_a_name_alone_stands_for_a_classifier_that_is_a_rule() -> None:
     assert Classifier.model_validate("rule:length_words").is_rule
 
