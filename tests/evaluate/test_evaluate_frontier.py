@@ -377,9 +377,36 @@ def test_of_unequal_numbers_of_seeds_those_that_both_have_are_paired_and_the_oth
     assert (apart["value"], apart["n"]) == (pytest.approx(2.25), 2)
     assert (apart["low"], apart["high"]) == pytest.approx(stats.t.interval(0.95, 1, 2.25, stats.sem(gaps)))
     told = "a, of 3 seeds, and b, of 2, are compared seed by seed over the first 2; the others of a have no partner."
-    assert told in _warnings(found, (0.0, 8.0))
+    assert told in _warnings(found, (0.0, 8.0), set())
     alike = [one for one in points if one.checkpoint.seed < 2]
-    assert not any("partner" in line for line in _warnings(areas(alike, reference, [1], (0.0, 8.0), 0.95)[0], (0, 8)))
+    even, _ = areas(alike, reference, [1], (0.0, 8.0), 0.95)
+    assert not any("partner" in line for line in _warnings(even, (0.0, 8.0), set()))
+
+
+@pytest.mark.parametrize(
+    ("reach", "still", "said"),
+    [
+        (0.3, set(), "before 0.5, so its frontier there is level: train further"),
+        (9.0, set(), "a straight line: keep more checkpoints"),
+        (4.0, set(), "counts as level beyond"),
+        (0.0, {"a"}, ""),
+    ],
+)
+def test_what_is_advised_helps(reach: float, still: set[str], said: str) -> None:
+    reference = wrote("reference", 0, 0.0, [1.0, 2.0])
+    found, _ = areas([wrote("a", 0, reach, [1.0, 3.0])], reference, [], (0.5, 5.0), 0.95)
+    assert [said in line for line in _warnings(found, (0.5, 5.0), still)] == ([True] if said else [])
+
+
+def test_findings_say_every_reason_once_and_of_the_reference_that_it_is_it(done: Path) -> None:
+    values = read_json(done / "frontier.json")
+    text = "\n".join(values["findings"])
+    reasons = {one["reason"] for one in [*values["areas"], *values["differences"]]} - {""}
+    assert len(reasons) == 2
+    assert [text.count(reason) for reason in reasons] == [1, 1]
+    assert "<b>same</b>, seed 0: step 0, the best by gold (held out), is the reference: every log-ratio is 0." in text
+    assert "<b>same</b>: a seed" not in text
+    assert ": moved, <b>same</b>. It is called the reward trained on because the configuration says so." in text
 
 
 def test_the_area_of_one_seed_has_an_interval_over_prompts() -> None:

@@ -12,7 +12,9 @@ import pytest
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.report.frontier_figures import frontier_curves
 from rewardlab.report.inputs import read_inputs
+from rewardlab.report.lineage import rewarded_by
 from rewardlab.report.page import Report, page_sections, write_report
+from rewardlab.score.choice import ScorerChoice
 from rewardlab.store.runs import Run
 from tests.report.test_report_page import Folder
 
@@ -92,6 +94,28 @@ def test_a_folder_of_another_stage_is_refused(tmp_path: Path) -> None:
         read_inputs(frontier=[tmp_path / "one"])
     with pytest.raises(ConfigError, match="--frontier"):
         write_report(Report(), cast(Run, Folder(tmp_path / "out")))
+
+
+def test_records_tell_what_was_trained_on_a_reward(tmp_path: Path) -> None:
+    def run(name: str, verb: str, config: dict[str, Any], *inputs: str) -> Path:
+        (tmp_path / name).mkdir()
+        session = {"started": "2026-01-01", "directory": str(tmp_path)}
+        record = {"verb": verb, "sessions": [session], "inputs": [{"path": one} for one in inputs]}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+        (tmp_path / name / "config.yaml").write_text(json.dumps(config))
+        return tmp_path / name
+
+    (tmp_path / "rm").mkdir()
+    run("scores", "score", {"model": "rm"})
+    run("labelled", "data convert", {"scores": "scores"}, "scores")
+    exo = run("exo", "train exo", {"model": {"path": "base"}}, "labelled/hh.jsonl")
+    ppo = run("ppo", "train ppo", {"rewards": {"words": {"model": "rule:length_words", "weight": 2.0}}})
+    model, words = ScorerChoice(model=str(tmp_path / "rm")), ScorerChoice(model="rule:length_words")
+    folders = (exo, exo / "policies" / "step-000003", ppo)
+    told = [[rewarded_by(folder, one) for folder in folders] for one in (model, words)]
+    assert told == [[True, True, False], [False, False, True]]
+    (tmp_path / "scores" / "run.json").write_text("{")
+    assert not rewarded_by(exo, model), "a record that cannot be read stops no page"
 
 
 def test_a_legend_of_many_curves_has_several_lines(tmp_path: Path) -> None:
