@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from rewardlab.errors import ConfigError, DataError
-from rewardlab.report.frontier_figures import frontier_curves
+from rewardlab.report.frontier_figures import frontier_curves, over_optimisation
 from rewardlab.report.inputs import read_inputs
 from rewardlab.report.lineage import rewarded_by
 from rewardlab.report.page import Report, page_sections, write_report
@@ -116,6 +116,29 @@ def test_records_tell_what_was_trained_on_a_reward(tmp_path: Path) -> None:
     assert told == [[True, True, False], [False, False, True]]
     (tmp_path / "scores" / "run.json").write_text("{")
     assert not rewarded_by(exo, model), "a record that cannot be read stops no page"
+
+
+@pytest.mark.parametrize(("nearest", "is_cut"), [(0.1, True), (-0.05, True), (-0.5, False)])
+def test_the_axis_of_divergences_begins_at_0_unless_estimates_are_below(
+    tmp_path: Path, nearest: float, is_cut: bool
+) -> None:
+    steps = [policy("exo", 5, nearest, 2.0, 2.0), policy("exo", 10, 6.25, 3.0, 0.0)]
+    values = json.loads((write_frontier(tmp_path / "one", checkpoints=steps) / "frontier.json").read_text())
+    spec = frontier_curves(values, "reward", "reward")
+    low, high = spec["layer"][1]["encoding"]["x"]["scale"]["domain"]
+    assert low == 0.0 if is_cut else low < nearest
+    assert high > 6.5, "intervals to the right have their room"
+    rules = [one["mark"] for one in spec["layer"] if one.get("mark", {}).get("type") == "rule"]
+    assert [mark["clip"] for mark in rules] == [True, True]
+
+
+def test_a_dash_is_the_reward_trained_on_and_nothing_else(tmp_path: Path) -> None:
+    values = json.loads((write_frontier(tmp_path / "one") / "frontier.json").read_text())
+    gold = next(name for name in values["scorers"] if name != "reward")
+    assert "strokeDash" not in json.dumps(frontier_curves(values, "reward", "reward"))
+    over = json.dumps(over_optimisation(values, gold))
+    assert over.count('"strokeDash"') == 1
+    assert '"domain": ["held out", "reward trained on"], "range": [[1, 0], [5, 4]]' in over
 
 
 def test_a_legend_of_many_curves_has_several_lines(tmp_path: Path) -> None:

@@ -127,8 +127,8 @@ def frontier_sections(values: Values, *, suffix: str = "", of: str = "") -> list
 
 _CURVES = (
     "A curve follows a training from checkpoint to checkpoint; thin lines are seeds, the thick one their mean at each "
-    "step. Diamonds are the chosen checkpoints, the dashed line is best of n from the reference. Point at a dot for "
-    "its intervals; choose curves by a click on the legend. Higher at the same KL is better."
+    "step. Diamonds are the chosen checkpoints, the grey curve is best of n from the reference. Point at a dot for its "
+    "intervals; choose curves by a click on the legend. Higher at the same KL is better."
 )
 _OVER = (
     "Solid the held-out reward, dashed the reward trained on, both above the reference's, in standard deviations of "
