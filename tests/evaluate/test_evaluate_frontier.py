@@ -18,6 +18,8 @@ from scipy import stats
 from small_models import WORDS, config_of, word_tokenizer
 from transformers import AutoModelForCausalLM
 
+from rewardlab.cli.arguments import parse
+from rewardlab.cli.verb import grammar_of
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.evaluate import frontier_samples
@@ -438,8 +440,7 @@ def test_rules_for_checkpoints(rule: str, steps: list[int]) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"top_p": 0.9}, "of warped samples there is no divergence"),
-        ({"top_k": 5, "repetition_penalty": 1.2}, "top_k, repetition_penalty"),
+        ({"top_k": 5, "repetition_penalty": 1.2}, "repetition_penalty: found 1.2; expected plain sampling"),
         ({"temperature": 0}, "temperature"),
         ({"checkpoints": "last 3"}, "all, first K, every K"),
         ({"best_of": [0, 2]}, "numbers from 1 on"),
@@ -451,6 +452,16 @@ def test_what_cannot_be_measured_is_refused(place: Path, more: dict[str, Any], s
     with pytest.raises(ConfigError) as error:
         FrontierEvaluation.build(options(place, **more))
     assert said in str(error.value)
+
+
+def test_warped_sampling_is_refused_with_the_reason_wherever_it_is_asked_for(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "frontier.yaml").write_text(json.dumps(options(place), indent=1).replace("{", '{\n"top_k": 5,', 1))
+    given = parse(["--top_p", "0.9"], grammar_of(FrontierEvaluation))
+    with pytest.raises(ConfigError) as error:
+        FrontierEvaluation.build(files=[tmp_path / "frontier.yaml"], flags=given.flags)
+    said = "expected plain sampling: of warped samples there is no divergence"
+    told = {str(problem) for problem in error.value.problems}
+    assert told == {f"{tmp_path}/frontier.yaml:2:1, top_k: found 5; {said}", f"--top_p: found 0.9; {said}"}
 
 
 def test_folders_without_the_policies_asked_for_are_named_together(place: Path, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from rewardlab.config import Config, Paths, mismatch
+from rewardlab.config import Config, Paths
 from rewardlab.data.source import Sources
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ConfigError, Problem
@@ -19,7 +20,7 @@ from rewardlab.models.source import Precision
 from rewardlab.sample.verb import Sampling
 from rewardlab.store.runs import Run
 
-WARPING = ("top_p", "top_k", "repetition_penalty")
+_PLAIN = "plain sampling: of warped samples there is no divergence"
 
 
 def _in_words(value: Any) -> Any:
@@ -28,6 +29,10 @@ def _in_words(value: Any) -> Any:
 
 class CheckpointSamples(Config):
     """Which policies write what."""
+
+    not_fields: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict.fromkeys(("top_p", "top_k", "repetition_penalty"), _PLAIN)
+    )
 
     runs: dict[str, Paths] = Field(min_length=1)
     """By name of the curve: a folder of `train sft`, `train dpo` or `train exo`, or of a policy; of several seeds, a
@@ -84,14 +89,6 @@ class CheckpointSamples(Config):
 
     seed: int = Field(0, ge=0, lt=2**32)
     """Of the samples."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_samples(cls, value: Any) -> Any:
-        given = [name for name in WARPING if isinstance(value, Mapping) and name in value]
-        if given:
-            raise mismatch(", ".join(given), "plain sampling: of warped samples there is no divergence")
-        return value
 
     @field_validator("checkpoints")
     @classmethod
@@ -169,7 +166,8 @@ class CheckpointSamples(Config):
             return self.encoding
         saved = [saved_encoding(str(one.policy)) or PolicyEncoding() for one in policies]
         by_rules = {
-            rules.model_dump_json(exclude={"max_completion_tokens"}): one for rules, one in zip(saved, policies, strict=True)
+            rules.model_dump_json(exclude={"max_completion_tokens"}): one
+            for rules, one in zip(saved, policies, strict=True)
         }
         if len(by_rules) > 1:
             problems = [
