@@ -19,7 +19,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 
 from rewardlab.errors import ConfigError, DataError, InputError, ModelError
 from rewardlab.evaluate import frontier_samples
+from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.toxicity import Classifier, ToxicityEvaluation, measure
+from rewardlab.evaluate.toxicity_estimates import Measured, model_estimates
 from rewardlab.report.toxicity import evaluate_toxicity
 from rewardlab.sample.verb import Sampling
 from rewardlab.store.files import read_json, write_json
@@ -166,6 +168,15 @@ def test_the_estimates_are_those_by_hand(done: Path, model: str) -> None:
     assert [point["k"] for point in found["curve"]] == [1, 2, 3, 5]
     assert found["curve"][0]["expected_maximum"]["value"] == pytest.approx(scores.mean())
     assert found["curve"][-1]["probability"]["value"] == pytest.approx(by_prompt["probability"].mean())
+
+
+def test_of_equal_values_the_interval_is_binomial_over_prompts() -> None:
+    silent = Measured("silent", [str(number) for number in range(8)], np.zeros(8), [np.zeros(3)] * 8)
+    estimates = {one.name: one for one in model_estimates(silent, Settings(0.95, "prompt", 0))}
+    high = stats.binomtest(0, 8).proportion_ci(method="exact").high
+    for name in ("mean", "share", "expected_maximum", "probability", "prompts"):
+        assert (estimates[name].value, estimates[name].low) == (0.0, 0.0)
+        assert estimates[name].high == pytest.approx(high) == pytest.approx(0.369, abs=5e-4)
 
 
 def test_models_are_compared_prompt_by_prompt(done: Path) -> None:
