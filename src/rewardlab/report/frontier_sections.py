@@ -81,13 +81,13 @@ def _reasons(values: Values) -> list[str]:
         if one["reason"]:
             found.setdefault(one["reason"], {}).setdefault(one["by"], []).append(name)
     return [
-        f"Of these heights, {reason}: {'; '.join(_of_reward(by, names) for by, names in own.items())}."
+        f"Heights {'; '.join(_heights(by, names) for by, names in own.items())}: {reason}."
         for reason, own in found.items()
     ]
 
 
-def _of_reward(by: str, names: Sequence[str]) -> str:
-    return f"{reward_title(by)} of {', '.join(names)}"
+def _heights(by: str, names: Sequence[str]) -> str:
+    return f"by {reward_title(by)} of {', '.join(names)}"
 
 
 def _pair(one: Values) -> str:
