@@ -266,11 +266,14 @@ def _lines(encoding: Spec, role: str, mark: Mapping[str, Any]) -> Spec:
 
 
 def _distance(title: str, rows: Sequence[Row]) -> Spec:
-    """The axis of divergences: from 0 on, unless estimates are below it by more than 2 % of the way to the largest."""
+    """The axis of divergences: from 0 on, unless estimates are below it by more than 2 % of the way to the largest.
+
+    Intervals make no room on the left, where no divergence is.
+    """
     axis = _axis(title, rows, 0.0)
     values = [row["value"] for row in rows]
-    if min(values, default=0.0) >= -_BELOW * max(values, default=0.0):
-        axis["scale"]["domain"][0] = 0.0
+    is_below = min(values, default=0.0) < -_BELOW * max(values, default=0.0)
+    axis["scale"]["domain"][0] = domain([{"value": value} for value in values], 0.0)[0] if is_below else 0.0
     return axis
 
 
