@@ -53,7 +53,17 @@ $(PEERS)/.ready: pyproject.toml constraints.txt constraints-peers.txt
 test-peers: $(PEERS)/.ready
 	$(PEERS)/bin/python -m pytest -m peers tests/peers
 
-bench: $(PEERS)/.ready
+# TRL has dropped its trainer for PPO: the last version with it has an environment of its own.
+PPO := .venv-ppo
+PPO_PIP := $(PPO)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-ppo.txt
+
+$(PPO)/.ready: constraints.txt constraints-ppo.txt
+	test -x $(PPO)/bin/python || $(PYTHON) -m venv $(PPO)
+	$(PPO_PIP) torch
+	$(PPO_PIP) trl
+	touch $@
+
+bench: $(PEERS)/.ready $(PPO)/.ready
 	$(PEERS)/bin/python -m benchmarks $(ARGUMENTS)
 
 $(VENV)/.docs: $(VENV)/.base
@@ -76,4 +86,4 @@ mutants: $(VENV)/.mutants
 	$(BIN)/python tests/mutants/mutate.py --count $(COUNT) --seed $(SEED) --workers $(WORKERS) $(if $(SINCE),--since $(SINCE))
 
 clean:
-	rm -rf $(VENV) .venv-peers build dist mutants site
+	rm -rf $(VENV) $(PEERS) $(PPO) build dist mutants site

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, effects, growth, memory, reward, sampling, score
+from benchmarks import alignment, effects, growth, memory, ppo, reward, sampling, score
 from benchmarks.results import made, write
 from benchmarks.setting import QUICK, Sizes, Worker, backbone_parameters, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("reward", "score", "memory", "growth", "effects", "alignment", "candidates", "sampling")
-PACKAGES = {"effects": ("numpy", "scipy"), "sampling": ("torch", "transformers")}
+PARTS = ("reward", "score", "memory", "growth", "effects", "alignment", "candidates", "sampling", "ppo")
+PACKAGES = {"effects": ("numpy", "scipy"), "sampling": ("torch", "transformers"), "ppo": ("torch", "transformers")}
 """Whose versions a part states, where they are not those of the parts with models."""
 _OF_MODELS = ("torch", "transformers", "trl")
 
@@ -24,7 +24,7 @@ def main() -> None:
     options = _options()
     sizes = QUICK if options.quick else Sizes()
     if options.steps is not None:
-        sizes = replace(sizes, steps=options.steps)
+        sizes = replace(sizes, steps=options.steps, batches=options.steps)
     work = options.work / ("quick" if options.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
     log = work / "workers.log"
@@ -44,12 +44,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated (default: all)")
     parser.add_argument("--repeats", type=int, default=5, help="rounds per part (default: 5)")
-    parser.add_argument("--steps", type=int, help="optimiser steps that are timed in a round of training")
+    parser.add_argument(
+        "--steps", type=int, help="optimiser steps (of PPO, batches) that are timed in a round of training"
+    )
     parser.add_argument(
         "--setting",
         action="append",
         default=[],
-        help='only this setting of the peer in alignment, e.g. "TRL 1x16"; may be repeated (default: all)',
+        help='only this setting of the peer in alignment or ppo, e.g. "TRL 1x16"; may be repeated (default: all)',
     )
     parser.add_argument("--note", default="", help="what a reader has to know of the machine")
     parser.add_argument("--quick", action="store_true", help="a toy model and a handful of pairs: tests the harness")
@@ -79,6 +81,8 @@ def _part(
         return {"peaks": memory.run(work, sizes, log)}
     if name == "alignment":
         return alignment.run(work, sizes, repeats, log, options.setting)
+    if name == "ppo":
+        return ppo.run(work, sizes, repeats, log, options.setting)
     if name == "candidates":
         return alignment.by_candidates(work, sizes, repeats, log)
     if name == "sampling":

@@ -1,4 +1,6 @@
-"""Training of policies: TRL's DPOTrainer with its loss `exo_pair` and ours; the same ids, order and weights, in bf16.
+"""Training of policies: TRL's DPOTrainer with its loss `exo_pair` and ours; the same ids, order and weights.
+
+Products are in bfloat16 where the processor multiplies it in hardware, else in float32, on both sides.
 
 The clock is one callback for both, from the beginning of training to the end of the last optimiser step; seconds of the
 process's processors are taken beside it, which neighbours on a busy machine change less. TRL computes the reference in
@@ -10,17 +12,29 @@ process of its own, which also gives its peak memory.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.setting import MAX_TOKENS, PAIRS_PER_STEP, SIDES, Row, Sizes, Worker, peak_mebibytes, rows, stopwatch
+from benchmarks.setting import (
+    MAX_TOKENS,
+    PAIRS_PER_STEP,
+    SIDES,
+    Done,
+    Row,
+    Sizes,
+    Timed,
+    alone,
+    clocks,
+    cpu_precision,
+    prepare_policy,
+    rows,
+    working,
+)
 
 GRID = ((16, False), (8, False), (2, False), (1, False), (2, True), (1, True))
 """Pairs in a micro-batch of TRL, and whether the reference is precomputed; the first is its default."""
@@ -38,42 +52,46 @@ LEARNING_RATE = 1e-6
 AGREEMENT_RATE = 1e-5
 """Of the steps whose losses are compared: large enough to move them."""
 
-Timed = dict[str, Any]
-"""`pairs`, `seconds`, `work` (seconds of processors) and `losses` of the steps; ours also has both kinds of seconds of
-the `reference`."""
-
 
 def theirs(
     folder: Path,
     pairs: list[Row],
     micro: int,
     precomputed: bool,
+    precision: str,
     per_step: int = PAIRS_PER_STEP,
     *,
-    bf16: bool = True,
     rate: float = LEARNING_RATE,
 ) -> Timed:
-    """Train with TRL, `micro` pairs to a micro-batch."""
+    """Train with TRL, `micro` pairs to a micro-batch.
+
+    Returns:
+        `pairs`, `seconds`, `work` (seconds of processors) and `losses` of the steps.
+    """
     from rewardlab.data.layout import optimiser_steps
 
     groups = _groups(folder, pairs)
     # In the order in which our trainer takes them.
     ordered = [groups[i] for step in optimiser_steps(len(groups), per_step, seed=SEED, epoch=0) for i in step]
-    with tempfile.TemporaryDirectory() as temporary, _clocks() as clocks:
-        trainer = _trl_trainer(folder, ordered, (micro, per_step // micro), precomputed, temporary, bf16, rate)
+    with tempfile.TemporaryDirectory() as temporary, clocks() as marks:
+        trainer = _trl_trainer(folder, ordered, (micro, per_step // micro), precomputed, temporary, precision, rate)
         trainer.train()
-    return _timed(clocks, len(pairs)) | {"losses": trainer.step_losses}
+    return _timed(marks, len(pairs)) | {"losses": trainer.step_losses}
 
 
 def ours(
     folder: Path,
     pairs: list[Row],
+    precision: str,
     per_step: int = PAIRS_PER_STEP,
     *,
-    bf16: bool = True,
     rate: float = LEARNING_RATE,
 ) -> Timed:
-    """Train with `train exo`, as the command line does, from an empty cache."""
+    """Train with `train exo`, as the command line does, from an empty cache.
+
+    Returns:
+        What `theirs` does, and both kinds of seconds of the `reference`.
+    """
     from rewardlab.store.files import write_jsonl
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -83,10 +101,12 @@ def ours(
         write_jsonl(root / "held_out.jsonl", pairs[:1])
         source = {"adapter": "preference", "prompt_role": "text"}
         options = {"objective": "exo-pref", "label_smoothing": SMOOTHING}
-        return _trained(folder, root, len(pairs), source, options, per_step, bf16=bf16, rate=rate)
+        return _trained(folder, root, len(pairs), source, options, precision, per_step, rate=rate)
 
 
-def of_candidates(folder: Path, prompts: list[Row], answers: list[str], count: int, per_step: int) -> Timed:
+def of_candidates(
+    folder: Path, prompts: list[Row], answers: list[str], count: int, precision: str, per_step: int
+) -> Timed:
     """Train on `count` rewarded answers to every prompt.
 
     Args:
@@ -94,6 +114,7 @@ def of_candidates(folder: Path, prompts: list[Row], answers: list[str], count: i
         prompts: pairs; of each the prompt is taken.
         answers: texts that stand in for sampled answers.
         count: K.
+        precision: of products.
         per_step: prompts to a step.
     """
     from rewardlab.data.canonical import write_records
@@ -113,7 +134,7 @@ def of_candidates(folder: Path, prompts: list[Row], answers: list[str], count: i
         write_records(root / "train.jsonl", records)
         write_records(root / "held_out.jsonl", records[:1])
         options = {"objective": "exo-rw", "candidates": count}
-        return _trained(folder, root, len(prompts), {}, options, per_step)
+        return _trained(folder, root, len(prompts), {}, options, precision, per_step)
 
 
 def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -126,7 +147,7 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
         log: of the processes.
         settings: names of TRL's settings; all where there are none.
     """
-    every = _prepared(folder, sizes.steps * PAIRS_PER_STEP * repeats, log)
+    every, precision = _prepared(folder, sizes.steps * PAIRS_PER_STEP * repeats, log)
     done = Done(folder / "alignment.json")
     rounds = []
     for number in range(repeats):
@@ -136,92 +157,45 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
             name = f"TRL {micro}x{PAIRS_PER_STEP // micro}" + (", precomputed" if precomputed else "")
             if not settings or name in settings:
                 key = f"{name}, {len(pairs)} pairs of round {number}"
-                results[name] = done.once(key, _alone, log, theirs, folder, pairs, micro, precomputed)
-        found = done.once(f"{COLD}, {len(pairs)} pairs of round {number}", _alone, log, ours, folder, pairs)
+                results[name] = done.once(key, alone, log, theirs, folder, pairs, micro, precomputed, precision)
+        found = done.once(f"{COLD}, {len(pairs)} pairs of round {number}", alone, log, ours, folder, pairs, precision)
         cold = {kind: found[kind] + found["reference"][kind] for kind in ("seconds", "work")}
         rounds.append({"results": results | {COLD: found | cold, CACHED: found}})
     pairs = every[: AGREEMENT_STEPS * AGREEMENT_PAIRS]
     losses = {
-        name: done.once(f"{name} in float32", _alone, log, _in_float32, folder, pairs, name == "TRL")["losses"]
+        name: done.once(f"{name} in float32", alone, log, _in_float32, folder, pairs, name == "TRL")["losses"]
         for name in ("TRL", COLD)
     }
     done.path.unlink()
-    return {"rounds": rounds, "agreement": losses}
+    return {"rounds": rounds, "agreement": losses, "precision": precision}
 
 
 def by_candidates(folder: Path, sizes: Sizes, repeats: int, log: Path) -> dict[str, Any]:
     """Training on K answers to every prompt: each K of a round on the same prompts."""
     per_step = PAIRS_PER_STEP // 2
-    prompts = _prepared(folder, sizes.steps * per_step, log)
+    prompts, precision = _prepared(folder, sizes.steps * per_step, log)
     answers = [row[side] for row in prompts for side in SIDES]
     rounds = []
     for _ in range(repeats):
         one = {}
         for count in CANDIDATES:
-            found = _alone(log, of_candidates, folder, prompts, answers, count, per_step)
+            found = alone(log, of_candidates, folder, prompts, answers, count, precision, per_step)
             cost = {kind: found[kind] + found["reference"][kind] for kind in ("seconds", "work")}
             one[str(count)] = {"candidates": found["pairs"] * count} | cost
         rounds.append(one)
-    return {"rounds": rounds}
+    return {"rounds": rounds, "precision": precision}
 
 
-class Done:
-    """What was measured before a run was stopped: it goes on from there.
-
-    Args:
-        path: of the file, deleted at the end.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def once(self, key: str, measure: Callable[..., Timed], *arguments: Any) -> Timed:
-        """`measure(*arguments)`, or what it gave before."""
-        found: dict[str, Timed] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
-        if key not in found:
-            found[key] = measure(*arguments)
-            self.path.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        return found[key]
-
-
-def _prepared(folder: Path, count: int, log: Path) -> list[Row]:
-    with _worker(log) as worker:
+def _prepared(folder: Path, count: int, log: Path) -> tuple[list[Row], str]:
+    """So many pairs, and the precision of products."""
+    with working(log) as worker:
         worker(prepare_policy, folder)
-        pairs: list[Row] = worker(usable, folder, count)
-    return pairs
-
-
-def _alone(log: Path, function: Callable[..., Timed], *arguments: Any) -> Timed:
-    """`function(*arguments)` in a process of its own, with its peak memory in MiB."""
-    with _worker(log) as worker:
-        found: Timed = worker(function, *arguments)
-        return found | {"peak": worker(peak_mebibytes)}
+        return worker(usable, folder, count), worker(cpu_precision)
 
 
 def _in_float32(folder: Path, pairs: list[Row], peer: bool) -> Timed:
-    options: dict[str, Any] = {"per_step": AGREEMENT_PAIRS, "bf16": False, "rate": AGREEMENT_RATE}
+    options: dict[str, Any] = {"precision": "float32", "per_step": AGREEMENT_PAIRS, "rate": AGREEMENT_RATE}
     return theirs(folder, pairs, 1, False, **options) if peer else ours(folder, pairs, **options)
-
-
-@contextmanager
-def _worker(log: Path) -> Iterator[Worker]:
-    worker = Worker(log)
-    try:
-        yield worker
-    finally:
-        worker.close()
-
-
-def prepare_policy(folder: Path) -> None:
-    """Write a language model of the setting's shape, new weights, beside its reward model; once."""
-    import torch
-    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
-
-    if (folder / "policy" / "tokenizer.json").is_file():
-        return
-    torch.manual_seed(0)
-    LlamaForCausalLM(AutoConfig.from_pretrained(folder / "model")).save_pretrained(folder / "policy")
-    AutoTokenizer.from_pretrained(folder / "model").save_pretrained(folder / "policy")
 
 
 def usable(folder: Path, count: int) -> list[Row]:
@@ -257,15 +231,8 @@ def _groups(folder: Path, pairs: list[Row]) -> list[Any]:
 _ENCODING = {"max_prompt_tokens": MAX_TOKENS, "max_completion_tokens": MAX_TOKENS}
 
 
-@contextmanager
-def _clocks() -> Iterator[dict[str, list[float]]]:
-    """Marks at the beginning and at the ends of optimiser steps: seconds, and seconds of processors."""
-    with stopwatch(begin=True) as marks, stopwatch(time.process_time, begin=True) as work:
-        yield {"seconds": marks, "work": work}
-
-
-def _timed(clocks: dict[str, list[float]], pairs: int) -> Timed:
-    return {"pairs": pairs} | {kind: marks[-1] - marks[0] for kind, marks in clocks.items()}
+def _timed(marks: dict[str, list[float]], pairs: int) -> Timed:
+    return {"pairs": pairs} | {kind: own[-1] - own[0] for kind, own in marks.items()}
 
 
 def _trained(
@@ -274,9 +241,9 @@ def _trained(
     count: int,
     source: dict[str, str],
     options: dict[str, Any],
+    precision: str,
     per_step: int,
     *,
-    bf16: bool = True,
     rate: float = LEARNING_RATE,
 ) -> Timed:
     """Run `train exo` on `root/train.jsonl`, with its references computed there."""
@@ -296,7 +263,7 @@ def _trained(
             "schedule": "linear",
             "warmup_share": 0.0,
             "betas": list(BETAS),
-            "precision": "bfloat16" if bf16 else "float32",
+            "precision": precision,
             "checkpoints": 0,
             "seed": SEED,
             "device": "cpu",
@@ -314,18 +281,18 @@ def _trained(
         return found
 
     home = mock.patch.dict(os.environ, {"REWARDLAB_HOME": str(root)})
-    with home, mock.patch.object(verb, "cached_references", timed), _clocks() as clocks:
+    with home, mock.patch.object(verb, "cached_references", timed), clocks() as marks:
         with Run.create(config, verb="train exo", name="run", root=root, allow_untracked=True) as run:
             trained = preference.train_preference(config, run)
         losses = [line["loss"] for line in read_jsonl(run.folder / "history.jsonl") if line["split"] == "train"]
     used, computed = trained.summary["counts"]["train"]["used"], trained.summary["reference"]["computed"]
     if used != count or not computed:
         raise RuntimeError(f"{used} of {count} prompts were used, and {computed} references were computed")
-    return _timed(clocks, count) | {"reference": spent, "losses": losses}
+    return _timed(marks, count) | {"reference": spent, "losses": losses}
 
 
 def _trl_trainer(
-    folder: Path, groups: list[Any], micro: tuple[int, int], precomputed: bool, output: str, bf16: bool, rate: float
+    folder: Path, groups: list[Any], micro: tuple[int, int], precomputed: bool, output: str, precision: str, rate: float
 ) -> Any:
     """Its trainer, with so many pairs to a micro-batch and so many micro-batches to a step."""
     import torch
@@ -368,7 +335,7 @@ def _trl_trainer(
         adam_beta2=BETAS[1],
         # Nothing is cut: the pairs are as long as they may be.
         max_length=None,
-        bf16=bf16,
+        bf16=precision == "bfloat16",
         # TRL's own default recomputes activations, which is slower and needs no memory saved here.
         gradient_checkpointing=False,
         train_sampling_strategy="sequential",

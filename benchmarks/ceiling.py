@@ -1,4 +1,4 @@
-"""The machine's ceiling: the bare matrix products of the model, at its own shapes and in bf16.
+"""The machine's ceiling: the bare matrix products of the model, at its own shapes and in a precision.
 
     forward    X W'  for every weight of a layer
     backward   G W   and  G' X  for every weight of a layer
@@ -17,17 +17,19 @@ import torch
 PASSES = 45
 
 
-def measure(shape: tuple[int, int, int, int], tokens: int, *, backward: bool) -> float:
+def measure(shape: tuple[int, int, int, int], tokens: int, *, backward: bool, precision: str = "bfloat16") -> float:
     """GFLOP/s over the products of one layer, the median of `PASSES` passes.
 
     Args:
         shape: hidden, inner, layers, heads.
         tokens: of a micro-batch.
         backward: with the products of the backward pass.
+        precision: a dtype of torch.
     """
     hidden, inner, _, _ = shape
     sizes = [(hidden, hidden)] * 4 + [(inner, hidden)] * 2 + [(hidden, inner)]
-    layer = [_operands(out, into, tokens) for out, into in sizes]
+    dtype = getattr(torch, precision)
+    layer = [_operands(out, into, tokens, dtype) for out, into in sizes]
     seconds = []
     for _ in range(PASSES + 2):
         began = time.perf_counter()
@@ -42,10 +44,12 @@ def measure(shape: tuple[int, int, int, int], tokens: int, *, backward: bool) ->
     return operations / statistics.median(seconds[2:]) / 1e9
 
 
-def _operands(out: int, into: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+def _operands(
+    out: int, into: int, tokens: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     inputs, gradients, weight = (
-        torch.randn(*size, generator=generator).bfloat16() for size in ((tokens, into), (tokens, out), (out, into))
+        torch.randn(*size, generator=generator).to(dtype) for size in ((tokens, into), (tokens, out), (out, into))
     )
     # Results are made once: the ceiling is about products, not about memory.
     return inputs, gradients, weight, [torch.empty_like(like) for like in (gradients, inputs, weight)]

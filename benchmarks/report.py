@@ -64,6 +64,7 @@ def page(results: Mapping[str, Any]) -> str:
         "alignment": _alignment,
         "candidates": _candidates,
         "sampling": _sampling,
+        "ppo": _ppo,
     }
     parts = [writers[name](results["parts"][name]) for name in writers if name in results["parts"]]
     return "\n".join([TITLE, *parts])
@@ -175,8 +176,7 @@ def _effects(part: Mapping[str, Any]) -> str:
 
 def _made(part: Mapping[str, Any]) -> str:
     made = part["made"]
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    return f"`{made['command']}`, {made['date']}, {made['machine']}; {versions}."
+    return f"`{made['command']}`, {made['date']}, {made['machine']}; {_listed(made['versions'])}."
 
 
 def _rate(one: Mapping[str, Any], name: str, unit: str) -> float:
@@ -227,7 +227,7 @@ def _alignment(part: Mapping[str, Any]) -> str:
     medians = {name: statistics.median(_rate(one, name, "pairs") for one in rounds) for name in names}
 
     def ratio(own: str, peer: str, kind: str) -> str:
-        return f"{statistics.median(one['results'][peer][kind] / one['results'][own][kind] for one in rounds):.1f}"
+        return _faster(rounds, own, peer, kind)
 
     rows = []
     for name in names:
@@ -251,7 +251,8 @@ def _alignment(part: Mapping[str, Any]) -> str:
     title = "## Alignment: training with EXO on pairs"
     table = _table(head, rows)
     made = [title, "", _made(part), *_note(part), "", claim, "", table, "", line, ""]
-    return "\n".join([*made, f"Rounds: {len(rounds)}, of {rounds[0]['results'][OURS]['pairs']} pairs each.", ""])
+    count = f"{len(rounds)}, of {rounds[0]['results'][OURS]['pairs']} pairs each"
+    return "\n".join([*made, f"Rounds: {count}; products in {part['precision']}.", ""])
 
 
 def _candidates(part: Mapping[str, Any]) -> str:
@@ -268,8 +269,8 @@ def _candidates(part: Mapping[str, Any]) -> str:
         ),
     )
     line = "Training with exo-rw on K answers to each of the same prompts, the reference computed from an empty cache."
-    title = "## Alignment: training by candidates"
-    return "\n".join([title, "", _made(part), *_note(part), "", line, "", table, "", f"Rounds: {len(rounds)}.", ""])
+    rest = ["", line, "", table, "", f"Rounds: {len(rounds)}; products in {part['precision']}.", ""]
+    return "\n".join(["## Alignment: training by candidates", "", _made(part), *_note(part), *rest])
 
 
 def _sampling(part: Mapping[str, Any]) -> str:
@@ -301,6 +302,114 @@ def _sampling(part: Mapping[str, Any]) -> str:
     )
     made = ["## Sampling", "", _made(part), *_note(part), "", claim, "", table, "", line, ""]
     return "\n".join([*made, f"Rounds: {len(rounds)}.", ""])
+
+
+def _ppo(part: Mapping[str, Any]) -> str:
+    rounds, default = part["rounds"], part["default"]
+    names = list(rounds[0]["results"])
+    peers = [name for name in names if not name.startswith(OURS)]
+    own, alike = (name for name in names if name not in peers)
+    rates = {name: [_rate(one, name, "responses") for one in rounds] for name in names}
+    best = max(peers, key=lambda name: statistics.median(rates[name]))
+    rows = []
+    for name in names:
+        results = [one["results"][name] for one in rounds]
+        work = statistics.median(one["work"] / one["responses"] for one in results)
+        ratios = [_faster(rounds, side, name, "seconds") + "x" if name in peers else "" for side in (own, alike)]
+        span = f"{min(rates[name]):.3f}-{max(rates[name]):.3f}"
+        peak = f"{max(one['peak'] for one in results):,}"
+        title = name + " (default)" * (name == default) + " (best)" * (name == best)
+        rows.append([title, f"{statistics.median(rates[name]):.3f}", span, f"{work:.2f}", *ratios, peak])
+    head = ["setting", "completions/s (median)", "range", "s of processors a completion"]
+    table = _table([*head, "rewardlab is faster by", "with a critic of its own by", "MiB"], rows)
+    ratios = [_faster(rounds, side, peer, "seconds") for side in (own, alike) for peer in (default, best)]
+    claim = (
+        f"**{ratios[0]}x the peer's default, {ratios[1]}x its best setting; with a critic of its own, as the peer has "
+        f"one, {ratios[2]}x and {ratios[3]}x.**"
+    )
+    count = rounds[0]["results"][own]["responses"]
+    prompt = statistics.mean(one["prompt_tokens"] for one in rounds) / count
+    line = (
+        f"Rounds: {len(rounds)}, of {count} responses of {part['longest']} tokens, {part['responses']} to a batch, "
+        f"{part['inner_epochs']} passes over each; prompts of {prompt:.0f} tokens on average. "
+        f"Products in {part['precision']}. In the peer's environment: {_listed(part['peer'])}."
+    )
+    made = ["## PPO", "", _made(part), *_note(part), "", claim, "", table, "", line, ""]
+    return "\n".join([*made, *_ppo_profile(part, dict.fromkeys([default, best]), (own, alike)), ""])
+
+
+def _ppo_profile(part: Mapping[str, Any], peers: Iterable[str], own: Iterable[str]) -> list[str]:
+    """Seconds of a batch by what they were spent on, ours beside their floors."""
+    rounds = part["rounds"]
+
+    def spent(name: str) -> list[float]:
+        found = [one["results"][name] for one in rounds]
+        phases = [statistics.median(one["phases"][phase] / one["responses"] for one in found) for phase in PHASES]
+        whole = statistics.median(one["seconds"] / one["responses"] for one in found)
+        return [value * part["responses"] for value in (*phases, whole)]
+
+    def floor(name: str) -> list[float]:
+        each = [ppo_floor(part, one, has_critic=name != OURS) for one in rounds]
+        values = [statistics.median(one[phase] for one in each) for phase in PHASES]
+        return [*values, sum(values)]
+
+    columns = {name: spent(name) for name in peers}
+    for name in own:
+        columns |= {name: spent(name), f"floor of {name}": floor(name)}
+    body = zip([*PHASES, "all"], *([f"{value:.2f}" for value in one] for one in columns.values()), strict=True)
+    rates = {kind: f"{statistics.median(_ceilings(one)[kind] for one in rounds):.0f}" for kind in CEILINGS}
+    line = (
+        f"The floor is operations over the ceiling: {part['parameters']:,} non-embedding parameters, "
+        f"{part['output_layer']:,} of the output layer; GFLOP/s: {_listed(rates)}."
+    )
+    return [_table(["seconds of a batch", *columns], map(list, body)), "", line]
+
+
+PHASES = ("sampling", "scoring", "measuring", "reference", "update")
+"""What the seconds of a batch of PPO are spent on."""
+CEILINGS = ("forward", "training", "decoding")
+"""Of a micro-batch, without and with gradients, and of a token of each response at a time."""
+
+
+def ppo_floor(part: Mapping[str, Any], one: Mapping[str, Any], *, has_critic: bool) -> dict[str, float]:
+    """Seconds of a batch that the bare matrix products of every phase take.
+
+    Args:
+        part: `parameters` without embeddings, those of the `output_layer`, `responses` to a batch, their tokens
+            (`longest`) and `inner_epochs`.
+        one: a round: `prompt_tokens` of all its responses, `results` and `ceilings` in GFLOP/s.
+        has_critic: with a backbone of its own, as large as the policy's.
+    """
+    count = next(iter(one["results"].values()))["responses"]
+    made = count * part["longest"]
+    rates = _ceilings(one)
+    read = part["parameters"] * (one["prompt_tokens"] + made)
+    predicted = part["output_layer"] * made
+    measured = read * (2 if has_critic else 1) + predicted
+    begun = part["parameters"] * one["prompt_tokens"] + part["output_layer"] * count
+    # The last token of a response is not run.
+    drawn = (part["parameters"] + part["output_layer"]) * (made - count)
+    products = {
+        "sampling": begun / rates["forward"] + drawn / rates["decoding"],
+        "scoring": read / rates["forward"],
+        "measuring": measured / rates["forward"],
+        "reference": (read + predicted) / rates["forward"],
+        "update": 3 * part["inner_epochs"] * measured / rates["training"],
+    }
+    return {name: 2 * value / 1e9 * part["responses"] / count for name, value in products.items()}
+
+
+def _ceilings(one: Mapping[str, Any]) -> dict[str, float]:
+    return {kind: statistics.mean(found[kind] for found in one["ceilings"]) for kind in CEILINGS}
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _faster(rounds: list[Any], own: str, peer: str, kind: str) -> str:
+    """How many times the peer's seconds are ours, the median over rounds."""
+    return f"{statistics.median(one['results'][peer][kind] / one['results'][own][kind] for one in rounds):.1f}"
 
 
 def _note(part: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,8 @@ SIDES = ("chosen", "rejected")
 
 Row = dict[str, str]
 """A pair as texts: prompt, chosen, rejected."""
+Timed = dict[str, Any]
+"""What was measured, by name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Sizes:
         peer_triples: of those, as many as the peer can bear.
         prompts: to which several answers are sampled in a round.
         longest: tokens of a sampled answer, at most.
+        batches: of responses in a round of PPO.
     """
 
     shape: tuple[int, int, int, int] = (512, 1376, 8, 8)
@@ -48,6 +51,7 @@ class Sizes:
     peer_triples: int = 5_000
     prompts: int = 8
     longest: int = 256
+    batches: int = 2
 
     @property
     def trained(self) -> int:
@@ -65,6 +69,7 @@ QUICK = Sizes(
     peer_triples=300,
     prompts=2,
     longest=12,
+    batches=1,
 )
 
 
@@ -132,6 +137,18 @@ def groups(folder: Path, pairs: Sequence[Row]) -> list[Any]:
     return [grouped(encoded) for encoded in encoder.encode(prompts, [[row[side] for side in SIDES] for row in pairs])]
 
 
+def prepare_policy(folder: Path) -> None:
+    """Write a language model of the setting's shape, new weights, beside its reward model; once."""
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+    if (folder / "policy" / "tokenizer.json").is_file():
+        return
+    torch.manual_seed(0)
+    LlamaForCausalLM(AutoConfig.from_pretrained(folder / "model")).save_pretrained(folder / "policy")
+    AutoTokenizer.from_pretrained(folder / "model").save_pretrained(folder / "policy")
+
+
 class Worker:
     """A process of its own: what one side does to allocator, caches or patches never reaches the other.
 
@@ -149,6 +166,42 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._pool.shutdown()
+
+
+@contextlib.contextmanager
+def working(log: Path) -> Iterator[Worker]:
+    """A worker that ends."""
+    worker = Worker(log)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def alone(log: Path, function: Callable[..., Timed], *arguments: Any) -> Timed:
+    """`function(*arguments)` in a process of its own, with its peak memory in MiB."""
+    with working(log) as worker:
+        found: Timed = worker(function, *arguments)
+        return found | {"peak": worker(peak_mebibytes)}
+
+
+class Done:
+    """What was measured before a run was stopped: it goes on from there.
+
+    Args:
+        path: of the file, deleted at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def once(self, key: str, measure: Callable[..., Timed], *arguments: Any) -> Timed:
+        """`measure(*arguments)`, or what it gave before."""
+        found: dict[str, Timed] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        if key not in found:
+            found[key] = measure(*arguments)
+            self.path.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        return found[key]
 
 
 def _enter(log: str) -> None:
@@ -185,6 +238,13 @@ def stopwatch(clock: Callable[[], float] = time.perf_counter, *, begin: bool = F
         DEFAULT_CALLBACKS.remove(Stopwatch)
 
 
+@contextlib.contextmanager
+def clocks() -> Iterator[dict[str, list[float]]]:
+    """Marks at the beginning and at the ends of optimiser steps: seconds, and seconds of processors."""
+    with stopwatch(begin=True) as marks, stopwatch(time.process_time, begin=True) as work:
+        yield {"seconds": marks, "work": work}
+
+
 def backbone_parameters(folder: Path) -> int:
     """Parameters of the model without its embeddings."""
     from safetensors import safe_open
@@ -192,6 +252,13 @@ def backbone_parameters(folder: Path) -> int:
     with safe_open(folder / "model" / "model.safetensors", framework="pt") as weights:
         shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118  # not a dict
     return sum(math.prod(shape) for name, shape in shapes.items() if "embed" not in name)
+
+
+def cpu_precision() -> str:
+    """Of products, on both sides: bfloat16 where the processor multiplies it in hardware, float32 elsewhere."""
+    from rewardlab.models.source import product_precision
+
+    return product_precision("auto", "cpu")
 
 
 def peak_mebibytes() -> int:

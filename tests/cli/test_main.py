@@ -188,6 +188,13 @@ stages:
 """
 
 
+@pytest.mark.parametrize("jobs", ["0", "two", "-1"])
+def test_a_number_of_steps_at_a_time_is_a_number(home: Path, capsys: pytest.CaptureFixture[str], jobs: str) -> None:
+    Path("small.yaml").write_text(STUDY)
+    assert call("run", "small.yaml", "--jobs", jobs) == 2
+    assert f"--jobs: found {jobs!r}; expected a whole number, 1 or more" in capsys.readouterr().err
+
+
 def test_a_study_from_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("small.yaml").write_text(STUDY)
     words = ["run", "small.yaml", "--stages.first.times", "2", "--limit", "1", "--run", "other"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import ppo, report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +48,25 @@ def test_policies_are_trained_alike_on_both_sides(shared, tmp_path):
     page = (tmp_path / "RESULTS.md").read_text()
     assert page == report.page({"parts": parts})
     assert "TRL 16x1 (default)" in page
+
+
+@pytest.mark.skipif(not ppo.PEER.is_file(), reason="TRL 1.12 has an environment of its own: make .venv-ppo/.ready")
+def test_ppo_makes_the_same_responses_on_both_sides(shared, tmp_path):
+    settings = ["--part", "ppo", "--setting", "TRL 4x8"]
+    folders = ["--data", shared / "data" / "hh-rlhf", "--work", tmp_path / "work", "--output", tmp_path]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--repeats", "1", *settings, *folders]
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
+    part = json.loads((tmp_path / "results.json").read_text())["parts"]["ppo"]
+    (one,) = part["rounds"]
+    assert list(one["results"]) == ["TRL 8x4", "TRL 4x8", ppo.HEAD, ppo.CRITIC]
+    for name, found in one["results"].items():
+        assert (found["responses"], found["tokens"]) == (32, 32 * 53), name
+        assert all(seconds > 0 for seconds in found["phases"].values()), name
+        assert sum(found["phases"].values()) <= found["seconds"] * (1 + 1e-5), name
+    assert part["peer"]["trl"].startswith("1.12.")
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert page == report.page({"parts": {"ppo": part}})
+    assert "TRL 8x4 (default)" in page
 
 
 def test_effects_are_resampled_alike_on_both_sides(tmp_path):

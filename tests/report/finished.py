@@ -214,7 +214,15 @@ def write_ppo(folder: Path, hostile: str = "", *, steps: int = 80, every: int = 
         name: {"score": score, "reward": score, "kl": kl, "length": 31.0, "entropy": 2.5, "unfinished": 0.2, "steps": 8}
         for name, score, kl in (("first", 2.25, 0.45), ("last", 38.25, 7.65))
     }
-    counts = {"responses": 2560, "unfinished": 512, "empty": 7, "replaced": 0, "skipped": 1, "negative_kl": 0}
+    counts = {
+        "responses": 2560,
+        "unfinished": 512,
+        "empty": 7,
+        "replaced": 0,
+        "skipped": 1,
+        "level": 0,
+        "negative_kl": 0,
+    }
     best = {"score": 39.0, "step": 80} if held_out else None
     summary = {"steps": steps, **ends, "best": best, "counts": counts, "note": hostile or "as it should be"}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")

@@ -10,7 +10,7 @@ from rewardlab.report.blocks import Figure, section_html
 from rewardlab.report.html import Html
 from rewardlab.report.inputs import read_inputs
 from rewardlab.report.page import page_sections
-from rewardlab.report.ppo import MOST_STEPS, ppo_section
+from rewardlab.report.ppo import MOST_STEPS, is_ppo, ppo_findings, ppo_section
 from tests.report import finished
 from tests.report.test_report_html import read
 
@@ -59,6 +59,25 @@ def test_numbers_of_the_beginning_and_the_end_stand_in_a_row(tmp_path: Path) -> 
     folder = finished.write_ppo(tmp_path / "killed")
     (folder / "summary.json").unlink()
     assert "2,560" not in text(folder)
+
+
+def test_a_page_says_how_far_a_training_has_come(tmp_path: Path) -> None:
+    folder = finished.write_ppo(tmp_path / "run")
+    (stage,) = read_inputs(train=[folder]).train
+    course, left_out = ppo_findings(stage)
+    assert course == (
+        "The mean reward was 2.25 in the first tenth of the steps and 38.25 in the last, 7.65 nats from the policy "
+        "that it began as; a response had 31.00 tokens at first and 31.00 at last."
+    )
+    assert left_out == "1 steps were left out, as none of their responses ended."
+    # Nothing was learned, and nothing was written: it is a training by PPO all the same.
+    (folder / "summary.json").unlink()
+    (folder / "history.jsonl").write_text(
+        '{"step": 1, "epoch": 0.1, "split": "train", "unfinished": 1.0, "skipped": 1}\n'
+    )
+    (stage,) = read_inputs(train=[folder]).train
+    assert is_ppo(stage)
+    assert ppo_findings(stage) == []
 
 
 def test_responses_are_folded_and_those_of_many_steps_spaced_out(tmp_path: Path) -> None:

@@ -63,6 +63,21 @@ def actions(result: StudyResult) -> list[str]:
     return list(result.actions.values())
 
 
+def silent(line: str) -> None:
+    """Can be told from another process."""
+
+
+def test_steps_side_by_side_leave_what_they_leave_one_after_another(source: StudyFile, tmp_path: Path) -> None:
+    options = Options(root=tmp_path / "runs", jobs=2)
+    result = run_study(source, options, tell=silent, verbs=VERBS)
+    assert result.actions == {"first": "run", "second": "run", "last": "run"}
+    assert read_json(result.folder / "last" / "joined.json") == JOINED
+    assert actions(run(source, tmp_path)) == ["unchanged"] * 3
+    with pytest.raises(DataError, match="rubbish") as caught:
+        run_study(source, replace(options, flags=[("stages.first.trouble", "input")]), tell=silent, verbs=VERBS)
+    assert caught.value.__notes__ == ["In step first. What is done stays done."]
+
+
 def test_every_step_runs_once(source: StudyFile, tmp_path: Path) -> None:
     told: list[str] = []
     result = run(source, tmp_path, told=told)

@@ -127,7 +127,8 @@ def test_a_reward_that_is_the_same_for_all_moves_nothing(tokenizer: Path, tmp_pa
     """A critic that began at 0 would take the ends of all responses for better than expected, and move the policy."""
     rule = tmp_path / "five.py"
     rule.write_text("def five(completions, **_):\n    return [5.0 for _ in completions]\n", encoding="utf-8")
-    ppo(tokenizer, tmp_path / "run", steps=3, rewards={"five": f"python:{rule}:five"})
+    done = ppo(tokenizer, tmp_path / "run", steps=3, rewards={"five": f"python:{rule}:five"})
+    assert "3 steps had one reward for all responses, which teaches nothing." in done.lines()
     for line in lines(tmp_path / "run"):
         assert abs(line["kl"]) < 1e-4
         assert line["value_loss"] < 1e-6
@@ -271,7 +272,7 @@ def test_responses_that_did_not_end_are_replaced_or_punished(tokenizer: Path, tm
     done = ppo(tokenizer, run, omit_long=True, steps=2)
     assert [line["skipped"] for line in lines(run)] == [1, 1]
     assert read_json(run / "summary.json")["counts"] == {
-        "responses": 16, "unfinished": 16, "empty": 0, "replaced": 0, "skipped": 2, "negative_kl": 0,
+        "responses": 16, "unfinished": 16, "empty": 0, "replaced": 0, "skipped": 2, "level": 0, "negative_kl": 0,
     }  # fmt: skip
     assert any("2 batches without a finished response" in line for line in done.lines())
     ppo(tokenizer, tmp_path / "punished", missing_eos_penalty=3.0, steps=1)
@@ -315,6 +316,8 @@ def test_what_cannot_be_trained_is_refused(tokenizer: Path, tmp_path: Path) -> N
     with pytest.raises(RewardlabError, match="nan"):
         ppo(tokenizer, tmp_path / "nan", rewards={"broken": f"python:{tmp_path / 'rule.py'}:broken"})
     assert not (tmp_path / "nan" / "model").exists()
+    with pytest.raises(ModelError, match=r"responses of up to 100000.* the model's context, at most"):
+        ppo(tokenizer, tmp_path / "long", max_new_tokens=100_000)
 
 
 def test_a_reward_that_is_no_number_costs_nothing_but_a_resume(tokenizer: Path, tmp_path: Path) -> None:
@@ -355,6 +358,13 @@ def test_terms_that_add_up_to_no_number_are_named() -> None:
 def test_there_is_one_reward(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="rewards or len_only"):
         PPO.build({"model": "m", "train": "t"} | settings)
+
+
+def test_a_length_without_its_penalty_is_refused() -> None:
+    settings = {"model": "m", "train": "t", "rewards": {"a": "rule:length_words"}, "len_penalty_tokens": 50}
+    with pytest.raises(ConfigError, match="expected len_penalty beside len_penalty_tokens"):
+        PPO.build(settings)
+    assert PPO.build(settings | {"len_penalty": 1.0}).len_penalty_tokens == 50
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

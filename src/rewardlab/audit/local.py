@@ -20,7 +20,7 @@ from rewardlab.llm.requests import Answer, ChatRequest, Failure, Follow, Result,
 from rewardlab.models.decoding import Decoding
 from rewardlab.models.generate import Asked, Generated, generate
 from rewardlab.models.language import LanguageModel, load_language_model
-from rewardlab.models.loading import longest_input
+from rewardlab.models.loading import context_length
 from rewardlab.models.memory import is_out_of_memory, keep_freed_memory
 from rewardlab.models.source import ModelSource, Precision, torch_device
 from rewardlab.records import Message, content_id
@@ -98,7 +98,7 @@ class LocalClient:
         device = torch_device(config.device)
         self._config, self._ledger, self._seed = config, ledger, seed
         self._language = load_language_model(source, device=device, precision=config.precision)
-        self._context = _context(self._language)
+        self._context = context_length(self._language.network)
         self._budget = config.token_budget or (CPU_BUDGET if device == "cpu" else ACCELERATOR_BUDGET)
         self.model = _identity(config.path, self._language)
 
@@ -218,13 +218,6 @@ class LocalClient:
         if self._context is None:
             return self._config.max_tokens
         return min(self._config.max_tokens, self._context - -(-prompt // _STEP) * _STEP)
-
-
-def _context(language: LanguageModel) -> int | None:
-    """Tokens of prompt and answer together, at most; None where nothing says."""
-    config = language.network.config
-    limits = [longest_input(language.network), getattr(config, "max_position_embeddings", None)]
-    return min((int(limit) for limit in limits if limit is not None), default=None)
 
 
 def _identity(path: str, language: LanguageModel) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from rewardlab.cli.arguments import Grammar, parse
 from rewardlab.cli.help import LAUNCH_OPTIONS, command_help
+from rewardlab.errors import ConfigError, Problem
 from rewardlab.store.redact import Redactor
 from rewardlab.studies.pipeline import Action, Options, plan_study, run_study
 from rewardlab.studies.study import COMMON_FIELDS, Step, StudyFile, published_studies, shipped_studies
@@ -19,6 +20,7 @@ HELP_OPTIONS = {
     "--plan": "print what would be done with every step, and do nothing",
     "--dry-run": "check every stage, ask nobody, and print every step with what it needs and the command that runs it",
     "--run NAME": "name of the folder of results (default: the study's name)",
+    "--jobs N": "steps at a time that need nothing of each other, each in a process of its own (default: 1)",
     "--stages.ID.FIELD VALUE": "change the configuration of a stage",
     "--limit N": "smoke run: at most so many rows in every stage",
     "--device DEVICE": "cpu, cuda, mps or auto, in every stage",
@@ -26,7 +28,7 @@ HELP_OPTIONS = {
     "--log-level LEVEL": "messages of the stages on standard error (default: warning)",
 } | LAUNCH_OPTIONS
 GRAMMAR = Grammar(
-    options=("run", "log-level"),
+    options=("run", "jobs", "log-level"),
     switches=("plan", "dry-run", "allow-untracked"),
     flags=COMMON_FIELDS,
     open_flags=("stages.",),
@@ -54,6 +56,7 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         allow_untracked="allow-untracked" in given.switches,
         command=["rewardlab", "run", *words],
         console_level=given.option("log-level", "warning"),
+        jobs=_jobs(given.option("jobs", "1")),
     )
     if "plan" in given.switches:
         for step, action in plan_study(source, options, verbs):
@@ -69,6 +72,17 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         error.add_note("Go on with the same command, mended where it has to be.")
         raise
     print("\n".join(result.lines()))
+
+
+def _jobs(text: str) -> int:
+    """How many steps run at a time.
+
+    Raises:
+        ConfigError: it is no whole number above 0.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError("the study cannot run", [Problem("--jobs", repr(text), "a whole number, 1 or more")])
+    return int(text)
 
 
 def _dry_lines(name: str, planned: Sequence[tuple[Step, Action]]) -> Iterator[str]:

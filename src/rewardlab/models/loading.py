@@ -347,16 +347,18 @@ def saved_rules(path: str, revision: str | None) -> tuple[Encoding | None, Promp
         raise ModelError("The model's rules for text cannot be read", [problem]) from error
 
 
+def context_length(network: Any) -> int | None:
+    """Tokens that a network is made to read at most; None where nothing says."""
+    limits = [longest_input(network), getattr(network.config, "max_position_embeddings", None)]
+    return min((int(limit) for limit in limits if limit is not None), default=None)
+
+
 def _foreign_encoding(network: Any, tokenizer: Any, head: str) -> Encoding:
     """Rules for a folder that says nothing: the text as it is, up to the model's own limit.
 
     OpenRLHF ends every text with the EOS, and reads its head there.
     """
-    limits = [
-        longest_input(network),
-        getattr(network.config, "max_position_embeddings", None),
-        tokenizer.model_max_length,
-    ]
+    limits = [context_length(network), tokenizer.model_max_length]
     # Tokenizers without a limit report an astronomic number.
     known = [int(limit) for limit in limits if limit is not None and limit < 10**6]
     return Encoding(max_tokens=min(known, default=2048), append_eos=head == OPENRLHF_HEAD)

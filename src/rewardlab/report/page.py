@@ -35,7 +35,7 @@ from rewardlab.report.frontier_sections import frontier_sections
 from rewardlab.report.html import Html, content, element, policy_hash, script, style
 from rewardlab.report.inputs import Inputs, read_inputs
 from rewardlab.report.interventions import interventions_section
-from rewardlab.report.ppo import is_ppo, ppo_section
+from rewardlab.report.ppo import is_ppo, ppo_findings, ppo_section
 from rewardlab.report.robustness import bench_section, perturb_section
 from rewardlab.report.simulation import simulation_section
 from rewardlab.report.tables import effects_table, write_tables
@@ -46,7 +46,7 @@ from rewardlab.store.runs import Run
 class Report(Config):
     """What to report on: folders that finished stages wrote. A section appears for what is given."""
 
-    title: str = "Reward model report"
+    title: str = "Report"
     """Heading of the page."""
     doctor: Paths = ()
     """Folders of `data doctor`."""
@@ -193,7 +193,7 @@ def named_findings(inputs: Inputs) -> tuple[str, ...]:
     checked = [(stage.label, stage.content.findings) for stage in inputs.robust]
     mapped = [(stage.label, stage.content.file.findings) for stage in inputs.cartography]
     reached = [(stage.label, stage.content.findings) for stage in inputs.frontier]
-    found = [*_tested(inputs), *evaluated, *checked, *audited, *simulated, *mapped, *reached]
+    found = [*_trained(inputs), *evaluated, *checked, *audited, *simulated, *mapped, *reached]
     several = len(found) > 1
     return tuple(f"{label}: {line}" if several else line for label, lines in found for line in lines)
 
@@ -304,9 +304,9 @@ _SUBTITLE = (
 
 
 def _findings_section(inputs: Inputs) -> Section:
-    tested = _tested(inputs)
+    trained = _trained(inputs)
     given: tuple[Sequence[object], ...] = (
-        tested,
+        trained,
         inputs.evaluate,
         inputs.robust,
         inputs.audit,
@@ -315,7 +315,7 @@ def _findings_section(inputs: Inputs) -> Section:
         inputs.frontier,
     )
     several = sum(map(len, given)) > 1
-    blocks: list[Figure | Html] = [_sentences(label if several else "", [("", lines)]) for label, lines in tested]
+    blocks: list[Figure | Html] = [_sentences(label if several else "", [("", lines)]) for label, lines in trained]
     blocks += [
         _sentences(stage.label if several else "", [("", findings(stage.content.raw))]) for stage in inputs.evaluate
     ]
@@ -334,9 +334,9 @@ def _findings_section(inputs: Inputs) -> Section:
     return Section("findings", "Findings", "" if found else nothing, blocks)
 
 
-def _tested(inputs: Inputs) -> list[tuple[str, list[str]]]:
-    """The trainings that scored a test set, and what they say of it."""
-    found = [(stage.label, test_findings(stage)) for stage in inputs.train]
+def _trained(inputs: Inputs) -> list[tuple[str, list[str]]]:
+    """The trainings that say something of themselves: those that scored a test set, and those by PPO."""
+    found = [(stage.label, ppo_findings(stage) if is_ppo(stage) else test_findings(stage)) for stage in inputs.train]
     return [(label, lines) for label, lines in found if lines]
 
 

@@ -87,8 +87,23 @@ _BETA = _of_run(
 
 
 def is_ppo(stage: Stage[Training]) -> bool:
-    """Whether a training is one by PPO: its history says how far the policy has gone."""
-    return any(row.measure("kl") is not None for row in stage.content.history)
+    """Whether a training is one by PPO: its history says which responses had no end."""
+    return any(row.measure("unfinished") is not None for row in stage.content.history)
+
+
+def ppo_findings(stage: Stage[Training]) -> list[str]:
+    """How far a training has come, and what it could not learn from."""
+    summary = stage.content.summary
+    first, last, counts = (_mapping(summary.get(name)) for name in ("first", "last", "counts"))
+    found = []
+    if first and last:
+        found.append(
+            f"The mean reward was {_number(first, 'score')} in the first tenth of the steps and "
+            f"{_number(last, 'score')} in the last, {_number(last, 'kl')} nats from the policy that it began as; "
+            f"a response had {_number(first, 'length')} tokens at first and {_number(last, 'length')} at last."
+        )
+    found += [f"{counts[name]} {words}." for name, words in _LEFT_OUT.items() if counts.get(name)]
+    return found
 
 
 def ppo_section(stages: Sequence[Stage[Training]]) -> Section:
@@ -134,6 +149,10 @@ def _terms(stages: Sequence[Stage[Training]]) -> list[Measure]:
     ]
 
 
+_LEFT_OUT = {
+    "skipped": "steps were left out, as none of their responses ended",
+    "level": "steps had one reward for all responses and taught nothing",
+}
 _ENDS = {"score": "Reward", "kl": "KL (nats)", "length": "Tokens"}
 _COUNTS = {"responses": "Responses", "unfinished": "Without an end", "empty": "Empty", "skipped": "Batches left out"}
 

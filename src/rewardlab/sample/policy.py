@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rewardlab.data.turns import PolicyEncoder, PolicyEncoding
 from rewardlab.models.language import LanguageModel, load_language_model
-from rewardlab.models.loading import longest_input
+from rewardlab.models.loading import context_length
 from rewardlab.models.policies import saved_encoding
 from rewardlab.models.source import ModelSource, Precision, torch_device
 from rewardlab.records import Prompt
@@ -39,8 +39,7 @@ class Policy(NamedTuple):
         """Tokens of prompt and answer together, at most; None where nothing says, or where they stand apart."""
         if self.network.config.is_encoder_decoder:
             return None
-        limits = [longest_input(self.network), getattr(self.network.config, "max_position_embeddings", None)]
-        return min((int(limit) for limit in limits if limit is not None), default=None)
+        return context_length(self.network)
 
     def ends(self, prompts: list[Prompt]) -> frozenset[int]:
         """The tokens that end an answer: the checkpoint's own, and what its chat template ends one with."""

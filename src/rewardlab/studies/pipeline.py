@@ -30,6 +30,7 @@ from rewardlab.store.provenance import packages
 from rewardlab.store.record import RunRecord, find_runs
 from rewardlab.store.runs import Run, make_read_only, numbered
 from rewardlab.store.settings import Settings
+from rewardlab.studies.side_by_side import side_by_side
 from rewardlab.studies.study import SUPERSEDED, Step, StudyFile
 from rewardlab.studies.verbs import VERBS, Verb
 
@@ -47,6 +48,7 @@ class Options:
         allow_untracked: as for `Run.create`.
         command: the exact command, for the records.
         console_level: level of the stages' messages on standard error.
+        jobs: steps at a time, each in a process of its own; 1 runs all of them in this one.
     """
 
     name: str = ""
@@ -55,6 +57,7 @@ class Options:
     allow_untracked: bool = False
     command: Sequence[str] | None = None
     console_level: str | None = None
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def run_study(
     Args:
         source: the study.
         options: how.
-        tell: is given a line when a step begins and ends.
+        tell: is given a line when a step begins and ends; with several jobs in their processes, so it is picklable.
         verbs: what stages can run.
 
     Raises:
@@ -100,17 +103,19 @@ def run_study(
     steps = source.steps(folder, options.flags, verbs)
     lock = FolderLock(folder)
     actions: dict[str, Action] = {}
+    work = {
+        step.name: partial(
+            _run_step, step, folder, options, partial(_tell, tell, f"[{n}/{len(steps)}] {step.name} ({step.verb_name})")
+        )
+        for n, step in enumerate(steps, start=1)
+    }
     try:
-        for number, step in enumerate(steps, start=1):
-            label = f"[{number}/{len(steps)}] {step.name} ({step.verb_name})"
-            actions[step.name] = _run_step(step, folder, options, partial(_tell, tell, label))
-    except BaseException as error:
-        if len(actions) < len(steps):
-            name = steps[len(actions)].name
-            # Where the first step was refused, its folder is gone and nothing is done.
-            kept = " What is done stays done." if actions or (folder / name).exists() else ""
-            error.add_note(f"In step {name}.{kept}")
-        raise
+        if options.jobs == 1:
+            for name, run in work.items():
+                actions[name] = run()
+        else:
+            needs = {step.name: step.needs for step in steps}
+            actions.update(side_by_side(needs, work.__getitem__, options.jobs))
     finally:
         lock.release()
     return _result(folder, steps, actions)
@@ -171,6 +176,21 @@ def _action(step: Step, folder: Path, key: str) -> Action:
 
 
 def _run_step(step: Step, folder: Path, options: Options, tell: Callable[[str], None]) -> Action:
+    """Do what there is to do with a step.
+
+    Raises:
+        BaseException: with the step's name as a note.
+    """
+    try:
+        return _done(step, folder, options, tell)
+    except BaseException as error:
+        # Where the first step was refused, its folder is gone and nothing is done.
+        kept = " What is done stays done." if find_runs(folder) else ""
+        error.add_note(f"In step {step.name}.{kept}")
+        raise
+
+
+def _done(step: Step, folder: Path, options: Options, tell: Callable[[str], None]) -> Action:
     step = _pinned(step)
     key = step_key(step)
     action = _action(step, folder, key)

@@ -13,6 +13,9 @@ from rewardlab.functional.ppo import Estimator
 from rewardlab.models.source import ModelSource
 from rewardlab.train.configuration import AnyTraining, Beta
 
+PENALTY_TOKENS = 100.0
+"""Length at which a penalty on length is 0, where nothing says."""
+
 HEAD_RATE = 10
 """Times the policy's learning rate with which a head on its states learns."""
 
@@ -110,8 +113,8 @@ class PPOTraining(AnyTraining):
     len_penalty: float | None = Field(None, gt=0)
     """This times the running standard deviation of the rewards, times 1 - length / len_penalty_tokens, is added."""
 
-    len_penalty_tokens: float = Field(100.0, gt=0)
-    """Length at which len_penalty is 0."""
+    len_penalty_tokens: float | None = Field(None, gt=0)
+    """Length in tokens at which len_penalty is 0. Default: 100."""
 
     scale_reward: bool = False
     """Rewards are taken in running standard deviations from their running mean."""
@@ -162,6 +165,8 @@ class PPOTraining(AnyTraining):
             yield f"expected batch_size to be a multiple of samples, {self.samples}"
         if self.mini_batches > self.batch_size:
             yield "expected mini_batches to be at most batch_size"
+        if self.len_penalty_tokens is not None and self.len_penalty is None:
+            yield "expected len_penalty beside len_penalty_tokens: without it no length is penalised"
         if self.baseline == "rloo":
             yield from self._unmet_without_critic()
 

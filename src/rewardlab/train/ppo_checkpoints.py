@@ -23,7 +23,7 @@ from rewardlab.train.ppo_learner import Learner
 
 CHECKPOINTS = "checkpoints"
 WEIGHTS, OPTIMISER, STATE = "trained.safetensors", "optimiser.pt", "state.json"
-COUNTS = ("responses", "unfinished", "empty", "replaced", "skipped", "negative_kl")
+COUNTS = ("responses", "unfinished", "empty", "replaced", "skipped", "level", "negative_kl")
 
 
 @dataclass
@@ -36,8 +36,8 @@ class State:
         history: what the last rewards were like.
         best: reward on the held-out prompts of the policy in best/, and its step.
         evaluated: the last step after which the held-out prompts were answered; -1 before the first time.
-        counts: over all steps: responses, those unfinished, empty and replaced, batches that were left out, and steps
-            whose divergence was below 0 by more than chance.
+        counts: over all steps: responses, those unfinished, empty and replaced, batches that were left out, steps
+            whose rewards were all the same, and steps whose divergence was below 0 by more than chance.
     """
 
     beta: float

@@ -138,6 +138,7 @@ class Loop:
         with self._timed("scoring"):
             terms, scores = self._scored(rows)
         rewards, state.history = shaped(config, rows, scores, state.history)
+        state.counts["level"] += int(len(rows) > 1 and float(rewards.min()) == float(rewards.max()))
         batch = self._measured(rows, rewards)
         with self._timed("update"):
             learned = learner.learn(batch, step)
@@ -348,5 +349,5 @@ def _response(prompt: Prompt, text: str, made: Generated) -> Response:
 
 def _shown(line: Mapping[str, Any]) -> dict[str, str]:
     """What the bar says of a step."""
-    shown = {"reward": "score", "kl": "kl", "tokens": "length", "answers/s": "completions_per_second"}
+    shown = {"score": "score", "kl": "kl", "tokens": "length", "answers/s": "completions_per_second"}
     return {title: f"{line[name]:.2f}" for title, name in shown.items() if name in line}

@@ -21,7 +21,7 @@ from rewardlab.errors import ModelError, Problem
 from rewardlab.functional import ppo, shaping
 from rewardlab.protocols import RewardTerms
 from rewardlab.records import Prompt, Response, content_id
-from rewardlab.train.ppo import PPOTraining
+from rewardlab.train.ppo import PENALTY_TOKENS, PPOTraining
 
 
 class Row(NamedTuple):
@@ -189,7 +189,7 @@ def shaped(
     history = shaping.remembered(history, shaping.batch_statistics(rewards))
     statistics = shaping.running(history)
     if config.len_penalty is not None:
-        weight, target = config.len_penalty, config.len_penalty_tokens
+        weight, target = config.len_penalty, config.len_penalty_tokens or PENALTY_TOKENS
         rewards = shaping.length_penalised(rewards, lengths, statistics.sd, weight, target)
     if config.scale_reward:
         rewards = shaping.scaled(rewards, statistics, config.scale_clip)

@@ -25,6 +25,7 @@ from rewardlab.errors import DataError, ModelError, Problem, RunError
 from rewardlab.functional import shaping
 from rewardlab.models.card import policy_card
 from rewardlab.models.critic import Critic, head_on, own_critic
+from rewardlab.models.loading import context_length
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.policies import new_policy, saved_encoding
 from rewardlab.models.policy import PolicyModel
@@ -78,6 +79,7 @@ class TrainedByPPO:
                 ("empty", "responses were empty"),
                 ("replaced", "responses were replaced by finished ones"),
                 ("skipped", "batches without a finished response were left out"),
+                ("level", "steps had one reward for all responses, which teaches nothing"),
                 ("negative_kl", "steps had a divergence below 0 by more than chance"),
             )
             if counts[name]
@@ -135,6 +137,7 @@ def _prepared(config: PPOTraining, run: Run, rewards: RewardTerms) -> tuple[Loop
     budget = config.token_budget or (CPU_BUDGET if policy.device.type == "cpu" else ACCELERATOR_BUDGET)
     learner = Learner(config, policy, critic, ends=_ends(policy, [*training, *held_out]), budget=budget)
     streams = [_stream(config, policy, prompts) for prompts in (training, held_out)]
+    _check_context(policy, streams)
     return Loop(config, run, rewards, learner, *streams), described
 
 
@@ -247,6 +250,22 @@ def _ends(policy: PolicyModel, prompts: Sequence[Prompt]) -> frozenset[int]:
 
 def _stream(config: PPOTraining, policy: PolicyModel, prompts: Sequence[Prompt]) -> Prompts:
     return Prompts(prompts, [one.ids for one in policy.encoder.prompts(prompts)], config.seed)
+
+
+def _check_context(policy: PolicyModel, streams: Sequence[Prompts]) -> None:
+    """Refuse responses that the policy was not made to write.
+
+    Raises:
+        ModelError: the longest prompt and response do not fit into its context.
+    """
+    context = context_length(policy.plain_network)
+    longest = max(len(ids) for stream in streams for ids in stream.ids)
+    most = policy.encoding.max_completion_tokens
+    if context is not None and longest + most > context:
+        found = f"a prompt of {longest} tokens and responses of up to {most}"
+        remedy = "Set max_new_tokens or encoding.max_prompt_tokens lower."
+        problem = Problem("model", found, f"{context} tokens, the model's context, at most", remedy)
+        raise ModelError("Prompts and responses are longer than the model can read", [problem])
 
 
 def _log_start(run: Run, loop: Loop) -> None:
