@@ -19,6 +19,7 @@ from rewardlab.evaluate.shift_agreement import agreements, predicted_at
 from rewardlab.report.forecast import WAYS
 from rewardlab.report.shift import evaluate_forecasts, evaluate_shift
 from rewardlab.report.shift_inputs import ForecastEvaluation, ShiftEvaluation
+from rewardlab.report.shift_sections import findings
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
 from tests.evaluate.test_evaluate_frontier import PROMPTS, TEMPERATURE, log_softmax, prompts_of, recorded, save
@@ -176,6 +177,19 @@ def test_what_no_checkpoint_reaches_is_not_told(done: tuple[Path, dict[str, Any]
     same = values["checkpoints"][-1]
     assert (same["run"], same["kl"]["value"]) == (SAME, 0.0)
     assert all(one["value"] is None for one in values["shifts"] if one["run"] == SAME)
+
+
+def test_of_many_runs_trainings_are_counted(done: tuple[Path, dict[str, Any]]) -> None:
+    """Two seeds of one policy get part of the way, and the one that is the reference nowhere."""
+    _, values = done
+    many = [{**one, "run": f"{one['run']} {copy}"} for copy in range(2) for one in values["shifts"]]
+    told = findings({**values, "shifts": many})
+    assert any(
+        line.startswith(f"{FAR:g} nats are not reached by 6 of 6 trainings, by none of moved 0, ") for line in told
+    )
+    (near,) = (line for line in told if "not reached by 2 of 6 trainings" in line)
+    assert near.endswith(f"by none of {SAME} 0, {SAME} 1.")
+    assert not any(line.startswith("moved") for line in told)
 
 
 def test_forecasts_stand_beside_shifts_at_their_distance(place: Path, done: tuple[Path, dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewardlab.audit.forecast import EFFECTS
+from rewardlab.audit.forecast import DOUBLE, EFFECTS, NAIVE
 from rewardlab.audit.summary import number
 from rewardlab.evaluate.shift import Values
 from rewardlab.report.blocks import Figure, Section
@@ -19,6 +19,8 @@ from rewardlab.report.tables import Column, ResultTable
 from rewardlab.report.vega import GREY, Spec, color_scale, domain, number_field, reference_line, specification
 from rewardlab.report.words import DASH
 
+_PRIMARY = (NAIVE, DOUBLE)
+"""Forecasts that those from effects are set beside whatever the outcome."""
 _MOST_RUNS_TOLD = 3
 """Runs of which every shift is told in a sentence; of more the table tells them."""
 
@@ -79,6 +81,8 @@ def _forecast_of(row: Values) -> str:
 
 
 def _unreached(values: Values, runs: Sequence[str]) -> list[str]:
+    if len(runs) > _MOST_RUNS_TOLD:
+        return _unreached_of_many(values)
     lines = []
     for run in runs:
         own = [row for row in values["shifts"] if row["run"] == run and row["unreached"]]
@@ -91,6 +95,26 @@ def _unreached(values: Values, runs: Sequence[str]) -> list[str]:
             lines.append(
                 f"{run}: {', '.join(far)} nats lie before the first checkpoint of a seed; what is told there lies on a "
                 "straight line from the reference: keep more checkpoints."
+            )
+    return lines
+
+
+def _unreached_of_many(values: Values) -> list[str]:
+    """A sentence for every distance, as attributes share their trainings."""
+    first = values["attributes"][0]["name"]
+    lines = []
+    for divergence in _distances(values):
+        rows = [row for row in values["shifts"] if (row["divergence"], row["attribute"]) == (divergence, first)]
+        seeds, few = sum(len(row["seeds"]) for row in rows), sum(row["unreached"] for row in rows)
+        if few:
+            none = [row["run"] for row in rows if row["unreached"] == len(row["seeds"])]
+            without = f", by none of {', '.join(none)}" if none else ""
+            lines.append(f"{divergence:g} nats are not reached by {few} of {seeds} trainings{without}.")
+        early = sum(row["before_first"] for row in rows)
+        if early:
+            lines.append(
+                f"{divergence:g} nats lie before the first checkpoint of {early} of {seeds} trainings; what is told there "
+                "lies on a straight line from the reference: keep more checkpoints."
             )
     return lines
 
@@ -117,13 +141,21 @@ def _met(values: Values) -> list[str]:
             f"shifts under {row['units']} reward {'model' if row['units'] == 1 else 'models'}: {', '.join(parts)}."
         )
     apart = [row for row in agreement["differences"] if row["measure"] == "error" and row["low"] is not None]
-    lines += [
-        f"At {row['divergence']:g} nats forecasts from effects are {'more' if row['value'] > 0 else 'less'} off than "
-        f"those {WAYS[row['second']]}: a difference of {_span_of(row)}."
-        for row in apart
-        if row["low"] > 0.0 or row["high"] < 0.0
-    ]
-    return lines
+    return lines + [_apart(row) for row in apart if _is_sure(row) or row["second"] in _PRIMARY]
+
+
+def _is_sure(row: Mapping[str, Any]) -> bool:
+    return bool(row["low"] > 0.0 or row["high"] < 0.0)
+
+
+def _apart(row: Mapping[str, Any]) -> str:
+    """How the distances of two kinds of forecast from the shifts differ."""
+    kind, other = "forecasts from effects", WAYS[row["second"]]
+    if not _is_sure(row):
+        words = f"the errors of {kind} and of those {other} cannot be told apart"
+    else:
+        words = f"{kind} are {'more' if row['value'] > 0 else 'less'} off than those {other}"
+    return f"At {row['divergence']:g} nats {words}: a difference of {_span_of(row)}."
 
 
 def _span_of(row: Mapping[str, Any]) -> str:
