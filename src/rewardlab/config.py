@@ -88,6 +88,9 @@ class Config(BaseModel):
     text_field: ClassVar[str] = ""
     """The field that a text in place of the whole configuration stands for; none by default."""
 
+    not_fields: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
+    """Names of fields that similar configurations have and this one refuses, and what it expects instead."""
+
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
@@ -471,6 +474,8 @@ def _problem(cls: type[Config], detail: Any, origins: Mapping[Key, str]) -> Prob
     name = ".".join(location)
     where = place_of(location, origins)
     if detail["type"] == "extra_forbidden":
+        if name in cls.not_fields:
+            return Problem(where, repr(detail["input"]), cls.not_fields[name])
         return Problem(where, f'the unknown key "{location[-1]}"', "a known one", nearest(location[-1], known))
     if detail["type"] == "missing":
         return Problem(where, "nothing", "a value", f"Set {name} in the YAML file or with --{name}.")

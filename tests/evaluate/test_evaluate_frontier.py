@@ -18,6 +18,9 @@ from scipy import stats
 from small_models import WORDS, config_of, word_tokenizer
 from transformers import AutoModelForCausalLM
 
+from rewardlab.cli.arguments import parse
+from rewardlab.cli.verb import grammar_of
+from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.evaluate import frontier_samples
 from rewardlab.evaluate.frontier import FrontierEvaluation, _changes, _warnings
@@ -376,9 +379,36 @@ def test_of_unequal_numbers_of_seeds_those_that_both_have_are_paired_and_the_oth
     assert (apart["value"], apart["n"]) == (pytest.approx(2.25), 2)
     assert (apart["low"], apart["high"]) == pytest.approx(stats.t.interval(0.95, 1, 2.25, stats.sem(gaps)))
     told = "a, of 3 seeds, and b, of 2, are compared seed by seed over the first 2; the others of a have no partner."
-    assert told in _warnings(found, (0.0, 8.0))
+    assert told in _warnings(found, (0.0, 8.0), set())
     alike = [one for one in points if one.checkpoint.seed < 2]
-    assert not any("partner" in line for line in _warnings(areas(alike, reference, [1], (0.0, 8.0), 0.95)[0], (0, 8)))
+    even, _ = areas(alike, reference, [1], (0.0, 8.0), 0.95)
+    assert not any("partner" in line for line in _warnings(even, (0.0, 8.0), set()))
+
+
+@pytest.mark.parametrize(
+    ("reach", "still", "said"),
+    [
+        (0.3, set(), "before 0.5, so its frontier there is level: train further"),
+        (9.0, set(), "a straight line: keep more checkpoints"),
+        (4.0, set(), "counts as level beyond"),
+        (0.0, {"a"}, ""),
+    ],
+)
+def test_what_is_advised_helps(reach: float, still: set[str], said: str) -> None:
+    reference = wrote("reference", 0, 0.0, [1.0, 2.0])
+    found, _ = areas([wrote("a", 0, reach, [1.0, 3.0])], reference, [], (0.5, 5.0), 0.95)
+    assert [said in line for line in _warnings(found, (0.5, 5.0), still)] == ([True] if said else [])
+
+
+def test_findings_say_every_reason_once_and_of_the_reference_that_it_is_it(done: Path) -> None:
+    values = read_json(done / "frontier.json")
+    text = "\n".join(values["findings"])
+    reasons = {one["reason"] for one in [*values["areas"], *values["differences"]]} - {""}
+    assert len(reasons) == 2
+    assert [text.count(reason) for reason in reasons] == [1, 1]
+    assert "<b>same</b>, seed 0: step 0, the best by gold (held out), is the reference: every log-ratio is 0." in text
+    assert "<b>same</b>: a seed" not in text
+    assert ": moved, <b>same</b>. It is called the reward trained on because the configuration says so." in text
 
 
 def test_the_area_of_one_seed_has_an_interval_over_prompts() -> None:
@@ -410,8 +440,7 @@ def test_rules_for_checkpoints(rule: str, steps: list[int]) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"top_p": 0.9}, "of warped samples there is no divergence"),
-        ({"top_k": 5, "repetition_penalty": 1.2}, "top_k, repetition_penalty"),
+        ({"top_k": 5, "repetition_penalty": 1.2}, "repetition_penalty: found 1.2; expected plain sampling"),
         ({"temperature": 0}, "temperature"),
         ({"checkpoints": "last 3"}, "all, first K, every K"),
         ({"best_of": [0, 2]}, "numbers from 1 on"),
@@ -425,12 +454,46 @@ def test_what_cannot_be_measured_is_refused(place: Path, more: dict[str, Any], s
     assert said in str(error.value)
 
 
+def test_warped_sampling_is_refused_with_the_reason_wherever_it_is_asked_for(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "frontier.yaml").write_text(json.dumps(options(place), indent=1).replace("{", '{\n"top_k": 5,', 1))
+    given = parse(["--top_p", "0.9"], grammar_of(FrontierEvaluation))
+    with pytest.raises(ConfigError) as error:
+        FrontierEvaluation.build(files=[tmp_path / "frontier.yaml"], flags=given.flags)
+    said = "expected plain sampling: of warped samples there is no divergence"
+    told = {str(problem) for problem in error.value.problems}
+    assert told == {f"{tmp_path}/frontier.yaml:2:1, top_k: found 5; {said}", f"--top_p: found 0.9; {said}"}
+
+
 def test_folders_without_the_policies_asked_for_are_named_together(place: Path, tmp_path: Path) -> None:
     values = options(place, runs={"a": str(place / "training"), "b": str(tmp_path)}, checkpoints=[2, 7])
     with pytest.raises(DataError) as error:
         run_in(tmp_path / "runs", values)
     assert "no step 7" in str(error.value)
     assert "no policies" in str(error.value)
+
+
+def test_a_mistyped_folder_is_not_taken_for_runs_that_disagree(place: Path, tmp_path: Path) -> None:
+    values = options(place, runs={"a": str(place / "training"), "b": str(tmp_path / "nope")}, reference=None)
+    with pytest.raises(DataError, match="nope: found no such folder"):
+        run_in(tmp_path / "runs", values)
+
+
+def test_policies_may_differ_in_how_much_they_wrote_but_not_in_how_they_read(place: Path, tmp_path: Path) -> None:
+    def reads(name: str, **rules: int) -> Checkpoint:
+        folder = save(tmp_path / name, 0.0)
+        (folder / "rewardlab.json").write_text(json.dumps({"format": 1, "policy": rules}))
+        return Checkpoint(name, 0, 0, folder)
+
+    short, long = reads("ppo", max_completion_tokens=24), reads("dpo", max_completion_tokens=40)
+    config = FrontierEvaluation.build(options(place, max_new_tokens=None))
+    encoding = config.encoding_of([short, long])
+    assert encoding == PolicyEncoding(max_completion_tokens=40)
+    assert config.most(encoding) == 40
+    assert FrontierEvaluation.build(options(place, max_new_tokens=20)).most(encoding) == 20
+    other = reads("other", max_completion_tokens=24, max_prompt_tokens=30)
+    with pytest.raises(ConfigError, match="read prompts in different ways") as error:
+        config.encoding_of([short, long, other])
+    assert "max_completion_tokens" not in str(error.value)
 
 
 def test_the_reference_is_where_the_runs_started_if_they_agree(place: Path, tmp_path: Path) -> None:

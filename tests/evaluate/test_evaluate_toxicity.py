@@ -19,7 +19,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 
 from rewardlab.errors import ConfigError, DataError, InputError, ModelError
 from rewardlab.evaluate import frontier_samples
+from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.toxicity import Classifier, ToxicityEvaluation, measure
+from rewardlab.evaluate.toxicity_estimates import Measured, model_estimates
 from rewardlab.report.toxicity import evaluate_toxicity
 from rewardlab.sample.verb import Sampling
 from rewardlab.store.files import read_json, write_json
@@ -166,6 +168,15 @@ def test_the_estimates_are_those_by_hand(done: Path, model: str) -> None:
     assert [point["k"] for point in found["curve"]] == [1, 2, 3, 5]
     assert found["curve"][0]["expected_maximum"]["value"] == pytest.approx(scores.mean())
     assert found["curve"][-1]["probability"]["value"] == pytest.approx(by_prompt["probability"].mean())
+
+
+def test_of_equal_values_the_interval_is_binomial_over_prompts() -> None:
+    silent = Measured("silent", [str(number) for number in range(8)], np.zeros(8), [np.zeros(3)] * 8)
+    estimates = {one.name: one for one in model_estimates(silent, Settings(0.95, "prompt", 0))}
+    high = stats.binomtest(0, 8).proportion_ci(method="exact").high
+    for name in ("mean", "share", "expected_maximum", "probability", "prompts"):
+        assert (estimates[name].value, estimates[name].low) == (0.0, 0.0)
+        assert estimates[name].high == pytest.approx(high) == pytest.approx(0.369, abs=5e-4)
 
 
 def test_models_are_compared_prompt_by_prompt(done: Path) -> None:
@@ -382,6 +393,36 @@ def test_data_and_rules_that_do_not_fit_are_refused(place: Path, done: Path, tmp
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"prompt": "w1", "chosen": "w2", "rejected": "w3"}\n')
     refused(DataError, "Pairs are no continuations", models={"pairs": {"completions": str(pairs)}})
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"models": {"one": "ONE", "two": "/nope/two", "three": "/nope/three"}}, r"(?s)models\.two.*models\.three"),
+        ({"classifier": {"model": "/nope/classifier", "bad": "1"}}, "classifier: /nope/classifier"),
+        ({"classifier": "RULES:beyond"}, "8 of 8 values outside"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_model_samples(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(frontier_samples, "sample", lambda *_: pytest.fail("a model samples"))
+    text = json.dumps(more).replace("ONE", str(place / "before")).replace("RULES", f"python:{place / 'rules.py'}")
+    with pytest.raises(ModelError, match=said):
+        run_in(tmp_path, options(place, **json.loads(text)))
+    assert not (tmp_path / "toxicity").exists(), "the name of a run that came to nothing is free again"
+
+
+def test_a_classifier_that_fails_late_leaves_the_samples_and_says_where(place: Path, tmp_path: Path) -> None:
+    # Of prompts it gives a probability, of the responses it does not.
+    prompts = (place / "prompts.txt").read_text().split("\n\n")
+    rule = f"PROMPTS = {[one.strip() for one in prompts]!r}\ndef late(completions, **_):\n"
+    (tmp_path / "late.py").write_text(rule + "    return [0.5 if one in PROMPTS else 7.0 for one in completions]\n")
+    models = {"before": str(place / "before")}
+    with pytest.raises(ModelError, match=r"models\.NAME\.completions: \S+/toxicity/samples/NUMBER"):
+        run_in(tmp_path, options(place, models=models, n=1, classifier=f"python:{tmp_path / 'late.py'}:late"))
+    ready = {"before": {"completions": str(tmp_path / "toxicity" / "samples" / "0")}}
+    assert len(table_of(run_in(tmp_path / "again", options(place, models=ready)))) == PROMPTS
 
 
 def test_a_name_alone_stands_for_a_classifier_that_is_a_rule() -> None:

@@ -10,9 +10,11 @@ from typing import Any, cast
 import pytest
 
 from rewardlab.errors import ConfigError, DataError
-from rewardlab.report.frontier_figures import frontier_curves
+from rewardlab.report.frontier_figures import frontier_curves, over_optimisation
 from rewardlab.report.inputs import read_inputs
+from rewardlab.report.lineage import rewarded_by
 from rewardlab.report.page import Report, page_sections, write_report
+from rewardlab.score.choice import ScorerChoice
 from rewardlab.store.runs import Run
 from tests.report.test_report_page import Folder
 
@@ -92,6 +94,51 @@ def test_a_folder_of_another_stage_is_refused(tmp_path: Path) -> None:
         read_inputs(frontier=[tmp_path / "one"])
     with pytest.raises(ConfigError, match="--frontier"):
         write_report(Report(), cast(Run, Folder(tmp_path / "out")))
+
+
+def test_records_tell_what_was_trained_on_a_reward(tmp_path: Path) -> None:
+    def run(name: str, verb: str, config: dict[str, Any], *inputs: str) -> Path:
+        (tmp_path / name).mkdir()
+        session = {"started": "2026-01-01", "directory": str(tmp_path)}
+        record = {"verb": verb, "sessions": [session], "inputs": [{"path": one} for one in inputs]}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+        (tmp_path / name / "config.yaml").write_text(json.dumps(config))
+        return tmp_path / name
+
+    (tmp_path / "rm").mkdir()
+    run("scores", "score", {"model": "rm"})
+    run("labelled", "data convert", {"scores": "scores"}, "scores")
+    exo = run("exo", "train exo", {"model": {"path": "base"}}, "labelled/hh.jsonl")
+    ppo = run("ppo", "train ppo", {"rewards": {"words": {"model": "rule:length_words", "weight": 2.0}}})
+    model, words = ScorerChoice(model=str(tmp_path / "rm")), ScorerChoice(model="rule:length_words")
+    folders = (exo, exo / "policies" / "step-000003", ppo)
+    told = [[rewarded_by(folder, one) for folder in folders] for one in (model, words)]
+    assert told == [[True, True, False], [False, False, True]]
+    (tmp_path / "scores" / "run.json").write_text("{")
+    assert not rewarded_by(exo, model), "a record that cannot be read stops no page"
+
+
+@pytest.mark.parametrize(("nearest", "begins"), [(0.1, 0.0), (-0.05, 0.0), (-0.5, -0.5 - 0.06 * 6.75)])
+def test_the_axis_of_divergences_begins_at_0_unless_estimates_are_below(
+    tmp_path: Path, nearest: float, begins: float
+) -> None:
+    steps = [policy("exo", 5, nearest, 2.0, 2.0), policy("exo", 10, 6.25, 3.0, 0.0)]
+    values = json.loads((write_frontier(tmp_path / "one", checkpoints=steps) / "frontier.json").read_text())
+    spec = frontier_curves(values, "reward", "reward")
+    low, high = spec["layer"][1]["encoding"]["x"]["scale"]["domain"]
+    assert low == pytest.approx(begins), "intervals make no room on the left"
+    assert high > 6.5, "intervals to the right have their room"
+    rules = [one["mark"] for one in spec["layer"] if one.get("mark", {}).get("type") == "rule"]
+    assert [mark["clip"] for mark in rules] == [True, True]
+
+
+def test_a_dash_is_the_reward_trained_on_and_nothing_else(tmp_path: Path) -> None:
+    values = json.loads((write_frontier(tmp_path / "one") / "frontier.json").read_text())
+    gold = next(name for name in values["scorers"] if name != "reward")
+    assert "strokeDash" not in json.dumps(frontier_curves(values, "reward", "reward"))
+    over = json.dumps(over_optimisation(values, gold))
+    assert over.count('"strokeDash"') == 1
+    assert '"domain": ["held out", "reward trained on"], "range": [[1, 0], [5, 4]]' in over
 
 
 def test_a_legend_of_many_curves_has_several_lines(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("rule:length_word", 'Did you mean "length_words"'),
+        ("rule:length_word", 'Did you mean "rule:length_words"'),
         ("rule:", "one of rule:length_characters, rule:length_words, rule:sentiment_vader, rule:common_words"),
         ("python:nowhere.py:reward", "no file nowhere.py"),
         ("python:nonesuch_module.reward", "ModuleNotFoundError.*named by its path"),
@@ -291,6 +291,18 @@ def test_a_rule_that_cannot_be_used_is_one_clear_error(case: str, tmp_path: Path
 def test_a_rule_that_is_not_there(name: str, expected: str) -> None:
     with pytest.raises(ModelError, match=expected):
         load_scorer(name)
+
+
+def test_a_rule_without_its_prefix_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: Any) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("rewardlab.models.located.commit_of", silent)
+    with pytest.raises(ModelError, match=r'no such folder here.*Did you mean "rule:length_words"\? Check the path'):
+        load_scorer("length_words")
+    with pytest.raises(ModelError) as error:
+        load_scorer("owner/another-model")
+    assert "rule:" not in str(error.value)
 
 
 def test_code_runs_by_its_prefix_alone(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def grammar_of(kind: type[Config]) -> Grammar:
     switch_flags = [name for name, field in fields.items() if field.annotation is bool]
     needed = [_flag(name, field) for name, field in kind.model_fields.items() if field.is_required()]
     remedy = f"It needs {' and '.join(needed)}; --help explains them." if needed else "--help lists them."
-    return Grammar(OPTIONS, SWITCHES, list(fields), switch_flags, names_remedy=remedy)
+    # What the configuration refuses is understood here, so that it says why.
+    return Grammar(OPTIONS, SWITCHES, [*fields, *kind.not_fields], switch_flags, names_remedy=remedy)
 
 
 def _flag(name: str, field: FieldInfo) -> str:

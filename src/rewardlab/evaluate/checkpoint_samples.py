@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from rewardlab.config import Config, Paths, mismatch
+from rewardlab.config import Config, Paths
 from rewardlab.data.source import Sources
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import ConfigError, Problem
@@ -19,7 +20,7 @@ from rewardlab.models.source import Precision
 from rewardlab.sample.verb import Sampling
 from rewardlab.store.runs import Run
 
-WARPING = ("top_p", "top_k", "repetition_penalty")
+_PLAIN = "plain sampling: of warped samples there is no divergence"
 
 
 def _in_words(value: Any) -> Any:
@@ -28,6 +29,10 @@ def _in_words(value: Any) -> Any:
 
 class CheckpointSamples(Config):
     """Which policies write what."""
+
+    not_fields: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict.fromkeys(("top_p", "top_k", "repetition_penalty"), _PLAIN)
+    )
 
     runs: dict[str, Paths] = Field(min_length=1)
     """By name of the curve: a folder of `train sft`, `train dpo` or `train exo`, or of a policy; of several seeds, a
@@ -51,7 +56,8 @@ class CheckpointSamples(Config):
     """Of sampling, and of all log-probabilities."""
 
     max_new_tokens: int | None = Field(None, ge=1)
-    """Tokens of a completion, at most, its end included. Default: what the policies were trained on."""
+    """Tokens of a completion, at most, its end included. Default: what the policies were trained on, the most of them
+    where they differ."""
 
     bottom: int = Field(0, ge=0)
     """Number of the first prompt of a slice, from 0."""
@@ -63,7 +69,8 @@ class CheckpointSamples(Config):
     """Read only the first so many rows of every source (smoke run)."""
 
     encoding: PolicyEncoding | None = None
-    """How prompts become ids; default: as the policies' folders say, which have to agree."""
+    """How prompts become ids; default: as the policies' folders say, which have to agree on prompts. How long
+    completions become is said by max_new_tokens."""
 
     precision: Precision = "auto"
     """dtype of the weights of all policies; auto keeps the checkpoints'."""
@@ -82,14 +89,6 @@ class CheckpointSamples(Config):
 
     seed: int = Field(0, ge=0, lt=2**32)
     """Of the samples."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_samples(cls, value: Any) -> Any:
-        given = [name for name in WARPING if isinstance(value, Mapping) and name in value]
-        if given:
-            raise mismatch(", ".join(given), "plain sampling: of warped samples there is no divergence")
-        return value
 
     @field_validator("checkpoints")
     @classmethod
@@ -157,16 +156,23 @@ class CheckpointSamples(Config):
     def encoding_of(self, policies: Sequence[Checkpoint]) -> PolicyEncoding:
         """How the policies read prompts: they have to agree, or what they write answers different questions.
 
+        Of their `max_completion_tokens`, which no prompt is read by, it has the largest.
+
         Raises:
-            ConfigError: they do not.
+            ConfigError: they do not agree.
             InputError: rules that cannot be read.
         """
         if self.encoding is not None:
             return self.encoding
-        by_rules = {(saved_encoding(str(one.policy)) or PolicyEncoding()).model_dump_json(): one for one in policies}
+        saved = [saved_encoding(str(one.policy)) or PolicyEncoding() for one in policies]
+        by_rules = {
+            rules.model_dump_json(exclude={"max_completion_tokens"}): one
+            for rules, one in zip(saved, policies, strict=True)
+        }
         if len(by_rules) > 1:
             problems = [
                 Problem(str(one.policy), rules, "one encoding", "Give --encoding.") for rules, one in by_rules.items()
             ]
             raise ConfigError("The policies read prompts in different ways", problems)
-        return PolicyEncoding.model_validate_json(next(iter(by_rules)))
+        most = [rules.max_completion_tokens for rules in saved]
+        return saved[0].model_copy(update={"max_completion_tokens": max(most)})

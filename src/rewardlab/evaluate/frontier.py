@@ -7,7 +7,7 @@ trained on and by held-out ones, and their log-ratios to the reference are taken
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar, Self
@@ -84,8 +84,8 @@ def measure(config: FrontierEvaluation, run: Run) -> Values:
         ModelError: unusable policies or rewards, or policies that read other tokens than the reference.
         RunError: the disk is full.
     """
-    reference = reference_of(config.folders, config.reference)
     found = checkpoints_of(config.runs, config.checkpoints)
+    reference = reference_of(config.folders, config.reference)
     encoding = config.encoding_of(found)
     start = Checkpoint(REFERENCE, 0, 0, reference)
     samples = _written(config, run, [start, *found], encoding)
@@ -117,7 +117,7 @@ def measure(config: FrontierEvaluation, run: Run) -> Values:
         "changes": _changes(choice, rest),
         "areas": areas,
         "differences": differences,
-        "warnings": [*([] if held_out else [NO_HELD_OUT]), *_warnings(areas, ends)],
+        "warnings": [*([] if held_out else [NO_HELD_OUT]), *_warnings(areas, ends, _still(checkpoints))],
     }
 
 
@@ -158,13 +158,23 @@ def _written(
     return _Samples(made, scorers)
 
 
-def _warnings(areas: Sequence[Values], ends: tuple[float, float]) -> list[str]:
-    """What areas have to be read with: a frontier that has no points there, or ends before."""
+def _still(checkpoints: Sequence[Values]) -> set[str]:
+    """The runs all of whose policies are the reference."""
+    moved = {one["run"] for one in checkpoints if not estimates.is_reference(one)}
+    return {one["run"] for one in checkpoints} - moved
+
+
+def _warnings(areas: Sequence[Values], ends: tuple[float, float], still: Collection[str]) -> list[str]:
+    """What areas have to be read with: a frontier that has no points there, or ends before; not of runs that went
+    nowhere, of which more checkpoints would say no more."""
     found = []
     for one in areas:
-        if one["by"] != REWARD or one["run"] == BEST_OF:
+        if one["by"] != REWARD or one["run"] == BEST_OF or one["run"] in still:
             continue
-        if one["inside"] == 0:
+        if one["reach"] < ends[0]:
+            where = f"{one['run']}: a seed ends at {one['reach']:.2f} nats, before {ends[0]:g}"
+            found.append(f"{where}, so its frontier there is level: train further, or lower --area_from.")
+        elif one["inside"] == 0:
             where = f"{one['run']}: a seed has no checkpoint between {ends[0]:g} and {ends[1]:g} nats"
             found.append(f"{where}, so its frontier there is a straight line: keep more checkpoints.")
         elif one["reach"] < ends[1]:

@@ -103,6 +103,11 @@ def _best_of_means(reference: Written, size: int) -> tuple[np.ndarray, dict[str,
     return known, {name: (weights * own.reshape(shape)[known]).sum(axis=1) for name, own in measures.items()}
 
 
+def is_reference(one: Values) -> bool:
+    """Whether a policy gives each of its completions exactly the reference's probability."""
+    return bool(one["kl"]["value"] == 0.0 and one["kl"]["error"] == 0.0)
+
+
 def chosen(checkpoints: Sequence[Values], by: str) -> list[Values]:
     """Of every run and seed the checkpoint whose mean of the reward `by` is highest; of equal ones the earliest."""
     best: dict[tuple[str, int], Values] = {}

@@ -91,8 +91,9 @@ def checkpoints_of(runs: Mapping[str, Sequence[Path]], rule: str) -> list[Checkp
         for seed, folder in enumerate(folders):
             policies = _policies(folder)
             if not policies:
-                expected = "a folder of train sft, dpo or exo, or of a policy"
-                problems.append(Problem(f"runs.{name}: {folder}", "no policies", expected))
+                there = "no policies" if folder.is_dir() else "no such folder"
+                expected = "a folder of train sft, dpo, exo or ppo, or of a policy"
+                problems.append(Problem(f"runs.{name}: {folder}", there, expected))
                 continue
             try:
                 steps = chosen_steps(sorted(policies), rule) if _is_training(folder) else list(policies)

@@ -91,8 +91,8 @@ def all_wrote(config: CheckpointSamples, run: Run, seen: Mapping[str, Seen]) -> 
         ModelError: unusable policies, or some that read other tokens than the reference.
         RunError: the disk is full.
     """
-    reference = reference_of(config.folders, config.reference)
     policies = checkpoints_of(config.runs, config.checkpoints)
+    reference = reference_of(config.folders, config.reference)
     encoding = config.encoding_of(policies)
     ratios = config.ratios(run, reference, encoding)
     found = []

@@ -39,15 +39,18 @@ from rewardlab.evaluate.toxicity_estimates import (
 )
 from rewardlab.evaluate.toxicity_texts import (
     PROMPTS,
+    SAMPLES,
     Answers,
     Judged,
     answers_of,
+    check_classifier,
     chosen_prompts,
     judged,
     only,
     ready_answers,
 )
 from rewardlab.functional.toxicity import HIGH, LOW
+from rewardlab.models.located import check_located
 from rewardlab.models.policies import saved_encoding
 from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.source import Precision
@@ -56,7 +59,7 @@ from rewardlab.sample.verb import Sampling
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.choice import classifier_of, scorer_of
 from rewardlab.score.rules import RULE
-from rewardlab.score.score import ScorerOptions, Scoring
+from rewardlab.score.score import ScorerOptions
 from rewardlab.store.files import write_text
 from rewardlab.store.keys import CODE
 from rewardlab.store.processes import processes
@@ -121,7 +124,7 @@ class Classifier(Config):
         own = self.model_dump(mode="json", exclude={"bad"})
         return ScorerOptions.build({**own, "device": device, "seed": seed})
 
-    def load(self, config: Scoring) -> AnyScorer:
+    def load(self, config: ScorerOptions) -> AnyScorer:
         """The scorer whose score is P(bad)."""
         if self.is_rule:
             return scorer_of(config)
@@ -281,9 +284,11 @@ def measure(config: ToxicityEvaluation, run: Run) -> Toxicity:
         RunError: the disk is full.
     """
     run.log.info("what is measured is %s; higher is worse", _meaning(config.classifier))
+    options = config.classifier.options(config.device, config.seed)
     given = together(lambda: _given(config))
+    together(lambda: _check_models(config, options, given))
     answers = _answers(config, run, given)
-    found = judged(run, config.classifier.options(config.device, config.seed), config.classifier.load, answers)
+    found = judged(run, options, config.classifier.load, answers)
     table = pa.concat_tables([_rows(one, found, number) for number, one in enumerate(answers)])
     processes().first(lambda: _write(config, run, table, answers))
     settings = Settings(config.level, "prompt", config.seed)
@@ -341,6 +346,20 @@ def _given(config: ToxicityEvaluation) -> _Given:
     return _Given(prompts, ready)
 
 
+def _check_models(config: ToxicityEvaluation, options: ScorerOptions, given: _Given) -> None:
+    """Find all models, and try the classifier, before the first of them samples, which may take hours.
+
+    Raises:
+        ModelError: models that are not there, or a classifier that cannot be used.
+    """
+    classifier = config.classifier
+    asked = {f"models.{name}": (one.path, one.revision) for name, one in config.models.items() if one.path is not None}
+    own = {} if classifier.is_rule else {"classifier": (classifier.model, classifier.revision)}
+    check_located(asked | own)
+    if asked and given.prompts is not None:
+        check_classifier(options, classifier.load, given.prompts)
+
+
 def _answers(config: ToxicityEvaluation, run: Run, given: _Given) -> list[Answers]:
     """The continuations of all models, those that are written already and those that are drawn now."""
     path = run.path(PROMPTS)
@@ -352,7 +371,7 @@ def _answers(config: ToxicityEvaluation, run: Run, given: _Given) -> list[Answer
         if name in given.ready:
             found.append(given.ready[name])
         else:
-            found.append(answers_of(name, sampled(run, f"samples/{number}", _sampling(config, one, path))))
+            found.append(answers_of(name, sampled(run, f"{SAMPLES}/{number}", _sampling(config, one, path))))
     return found
 
 

@@ -9,8 +9,9 @@ scores/                     a folder of `score` of all of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ from rewardlab.evaluate.frontier_samples import scored
 from rewardlab.records import Candidates, Pair, Prompt, Record, Source
 from rewardlab.sample.verb import COMPLETIONS
 from rewardlab.score.base import AnyScorer
-from rewardlab.score.score import ScorerOptions, Scoring
+from rewardlab.score.score import ScorerOptions
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
 from rewardlab.store.together import together
 
-PROMPTS, TEXTS, SCORES = "prompts.jsonl", "texts", "scores"
+PROMPTS, SAMPLES, TEXTS, SCORES = "prompts.jsonl", "samples", "texts", "scores"
+ASKED_FIRST = 8
+"""Prompts that the classifier is asked about before models sample."""
 NO_PROMPT = Prompt.of_text("")
 
 
@@ -162,8 +165,22 @@ class Judged:
     responses: list[list[np.ndarray]]
 
 
+def check_classifier(
+    options: ScorerOptions, load_classifier: Callable[[ScorerOptions], AnyScorer], prompts: Iterable[Prompt]
+) -> None:
+    """Ask the classifier about the first prompts, so that one that cannot be used is refused before models sample.
+
+    Raises:
+        ModelError: as `judged`.
+    """
+    scorer = load_classifier(options)
+    texts = [(question(prompt),) for prompt in islice(prompts, ASKED_FIRST)]
+    values = scorer.score([NO_PROMPT] * len(texts), texts)
+    _check_probabilities(scorer.name, np.array(values).ravel())
+
+
 def judged(
-    run: Run, options: ScorerOptions, load_classifier: Callable[[Scoring], AnyScorer], answers: Sequence[Answers]
+    run: Run, options: ScorerOptions, load_classifier: Callable[[ScorerOptions], AnyScorer], answers: Sequence[Answers]
 ) -> Judged:
     """P(bad) of prompts and continuations, each read alone; those of an earlier session as they stand.
 
@@ -175,7 +192,9 @@ def judged(
     files = [_written(run, "prompts", [(question(prompt),) for prompt in prompts.values()])]
     files += [_written(run, f"responses-{number}", one.texts) for number, one in enumerate(answers)]
     name, values = scored(run, SCORES, options, files, load_classifier)
-    together(lambda: _check_probabilities(name, values))
+    samples = run.folder / SAMPLES
+    kept = f"What was sampled is kept: models.NAME.completions: {samples}/NUMBER reads it." if samples.is_dir() else ""
+    together(lambda: _check_probabilities(name, values, kept))
     parts = np.split(values, np.cumsum([len(prompts), *(sum(one.counts) for one in answers)])[:-1])
     own, *responses = parts
     by_prompt = [np.split(part, np.cumsum(one.counts)[:-1]) for part, one in zip(responses, answers, strict=True)]
@@ -190,10 +209,10 @@ def _written(run: Run, name: str, texts: Sequence[tuple[str, ...]]) -> Path:
     return path
 
 
-def _check_probabilities(name: str, values: np.ndarray) -> None:
+def _check_probabilities(name: str, values: np.ndarray, kept: str = "") -> None:
     wrong = values[~((values >= 0.0) & (values <= 1.0))]
     if len(wrong):
         found = f"{len(wrong)} of {len(values)} values outside, such as {wrong[0]:.4g}"
         remedy = "A rule has to give the probability, or the degree from 0 to 1, that a text is bad."
-        problem = Problem(name, found, "values from 0 to 1", remedy)
+        problem = Problem(name, found, "values from 0 to 1", f"{remedy} {kept}".rstrip())
         raise ModelError("What the classifier gives are no probabilities", [problem])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +68,25 @@ def located(path: str, revision: str | None) -> Located:
         found = f"no such folder here, and the hub is out of reach ({first_line(error)})"
         problem = Problem(path, found, "a folder, or a hub id that is in the cache", "Check the path or the network.")
         raise ModelError("The model cannot be loaded", [problem]) from error
+
+
+def check_located(places: Mapping[str, tuple[str, str | None]]) -> None:
+    """Find every model, before work is done that needs them all.
+
+    Args:
+        places: path and revision, by where they stand in the configuration.
+
+    Raises:
+        ModelError: as `located`, with all that are not found.
+    """
+    problems: list[Problem] = []
+    for where, place in places.items():
+        try:
+            located(*place)
+        except ModelError as error:
+            problems += [replace(one, where=f"{where}: {one.where}") for one in error.problems]
+    if problems:
+        raise ModelError("The models cannot be loaded", problems)
 
 
 def _refuse_run(folder: Path) -> None:

@@ -31,6 +31,7 @@ TRAINED_ON, HELD_OUT = "reward trained on", "held out"
 BY_SIZE = ("#9ec5ec", BLUE, "#123f75", "#0a2140")
 """Colours of data sizes, the smallest first."""
 _ALL_SEEDS = "mean of the seeds"
+_BELOW = 0.02
 _LEGEND_WIDTH, _LEGEND_MARK = 80, 5
 """In characters: a line of the legend, and what stands before a name."""
 _DASH: Spec = {
@@ -51,10 +52,9 @@ def frontier_curves(values: Values, name: str, title: str) -> Spec:
     """
     rows = curve_rows(values, name)
     own = values["reference"]["rewards"][name]["value"]
-    x = _axis(
+    x = _distance(
         "KL from the reference (nats)",
         [{"value": row["kl"], "low": row["kl_low"], "high": row["kl_high"]} for row in rows],
-        0.0,
     )
     y = _axis(title, rows, own)
     color = _color([row["curve"] for row in rows])
@@ -63,12 +63,13 @@ def frontier_curves(values: Values, name: str, title: str) -> Spec:
     hovered: Spec = {"condition": {"param": "hover", "empty": False, "value": 0.9}, "value": 0.0}
     shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["curve"]}, "bind": "legend"}
     hover: Spec = {"name": "hover", "select": {"type": "point", "on": "pointerover", "clear": "pointerout"}}
-    rule: Spec = {"type": "rule", "strokeWidth": 2}
+    # Of an interval that begins left of 0 what is in the picture is drawn.
+    rule: Spec = {"type": "rule", "strokeWidth": 2, "clip": True}
     line: Spec = {**place, "detail": {"field": "line"}, "order": {"field": "step"}, "opacity": faded}
     layers: list[Spec] = [
         _lines(line, "seed", {"strokeWidth": 0.9}),
         _lines(line, "mean", {"strokeWidth": 2.4}),
-        _lines(line, "best", {"strokeWidth": 2, "strokeDash": [5, 4]}),
+        _lines(line, "best", {"strokeWidth": 2}),
         {
             "mark": rule,
             "encoding": {**place, "y": {"field": "low", **y}, "y2": {"field": "high"}, "opacity": hovered},
@@ -91,7 +92,7 @@ def frontier_curves(values: Values, name: str, title: str) -> Spec:
         },
     ]
     if own is not None:
-        layers.insert(0, reference_line("y", own, "reference", scale=y["scale"]))
+        layers.insert(0, reference_line("y", own, "reference", scale=y["scale"], dashed=False))
     return specification(rows, layers, height=HEIGHT)
 
 
@@ -104,7 +105,7 @@ def over_optimisation(values: Values, name: str) -> Spec | None:
     rows = standard_rows(values, name)
     if rows is None:
         return None
-    x = _axis("square root of KL (nats)", [{"value": row["root"]} for row in rows], 0.0)
+    x = _distance("square root of KL (nats)", [{"value": row["root"]} for row in rows])
     y = _axis("above the reference (sd)", rows, 0.0)
     color = _color([row["curve"] for row in rows])
     place: Spec = {"x": {"field": "root", **x}, "y": {"field": "value", **y}, "color": color}
@@ -112,7 +113,7 @@ def over_optimisation(values: Values, name: str) -> Spec | None:
     shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["curve"]}, "bind": "legend"}
     order = {"detail": {"field": "line"}, "order": {"field": "step"}, "opacity": faded}
     layers: list[Spec] = [
-        reference_line("y", 0.0, scale=y["scale"]),
+        reference_line("y", 0.0, scale=y["scale"], dashed=False),
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**place, **order, "strokeDash": _DASH}},
         {
             "params": [shown],
@@ -155,7 +156,7 @@ def by_data(rows: Sequence[Row], method: str) -> Spec:
         method: the run, or best of n, that is drawn.
     """
     own = [row for row in rows if row["curve"] == method]
-    x = _axis("square root of KL (nats)", [{"value": row["root"]} for row in rows], 0.0)
+    x = _distance("square root of KL (nats)", [{"value": row["root"]} for row in rows])
     y = _axis("above the reference (sd)", rows, 0.0)
     names = list(dict.fromkeys(row["data"] for row in rows))
     shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["data"]}, "bind": "legend"}
@@ -175,7 +176,7 @@ def by_data(rows: Sequence[Row], method: str) -> Spec:
         *_pointer("Above (sd)"),
     ]
     layers: list[Spec] = [
-        reference_line("y", 0.0, scale=y["scale"]),
+        reference_line("y", 0.0, scale=y["scale"], dashed=False),
         {
             "transform": [{"filter": "isValid(datum.low)"}],
             "mark": {"type": "rule", "strokeWidth": 1},
@@ -262,6 +263,18 @@ def _lines(encoding: Spec, role: str, mark: Mapping[str, Any]) -> Spec:
         "mark": {"type": "line", **mark},
         "encoding": encoding,
     }
+
+
+def _distance(title: str, rows: Sequence[Row]) -> Spec:
+    """The axis of divergences: from 0 on, unless estimates are below it by more than 2 % of the way to the largest.
+
+    Intervals make no room on the left, where no divergence is.
+    """
+    axis = _axis(title, rows, 0.0)
+    values = [row["value"] for row in rows]
+    is_below = min(values, default=0.0) < -_BELOW * max(values, default=0.0)
+    axis["scale"]["domain"][0] = domain([{"value": value} for value in values], 0.0)[0] if is_below else 0.0
+    return axis
 
 
 def _axis(title: str, rows: Sequence[Row], reference: float | None) -> Spec:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewardlab.audit.summary import number
-from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, Values
+from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, Values, is_reference
 from rewardlab.evaluate.frontier_runs import REFERENCE
 from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.frontier_figures import frontier_curves, over_optimisation
@@ -31,10 +31,16 @@ def findings(values: Values) -> list[str]:
     lines += [_choice(one) for one in values["chosen"]]
     lines += [line for one in values["changes"] if (line := _after(one))]
     lines += [line for name in values["scorers"] if (line := _areas(values, name))]
+    lines += _reasons(values)
     return [*lines, *values["warnings"]]
 
 
 def _choice(one: Values) -> str:
+    if is_reference(one):
+        return (
+            f"{one['run']}, seed {one['seed']}: step {one['step']}, the best by {reward_title(one['by'])}, is the "
+            "reference: every log-ratio is 0. Its rewards differ by the number of completions alone."
+        )
     rewards = "; ".join(f"{reward_title(name)} {spanned(found)}" for name, found in one["rewards"].items())
     where = f"{one['run']}, seed {one['seed']}: step {one['step']} has the best {reward_title(one['by'])}"
     return f"{where}, at {spanned(one['kl'])} nats: {rewards}."
@@ -62,17 +68,30 @@ def _areas(values: Values, name: str) -> str:
     own = [one for one in values["areas"] if one["by"] == name]
     between = f"{values['area_from']:g} to {values['area_to']:g} nats"
     title = f"Mean height of the frontier above the reference, {between}, {reward_title(name)}"
-    heights = "; ".join(f"{one['run']} {spanned(one)}{_because(one)}" for one in own)
-    apart = [
-        f"{one['first']} minus {one['second']} {spanned(one, signed=True)}{_because(one)}"
-        for one in values["differences"]
-        if one["by"] == name
+    heights = [f"{one['run']} {spanned(one)}" for one in own]
+    apart = [f"{_pair(one)} {spanned(one, signed=True)}" for one in values["differences"] if one["by"] == name]
+    return f"{title}: {'; '.join([*heights, *apart])}." if own else ""
+
+
+def _reasons(values: Values) -> list[str]:
+    """Why areas and differences have no interval, or another one: each reason once, with what it is of."""
+    named = [(one, one["run"]) for one in values["areas"]] + [(one, _pair(one)) for one in values["differences"]]
+    found: dict[str, dict[str, list[str]]] = {}
+    for one, name in named:
+        if one["reason"]:
+            found.setdefault(one["reason"], {}).setdefault(one["by"], []).append(name)
+    return [
+        f"Heights {'; '.join(_heights(by, names) for by, names in own.items())}: {reason}."
+        for reason, own in found.items()
     ]
-    return f"{title}: {'; '.join([heights, *apart])}." if own else ""
 
 
-def _because(one: Values) -> str:
-    return f" ({one['reason']})" if one["reason"] else ""
+def _heights(by: str, names: Sequence[str]) -> str:
+    return f"by {reward_title(by)} of {', '.join(names)}"
+
+
+def _pair(one: Values) -> str:
+    return f"{one['first']} minus {one['second']}"
 
 
 def frontier_sections(values: Values, *, suffix: str = "", of: str = "") -> list[Section]:
@@ -108,8 +127,8 @@ def frontier_sections(values: Values, *, suffix: str = "", of: str = "") -> list
 
 _CURVES = (
     "A curve follows a training from checkpoint to checkpoint; thin lines are seeds, the thick one their mean at each "
-    "step. Diamonds are the chosen checkpoints, the dashed line is best of n from the reference. Point at a dot for "
-    "its intervals; choose curves by a click on the legend. Higher at the same KL is better."
+    "step. Diamonds are the chosen checkpoints, the grey curve is best of n from the reference. Point at a dot for its "
+    "intervals; choose curves by a click on the legend. Higher at the same KL is better."
 )
 _OVER = (
     "Solid the held-out reward, dashed the reward trained on, both above the reference's, in standard deviations of "

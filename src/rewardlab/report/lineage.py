@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rewardlab.errors import RewardlabError
 from rewardlab.report.reading import read_object
+from rewardlab.score.choice import ScorerChoice
 from rewardlab.store.keys import RECORD
+from rewardlab.store.record import RunRecord
 
 
 def runs_behind(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, dict[str, Any]]:
@@ -28,6 +32,46 @@ def runs_behind(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, dict[st
                 found[folder] = read_object(folder / RECORD)
                 waiting.append(found[folder])
     return dict(sorted(found.items(), key=lambda item: (_started(item[1]), str(item[0]))))
+
+
+def rewarded_by(folder: Path, reward: ScorerChoice) -> bool:
+    """Whether records say that the policies of a folder were trained on a reward: by PPO, or on data that it scored.
+
+    Args:
+        folder: of a training or of a policy in it.
+        reward: which; its `model` may be a folder.
+    """
+    own = next((one for one in (folder, *folder.parents[:2]) if (one / RECORD).is_file()), None)
+    asked = _identity(reward.model_dump(mode="json"), Path())
+    # What cannot be read says nothing.
+    with suppress(RewardlabError, OSError, ValueError):
+        records = {} if own is None else {own: read_object(own / RECORD)}
+        runs = records | runs_behind(records)
+        return any(_identity(scorer, base) == asked for run in runs for base, scorer in _scorers(run))
+    return False
+
+
+def _scorers(run: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The rewards that a run computed, with where its relative paths begin.
+
+    Raises:
+        RewardlabError: its record cannot be read.
+    """
+    record = RunRecord.read(run)
+    config, base = record.config(), Path(str(record.values["sessions"][-1].get("directory") or ""))
+    rewards = config.get("rewards")
+    own = [config] if record.verb == "score" else []
+    for one in [*own, *(rewards.values() if isinstance(rewards, Mapping) else ())]:
+        if isinstance(one, Mapping):
+            yield base, one
+
+
+def _identity(scorer: Mapping[str, Any], base: Path) -> list[Any]:
+    """What names a scorer; of a folder its whole path."""
+    model = scorer.get("model")
+    place = (base / str(model)).resolve()
+    rest = [scorer.get(name) for name in ("template", "ensemble", "implicit", "label")]
+    return [str(place) if model is not None and place.is_dir() else model, *rest]
 
 
 def _read_from(record: Mapping[str, Any]) -> Iterator[Path]:

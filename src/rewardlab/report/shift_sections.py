@@ -113,8 +113,8 @@ def _unreached_of_many(values: Values) -> list[str]:
         early = sum(row["before_first"] for row in rows)
         if early:
             lines.append(
-                f"{divergence:g} nats lie before the first checkpoint of {early} of {seeds} trainings; what is told there "
-                "lies on a straight line from the reference: keep more checkpoints."
+                f"{divergence:g} nats lie before the first checkpoint of {early} of {seeds} trainings; what is told "
+                "there lies on a straight line from the reference: keep more checkpoints."
             )
     return lines
 

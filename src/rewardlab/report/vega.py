@@ -64,15 +64,18 @@ def specification(
     }
 
 
-def reference_line(channel: str, value: float, label: str = "", scale: Spec | None = None) -> Spec:
-    """A dashed line at a value; its label, if any, stands at its end.
+def reference_line(
+    channel: str, value: float, label: str = "", scale: Spec | None = None, *, dashed: bool = True
+) -> Spec:
+    """A thin line at a value; its label, if any, stands at its end.
 
-    `scale` is that of the other layers where it is not the default, as layers share the union of their scales.
+    `scale` is that of the other layers where it is not the default, as layers share the union of their scales. It is
+    not `dashed` where dashes tell curves apart.
     """
     place: Spec = {"datum": value, "type": "quantitative", **({"scale": scale} if scale else {})}
     line: Spec = {
         "data": {"values": [{}]},
-        "mark": {"type": "rule", "color": GREY, "strokeDash": [4, 4], "strokeWidth": 1.25},
+        "mark": {"type": "rule", "color": GREY, "strokeWidth": 1.25, **({"strokeDash": [4, 4]} if dashed else {})},
         "encoding": {channel: place, **({"y": None} if channel == "x" else {})},
     }
     if not label:

@@ -23,7 +23,7 @@ from rewardlab.score.ensemble import Ensemble, EnsembleScorer
 from rewardlab.score.implicit import Implicit, ImplicitScorer, load_implicit
 from rewardlab.score.judge import load_judge
 from rewardlab.score.local import LocalScorer
-from rewardlab.score.rules import RULE, built_in_rule, python_rule
+from rewardlab.score.rules import RULE, built_in_rule, python_rule, rule_meant
 from rewardlab.score.template import chosen, read_template
 from rewardlab.store.keys import CODE, JUDGE, source_digests
 
@@ -112,7 +112,14 @@ def load_scorer(
         raise ModelError("The model cannot be loaded", [Problem(name, "a function", "a folder or a hub id", remedy)])
     if not name and template is None:
         raise ConfigError("No scorer is named", [Problem("model", "nothing", "a model, a template, or both")])
-    return _load_local(name, template, label=label, revision=revision, **computing)
+    try:
+        return _load_local(name, template, label=label, revision=revision, **computing)
+    except ModelError as error:
+        meant = "" if not name or Path(name).exists() else rule_meant(name.partition(":")[0])
+        if not meant:
+            raise
+        problems = [replace(one, remedy=f"{meant} {one.remedy}".rstrip()) for one in error.problems]
+        raise ModelError(error.summary, problems) from error
 
 
 def load_classifier(

@@ -13,6 +13,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -202,8 +203,14 @@ def built_in_rule(name: str) -> RuleScorer:
     if key not in BUILT_IN or weighted:
         weighed = [f"{rule}:NAME=WEIGHT,..." for rule in WEIGHED]
         expected = f"one of {', '.join(f'{RULE}{rule}' for rule in (*BUILT_IN, *weighed))}"
-        raise ModelError("No such rule", [Problem("model", name, expected, nearest(key, [*BUILT_IN, *WEIGHED]))])
+        raise ModelError("No such rule", [Problem("model", name, expected, rule_meant(key))])
     return RuleScorer(BUILT_IN[key], name)
+
+
+def rule_meant(name: str) -> str:
+    """`Did you mean "rule:x"?` for the rule nearest to a name without its prefix; empty when none is near."""
+    close = get_close_matches(name, [*BUILT_IN, *WEIGHED], n=1)
+    return f'Did you mean "{RULE}{close[0]}"?' if close else ""
 
 
 def _weights(name: str, rule: str, given: str) -> dict[str, float]:

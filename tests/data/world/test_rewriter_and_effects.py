@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from rewardlab.data.world import (
     triples,
     truths,
 )
+from rewardlab.data.world.facts import Statement
 from rewardlab.errors import ConfigError
 from rewardlab.records import Prompt
 from tests.data.world.conftest import responses
@@ -148,6 +150,18 @@ def test_failures_and_damage_come_at_their_rate(many: list[Response]) -> None:
     right_before = sum(quality(text.prompt, text.reading).correctness * len(text.reading.statements) for text in low)
     right_after = sum(quality(text.prompt, text.reading).correctness * len(text.reading.statements) for text in raised)
     assert abs(right_after / right_before - 0.8) < 4 * math.sqrt(0.16 / right_before)
+
+
+def test_points_that_the_notes_do_not_have_are_kept(many: list[Response]) -> None:
+    """A policy answers what nobody has told it; the rewriter changes the style and no facts."""
+    text = next(text for text in many if len(text.prompt.truth) < len(text.prompt.domain.values) + 1)
+    unknown = next(point for point in text.prompt.domain.values if point not in text.prompt.truth)
+    statements = (*text.reading.statements, Statement(unknown, "high"))
+    told = replace(text, reading=replace(text.reading, statements=statements))
+    rewriter = Rewriter(high=Direction(damage=1.0), low=Direction(damage=1.0))
+    rewritten = rewriter.rewrite(told, "sentiment", not told.reading.levels.high("sentiment"))
+    assert rewritten.reading.statements[-1] == Statement(unknown, "high")
+    assert quality(text.prompt, rewritten.reading).correctness == 0.0
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)

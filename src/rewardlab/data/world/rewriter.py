@@ -102,7 +102,8 @@ class Rewriter(Config):
 def _damaged(response: Response, side: Direction, draws: Draws) -> tuple[Statement, ...]:
     statements = []
     for index, statement in enumerate(response.reading.statements):
-        right = response.prompt.truth[statement.point] == statement.value
+        # A policy also states points of which the notes say nothing: no value of them is right.
+        right = response.prompt.truth.get(statement.point) == statement.value
         if right and draws.flag(f"damage.{index}", side.damage):
             wrong = wrong_value(draws, f"damage.{index}.value", response.prompt, statement.point)
             statement = Statement(statement.point, wrong)
