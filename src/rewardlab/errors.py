@@ -30,7 +30,7 @@ SHOWN_PROBLEMS = 20
 
 def counted(number: int, noun: str) -> str:
     """`1 pair`, `1,204 pairs`, `2 policies`, `2 batches`."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("cy") else f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    plural = f"{noun[:-1]}ies" if noun.endswith("cy") else f"{noun}es" if noun.endswith("tch") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 

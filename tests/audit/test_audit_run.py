@@ -82,7 +82,7 @@ def test_reward_models_that_cannot_be_used_are_all_named_before_anything_is_rewr
     said = capsys.readouterr().err
     wrong = [
         "model rule:length_wrods, model: found",
-        'Did you mean "length_words"?',
+        'Did you mean "rule:length_words"?',
         "model headless, ",
         "judge:grade, end",
     ]

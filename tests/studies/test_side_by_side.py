@@ -88,13 +88,15 @@ def test_what_goes_wrong_is_told_and_begins_nothing_else(
 
 
 PROGRAM = """
-    import sys, time
+    import signal, sys
     from functools import partial
     from pathlib import Path
     sys.path.insert(0, sys.argv[2])
     from test_side_by_side import keep_on
     from rewardlab.studies.side_by_side import side_by_side
     if __name__ == "__main__":
+        # Whoever began the tests in the background has had it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         work = {name: partial(keep_on, Path(sys.argv[1]), name) for name in "ab"}
         list(side_by_side(dict.fromkeys(work, frozenset()), work.__getitem__, 2))
 """
