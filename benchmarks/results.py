@@ -31,8 +31,10 @@ def write(folder: Path, name: str, part: dict[str, Any]) -> None:
     path = folder / "results.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"parts": {}}
     results["parts"][name] = part
+    # The page is made of the numbers that are kept: it can be made again from them to the letter.
+    results = _rounded(results)
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(results), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / "RESULTS.md").write_text(report.page(results), encoding="utf-8")
 
 

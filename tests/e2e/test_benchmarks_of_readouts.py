@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ppo, report, setting
+from benchmarks import ppo, report, results, setting
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = {"command": "python -m benchmarks", "date": "2026-01-01", "machine": "one", "versions": {"torch": "2"}}
@@ -68,6 +68,16 @@ def test_sampling_is_compared_at_as_many_rows_and_best_against_best() -> None:
     assert "**2.50x plain batched generate" in page
     assert "| generate 16 | 10.0 | 1.0-12.0 | 2.50x |" in page
     assert "| rewardlab 32 | 40.0 | 4.0-50.0 |  |" in page
+
+
+def test_the_page_is_made_of_the_numbers_that_are_kept(tmp_path: Path) -> None:
+    """2,805.549 has six digits in the file, 2,805.55, which the page shows as 2,805.6 and not 2,805.5."""
+    rounds = [{"generate 16": 2805.549, "rewardlab 16": 3000.0}]
+    part = {"prompts": 8, "longest": 256, "answers": 8, "rows": [16], "rounds": rounds, "note": "", "made": MADE}
+    results.write(tmp_path, "sampling", part)
+    kept = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == report.page(kept)
+    assert "| generate 16 | 2805.6 |" in report.page(kept)
 
 
 def part_of_ppo() -> dict[str, Any]:
