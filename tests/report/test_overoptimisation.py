@@ -145,7 +145,7 @@ def test_a_panel_has_its_method_alone_on_axes_of_all(folders: dict[str, Path]) -
         rows += [{**row, "data": data} for row in found]
     panels = [by_data(rows, method) for method in ("<b>EXO</b>", "best of n")]
     exo = panels[0]["data"]["values"]
-    gold = [(row["root"], row["value"]) for row in exo if (row["data"], row["kind"]) == ("60 pairs", "held out")]
+    gold = [(row["root"], row["value"]) for row in exo if (row["data"], row["kind"]) == ("60 pairs", "gold")]
     assert np.array(gold) == pytest.approx(np.array([(0.0, 0.0), (1.0, 0.5), (2.0, 1.5), (3.0, 0.5)]))
     assert {row["curve"] for row in panels[1]["data"]["values"]} == {"best of n"}
     domains = [

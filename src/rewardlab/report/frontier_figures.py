@@ -34,12 +34,9 @@ _ALL_SEEDS = "mean of the seeds"
 _BELOW = 0.02
 _LEGEND_WIDTH, _LEGEND_MARK = 80, 5
 """In characters: a line of the legend, and what stands before a name."""
-_DASH: Spec = {
-    "field": "kind",
-    "type": "nominal",
-    "legend": {"symbolType": "stroke", "symbolStrokeColor": "#20262d", "symbolStrokeWidth": 2, "symbolSize": 300},
-    "scale": {"domain": [HELD_OUT, TRAINED_ON], "range": [[1, 0], [5, 4]]},
-}
+_HALF_WIDTH = 48
+"""The same in a picture of half the width."""
+_GOLD_OR_PROXY = {HELD_OUT: "gold", TRAINED_ON: "proxy"}
 
 
 def frontier_curves(values: Values, name: str, title: str) -> Spec:
@@ -114,7 +111,10 @@ def over_optimisation(values: Values, name: str) -> Spec | None:
     order = {"detail": {"field": "line"}, "order": {"field": "step"}, "opacity": faded}
     layers: list[Spec] = [
         reference_line("y", 0.0, scale=y["scale"], dashed=False),
-        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**place, **order, "strokeDash": _DASH}},
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {**place, **order, "strokeDash": _dash(HELD_OUT, TRAINED_ON)},
+        },
         {
             "params": [shown],
             "transform": [{"filter": "!datum.start"}],
@@ -155,20 +155,22 @@ def by_data(rows: Sequence[Row], method: str) -> Spec:
         rows: of `standard_rows`, with the size's name as `data`, of all methods and sizes in their order.
         method: the run, or best of n, that is drawn.
     """
-    own = [row for row in rows if row["curve"] == method]
+    own = [{**row, "kind": _GOLD_OR_PROXY[row["kind"]]} for row in rows if row["curve"] == method]
     x = _distance("square root of KL (nats)", [{"value": row["root"]} for row in rows])
     y = _axis("above the reference (sd)", rows, 0.0)
     names = list(dict.fromkeys(row["data"] for row in rows))
     shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["data"]}, "bind": "legend"}
     faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.08}
     colors = {name: BY_SIZE[min(number, len(BY_SIZE) - 1)] for number, name in enumerate(names)}
+    legend = {"columns": _columns(names, _HALF_WIDTH)}
     place: Spec = {
         "x": {"field": "root", **x},
         "y": {"field": "value", **y},
-        "color": {"field": "data", "type": "nominal", "scale": color_scale(colors)},
+        "color": {"field": "data", "type": "nominal", "scale": color_scale(colors), "legend": legend},
         "opacity": faded,
     }
-    line: Spec = {**place, "detail": {"field": "line"}, "order": {"field": "step"}, "strokeDash": _DASH}
+    line: Spec = {**place, "detail": {"field": "line"}, "order": {"field": "step"}}
+    line["strokeDash"] = _dash(*_GOLD_OR_PROXY.values(), orient="bottom")
     band: Spec = {**place, "y": {"field": "low", **y}, "y2": {"field": "high"}}
     tooltip = [
         {"field": "data", "type": "nominal", "title": "Data"},
@@ -287,9 +289,19 @@ def _color(names: Sequence[str]) -> Spec:
     colors = [PALETTE[number % len(PALETTE)] for number in range(len(runs))]
     if BEST_OF in names:
         runs, colors = [*runs, BEST_OF], [*colors, GREY]
-    # A line of the legend holds about 80 characters; what is beyond the edge would be cut off.
-    legend = {"columns": max(1, _LEGEND_WIDTH // (max(map(len, runs)) + _LEGEND_MARK))}
+    legend = {"columns": _columns(runs, _LEGEND_WIDTH)}
     return {"field": "curve", "type": "nominal", "scale": {"domain": runs, "range": colors}, "legend": legend}
+
+
+def _columns(names: Sequence[str], width: int) -> int:
+    """As many as a line of the legend holds: what is beyond the edge would be cut off."""
+    return max(1, width // (max(map(len, names)) + _LEGEND_MARK))
+
+
+def _dash(solid: str, dashed: str, orient: str = "top") -> Spec:
+    stroke = {"symbolType": "stroke", "symbolStrokeColor": "#20262d", "symbolStrokeWidth": 2, "symbolSize": 300}
+    scale = {"domain": [solid, dashed], "range": [[1, 0], [5, 4]]}
+    return {"field": "kind", "type": "nominal", "legend": {**stroke, "orient": orient}, "scale": scale}
 
 
 def _pointer(title: str) -> list[Spec]:

@@ -175,8 +175,9 @@ def _finding(one: Values) -> str:
 
 
 def _panel(rows: Sequence[Mapping[str, Any]], method: str, place: int) -> Figure:
-    told = f"{method[:1].upper()}{method[1:]}: proxy and gold reward against the square root of KL"
-    return Figure(f"panel-{place}", told, told, "", by_data(rows, method), plain=False, half=True)
+    title = f"{method[:1].upper()}{method[1:]}"
+    told = f"{title}: proxy and gold reward against the square root of KL"
+    return Figure(f"panel-{place}", title, told, "", by_data(rows, method), plain=False, half=True)
 
 
 def _table(ends: Sequence[Values]) -> ResultTable:
