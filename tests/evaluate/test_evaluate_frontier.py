@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from rewardlab.cli.arguments import parse
 from rewardlab.cli.verb import grammar_of
 from rewardlab.data.turns import PolicyEncoding
-from rewardlab.errors import ConfigError, DataError
+from rewardlab.errors import ConfigError, DataError, ModelError
 from rewardlab.evaluate import frontier_samples
 from rewardlab.evaluate.frontier import FrontierEvaluation, _changes, _warnings
 from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, areas, checkpoint_values, chosen
@@ -476,6 +476,20 @@ def test_a_mistyped_folder_is_not_taken_for_runs_that_disagree(place: Path, tmp_
     values = options(place, runs={"a": str(place / "training"), "b": str(tmp_path / "nope")}, reference=None)
     with pytest.raises(DataError, match="nope: found no such folder"):
         run_in(tmp_path / "runs", values)
+
+
+def test_rewards_that_are_not_there_are_named_together_before_anything_is_sampled(place: Path, tmp_path: Path) -> None:
+    members = [{"model": str(tmp_path / "seed-0")}, {"model": "rule:length_words"}]
+    held_out = {"typo": "rule:lenght", "near": "length_word", "both": {"ensemble": {"members": members}}}
+    with pytest.raises(ModelError) as error:
+        run_in(tmp_path / "runs", options(place, reward=str(tmp_path / "nope"), held_out=held_out))
+    told = [str(problem) for problem in error.value.problems]
+    assert [one.split(": ")[0] for one in told] == ["reward", "held_out.typo", "held_out.near", "held_out.both"]
+    assert all(
+        part in one
+        for part, one in zip(("nope", "rule:lenght", 'mean "rule:length_words"', "seed-0"), told, strict=True)
+    )
+    assert not list((tmp_path / "runs").rglob("samples"))
 
 
 def test_policies_may_differ_in_how_much_they_wrote_but_not_in_how_they_read(place: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from rewardlab.evaluate.frontier_runs import BEST_OF, REFERENCE, Checkpoint, che
 from rewardlab.evaluate.frontier_samples import Written, folder_of, sampled, scored, written
 from rewardlab.records import Candidates
 from rewardlab.sample.verb import COMPLETIONS
+from rewardlab.score.choice import check_scorers
 from rewardlab.score.score import ScorerOptions
 from rewardlab.store.runs import Run
 from rewardlab.store.table import write_parquet
@@ -88,6 +89,7 @@ def measure(config: FrontierEvaluation, run: Run) -> Values:
     reference = reference_of(config.folders, config.reference)
     encoding = config.encoding_of(found)
     start = Checkpoint(REFERENCE, 0, 0, reference)
+    check_scorers({"reward": config.reward, **{f"held_out.{name}": one for name, one in config.held_out.items()}})
     samples = _written(config, run, [start, *found], encoding)
     of_reference, *rest = samples.written
     write_parquet(run.path(ROWS), pa.concat_tables([one.table() for one in samples.written]))

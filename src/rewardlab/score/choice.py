@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +12,7 @@ from pydantic import Field
 from rewardlab.config import Config
 from rewardlab.data.source import DataSource
 from rewardlab.data.tokenize import Encoding
+from rewardlab.errors import ModelError, Problem
 from rewardlab.llm.asking import JudgeEndpoint
 from rewardlab.models.classes import ClassScale
 from rewardlab.models.quantisation import Quantisation
@@ -17,7 +20,7 @@ from rewardlab.models.source import LayoutChoice, Precision
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.ensemble import Ensemble
 from rewardlab.score.implicit import Implicit
-from rewardlab.score.load import load_classifier, load_scorer
+from rewardlab.score.load import find_scorer, load_classifier, load_scorer
 from rewardlab.score.local import LocalScorer
 from rewardlab.score.template import chosen, read_template
 
@@ -85,6 +88,19 @@ class ScorerChoice(Config):
         return tuple(way for way, is_given in ways.items() if is_given)
 
     @property
+    def made_of(self) -> tuple[tuple[str, str | None], ...]:
+        """Every model with its revision: the scorer, the members of an ensemble, a policy and its reference."""
+        if self.ensemble is not None:
+            return tuple((one.model, one.revision) for one in self.ensemble.members)
+        if self.implicit is not None:
+            return tuple((one.path, one.revision) for one in (self.implicit.policy, self.implicit.reference))
+        model, template = chosen(self.model, self.template)
+        rules = None if template is None else read_template(template)
+        if model is not None:
+            return ((model, self.revision),)
+        return () if rules is None else ((rules.model, self.revision or rules.revision),)
+
+    @property
     def running(self) -> dict[str, Any]:
         """How a model is read and run, as `load_scorer` and `load_classifier` are told."""
         names = ("revision", "device", "precision", "layout", "encoding", "token_budget", "trust_remote_code")
@@ -118,6 +134,26 @@ def scorer_of(options: ScorerChoice) -> AnyScorer:
         implicit=options.implicit,
         **options.running,
     )
+
+
+def check_scorers(asked: Mapping[str, ScorerChoice]) -> None:
+    """Find all that scorers are made of, before work is done that needs them all and may take hours.
+
+    Args:
+        asked: by where they stand in the configuration.
+
+    Raises:
+        ModelError: rules, folders and hub ids that are not there, all of them.
+    """
+    problems: list[Problem] = []
+    for where, options in asked.items():
+        for model, revision in options.made_of:
+            try:
+                find_scorer(model, revision)
+            except ModelError as error:
+                problems += [replace(one, where=f"{where}: {one.where}") for one in error.problems]
+    if problems:
+        raise ModelError("These cannot score", problems)
 
 
 def classifier_of(

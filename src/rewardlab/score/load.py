@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from rewardlab.errors import ConfigError, ModelError, Problem
 from rewardlab.llm.asking import JudgeEndpoint
 from rewardlab.models.classes import ClassReading, ClassScale
 from rewardlab.models.loading import load_reward_model
+from rewardlab.models.located import located
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.reward import RewardModel
@@ -112,8 +114,32 @@ def load_scorer(
         raise ModelError("The model cannot be loaded", [Problem(name, "a function", "a folder or a hub id", remedy)])
     if not name and template is None:
         raise ConfigError("No scorer is named", [Problem("model", "nothing", "a model, a template, or both")])
-    try:
+    with _rules_meant(name):
         return _load_local(name, template, label=label, revision=revision, **computing)
+
+
+def find_scorer(model: str, revision: str | None = None) -> None:
+    """What `load_scorer` would find, without reading weights: a rule is made, a model is looked up.
+
+    Raises:
+        ModelError: no such rule, folder or hub id.
+    """
+    if model.startswith((RULE, CODE)):
+        load_scorer(model)
+    elif not model.startswith(JUDGE):
+        with _rules_meant(model):
+            located(model, revision)
+
+
+@contextmanager
+def _rules_meant(name: str) -> Iterator[None]:
+    """A model that is not found, with the rule that may have been meant.
+
+    Raises:
+        ModelError: as it comes.
+    """
+    try:
+        yield
     except ModelError as error:
         meant = "" if not name or Path(name).exists() else rule_meant(name.partition(":")[0])
         if not meant:
