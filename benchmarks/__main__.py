@@ -51,7 +51,8 @@ def _options() -> argparse.Namespace:
         "--setting",
         action="append",
         default=[],
-        help='only this setting of the peer in alignment or ppo, e.g. "TRL 1x16"; may be repeated (default: all)',
+        help='only this setting of the peer beside its default, in alignment or ppo, e.g. "TRL 1x16"; may be repeated '
+        "(default: all)",
     )
     parser.add_argument("--note", default="", help="what a reader has to know of the machine")
     parser.add_argument("--quick", action="store_true", help="a toy model and a handful of pairs: tests the harness")

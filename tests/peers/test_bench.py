@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ppo, report
+from benchmarks import alignment, ppo, report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ def test_quick_run_writes_the_page_and_the_raw_numbers(shared, tmp_path):
 
 
 def test_policies_are_trained_alike_on_both_sides(shared, tmp_path):
-    parts = ["--part", "alignment", "--part", "candidates"]
+    parts = ["--part", "alignment", "--part", "candidates", "--setting", "TRL 1x16, precomputed"]
     folders = ["--data", shared / "data" / "hh-rlhf", "--work", tmp_path / "work", "--output", tmp_path]
     command = [sys.executable, "-m", "benchmarks", "--quick", "--repeats", "1", *parts, *folders]
     subprocess.run(list(map(str, command)), cwd=ROOT, check=True, capture_output=True)
@@ -43,6 +43,7 @@ def test_policies_are_trained_alike_on_both_sides(shared, tmp_path):
     assert ours[0] == pytest.approx(2.7612, abs=1e-4)
     assert abs(ours[-1] - ours[0]) > 1e-3
     (one,) = parts["alignment"]["rounds"]
+    assert list(one["results"]) == ["TRL 16x1", "TRL 1x16, precomputed", alignment.COLD, alignment.CACHED]
     assert {result["pairs"] for result in one["results"].values()} == {16}
     assert [one["candidates"] for one in parts["candidates"]["rounds"][0].values()] == [16, 32, 64]
     page = (tmp_path / "RESULTS.md").read_text()
