@@ -16,6 +16,7 @@ from rewardlab.errors import ConfigError, Problem
 from rewardlab.evaluate.frontier_runs import RESERVED, Checkpoint, is_rule, reference_of
 from rewardlab.evaluate.frontier_samples import LogRatios
 from rewardlab.models.policies import saved_encoding
+from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.source import Precision
 from rewardlab.sample.verb import Sampling
 from rewardlab.store.runs import Run
@@ -75,6 +76,10 @@ class CheckpointSamples(Config):
     precision: Precision = "auto"
     """dtype of the weights of all policies; auto keeps the checkpoints'."""
 
+    quantisation: Quantisation | None = None
+    """Weights of all policies and of the reference in fewer bits: 8bit, 4bit, or fields of a quantisation configuration
+    of transformers. Adapters run beside them, as where they were trained so."""
+
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
@@ -124,7 +129,7 @@ class CheckpointSamples(Config):
     def sampling(self, one: Checkpoint, encoding: PolicyEncoding, n: int) -> Sampling:
         """What a policy is asked for: `n` completions of every prompt."""
         same = {"temperature", "bottom", "top", "limit", "precision", "device", "token_budget", "shard_size", "seed"}
-        values = self.model_dump(mode="json", include={*same, "data", "trust_remote_code"})
+        values = self.model_dump(mode="json", include={*same, "data", "trust_remote_code", "quantisation"})
         return Sampling.build(
             {
                 **values,
@@ -151,6 +156,7 @@ class CheckpointSamples(Config):
             device=self.device,
             precision=self.precision,
             trust_remote_code=self.trust_remote_code,
+            quantisation=self.quantisation,
         )
 
     def encoding_of(self, policies: Sequence[Checkpoint]) -> PolicyEncoding:

@@ -29,6 +29,7 @@ from rewardlab.models.divergences import divergences
 from rewardlab.models.policies import load_policy
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.references import cached_references
+from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.source import Precision, torch_device
 from rewardlab.records import Candidates, content_id
 from rewardlab.sample.verb import COMPLETIONS, Sampling, sample
@@ -148,6 +149,7 @@ class LogRatios:
         device: torch device name.
         precision: dtype of the weights.
         trust_remote_code: run Python code that comes with a checkpoint.
+        quantisation: weights of policies and reference in fewer bits.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class LogRatios:
         device: str,
         precision: Precision,
         trust_remote_code: bool,
+        quantisation: Quantisation | None = None,
     ) -> None:
         self._run = run
         self._reference_path = reference
@@ -170,6 +173,7 @@ class LogRatios:
         self._device = device
         self._precision: Precision = precision
         self._trust_remote_code = trust_remote_code
+        self._quantisation = quantisation
 
     def of(self, policy: Path, folder: str, records: Sequence[Candidates]) -> tuple[np.ndarray, float]:
         """The log-ratios of all completions in order, in nats, and how far the policy's log-probabilities are at most
@@ -206,7 +210,7 @@ class LogRatios:
         return np.array(_kept(self._run.path(folder) / DIVERGENCES, key, compute), np.float64)
 
     def _key(self, policy: Path, folder: str, *about: str) -> str:
-        rules = [self._encoding.model_dump(mode="json"), self._temperature, self._precision, *about]
+        rules = [self._encoding.model_dump(mode="json"), self._temperature, self._precision, self._quantisation, *about]
         weights = [path_digest(policy), path_digest(self._reference_path)]
         return content_id([rules, weights, path_digest(self._run.path(folder) / COMPLETIONS)])
 
@@ -241,6 +245,7 @@ class LogRatios:
             # Policy and reference have both answered these prompts, with as many tokens.
             check_length=False,
             trust_remote_code=self._trust_remote_code,
+            quantisation=self._quantisation,
         )
 
 

@@ -143,6 +143,9 @@ class Generator(Config):
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
 
+    quantisation: Quantisation | None = None
+    """Weights of the model in fewer bits: 8bit, 4bit, or fields of a quantisation configuration of transformers."""
+
     template: NamedTemplate | None = None
     """How it is given prompts, where that is another way than that of all."""
 
@@ -155,6 +158,8 @@ class Generator(Config):
             raise ValueError("expected either a path or completions, and not both")
         if self.completions is not None and self.template is not None:
             raise ValueError("expected no template beside completions: they are written")
+        if self.completions is not None and self.quantisation is not None:
+            raise ValueError("expected no quantisation beside completions: they are written")
         return self
 
 
@@ -384,6 +389,7 @@ def _sampling(config: ToxicityEvaluation, one: Generator, prompts: Path) -> Samp
             **config.model_dump(mode="json", include=same),
             "model": one.path,
             "revision": one.revision,
+            "quantisation": one.quantisation,
             "data": [{"path": str(prompts), "adapter": "canonical"}],
             "encoding": None if encoding is None else encoding.model_dump(mode="json"),
         }
@@ -452,6 +458,7 @@ def _of_model(config: ToxicityEvaluation, one: Answers, numbers: Measured, setti
     return {
         "name": one.name,
         "path": source.path,
+        "quantisation": source.quantisation,
         "completions": None if source.completions is None else str(source.completions),
         "prompts": len(one.prompts),
         "responses": len(texts),

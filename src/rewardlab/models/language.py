@@ -58,7 +58,8 @@ def load_language_model(source: ModelSource, *, device: str = "cpu", precision: 
 def language_network(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any, tuple[str, ...]]:
     """A language model of transformers, decoder-only or encoder-decoder, and what stands for its content.
 
-    Of an adapter it is the base with the adapter merged into its weights.
+    Of an adapter it is the base with the adapter merged into its weights, or beside them where they are quantised:
+    merged, the adapter would be rounded to few bits, too.
 
     Args:
         source: a checkpoint, an adapter or a shape, whose weights are drawn from torch's own generator.
@@ -108,7 +109,8 @@ def language_network(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any
     if base is None:
         return network, (place.identity,)
     adapter = adapter_weights(place, source.path)
-    return merge_adapter(network, adapter.parent), (place.identity, base.identity)
+    network = merge_adapter(network, adapter.parent, merge=not few_bits)
+    return network.get_base_model() if few_bits else network, (place.identity, base.identity)
 
 
 def _language_class(config: PreTrainedConfig) -> Any:

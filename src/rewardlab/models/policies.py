@@ -3,7 +3,8 @@
 A saved folder is plain: `config.json`, `model.safetensors`, the tokenizer, and `rewardlab.json` with the encoding, so
 that sampling repeats what training did. A policy with adapters is saved with them merged into its weights, or as an
 adapter folder of PEFT, which names its base: a hub id, or a folder by its absolute path. The way from the adapter to
-such a folder stands in `rewardlab.json`, for when both are moved together.
+such a folder stands in `rewardlab.json`, for when both are moved together. Of one with quantised weights it is always
+the adapter.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rewardlab.models.language import language_network
 from rewardlab.models.loading import longest_input, merged_network, set_dropout
 from rewardlab.models.located import SIDECAR, SIDECAR_FORMAT, sidecar_of
 from rewardlab.models.policy import PolicyModel, has_plain_head
+from rewardlab.models.quantisation import Quantisation, prepare_training
 from rewardlab.models.seeds import seeded
 from rewardlab.models.selftest import shared_layout_problem
 from rewardlab.models.source import LayoutChoice, LoRA, ModelSource, Precision, torch_dtype
@@ -68,6 +70,9 @@ def new_policy(
             has_saved_base = False
             network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     _check_length(source.path or "model.shape", network, rules)
+    if source.quantisation is not None:
+        _check_base(str(source.path), has_saved_base)
+        prepare_training(str(source.path), network)
     set_dropout(network, dropout)
     plain_head, fallback = _layout(network, rules, layout, max(dropout, lora.dropout if lora else 0.0))
     network.generation_config = _own_ids(network.generation_config)
@@ -99,8 +104,9 @@ def load_policy(
     temperature: float = 1.0,
     check_length: bool = True,
     trust_remote_code: bool = False,
+    quantisation: Quantisation | None = None,
 ) -> PolicyModel:
-    """A policy, in evaluation mode; an adapter is merged into its base.
+    """A policy, in evaluation mode; an adapter is merged into its base, or runs beside a quantised one.
 
     Args:
         path: a folder (ours, any language model, a PEFT adapter) or a hub id.
@@ -113,11 +119,14 @@ def load_policy(
         check_length: refuse an encoding whose longest sequences the model cannot read; False where those that it will
             read are known to fit, since they were sampled from it.
         trust_remote_code: run Python code that comes with the checkpoint.
+        quantisation: weights in fewer bits.
 
     Raises:
         ModelError: unreadable folder, missing weights, unusable tokenizer, or too few positions for the encoding.
     """
-    source = ModelSource(path=str(path), revision=revision, trust_remote_code=trust_remote_code)
+    source = ModelSource(
+        path=str(path), revision=revision, trust_remote_code=trust_remote_code, quantisation=quantisation
+    )
     rules = encoding or saved_encoding(str(path), revision) or PolicyEncoding()
     with quiet_transformers():
         network, sources = language_network(source, torch_dtype(precision))
@@ -146,10 +155,11 @@ def save_policy(model: PolicyModel, folder: Path, *, card: str = "", merge: bool
         folder: one that exists is replaced.
         card: text of README.md; none where it is empty.
         merge: put adapters into the weights; otherwise the folder has the adapters alone, where they have a base that
-            they can name.
+            they can name. Quantised weights are no place for adapters: beside them `merge` does nothing.
     """
+    alone = model.has_adapters and model.has_saved_base and (not merge or model.quantisation is not None)
     with atomic_folder(folder) as temporary, quiet_transformers(), quiet_peft():
-        network: Any = merged_network(model) if merge or not model.has_saved_base else model.network
+        network: Any = model.network if alone else merged_network(model)
         network.save_pretrained(temporary)
         model.tokenizer.save_pretrained(temporary)
         rules = {"format": SIDECAR_FORMAT, "policy": model.encoding.model_dump(mode="json")}
@@ -183,6 +193,15 @@ def saved_encoding(path: str, revision: str | None = None) -> PolicyEncoding | N
         remedy = "Is it a reward model? Of a policy, give the rules with --encoding."
         problem = Problem(f"{path}/{SIDECAR}", found, expected, remedy)
         raise ModelError("The policy's rules for text cannot be read", [problem]) from error
+
+
+def _check_base(path: str, has_saved_base: bool) -> None:
+    """Adapters beside quantised weights are saved alone, so that they have to have a base to name."""
+    if not has_saved_base:
+        found = "an adapter, or a tokenizer with more tokens than the model has rows for"
+        remedy = "Train it with lora alone."
+        problem = Problem(path, found, "whole weights, a row for every token", remedy)
+        raise ModelError("The model cannot be trained in few bits", [problem])
 
 
 def _check_length(path: str, network: Any, encoding: PolicyEncoding) -> None:

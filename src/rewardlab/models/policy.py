@@ -19,6 +19,7 @@ from rewardlab.data.predictions import Predictions, flat_predictions, packed_pre
 from rewardlab.data.turns import PolicyEncoder, PolicyEncoding
 from rewardlab.functional import logprobs, ppo
 from rewardlab.models.attention import packed_layers
+from rewardlab.models.quantisation import quantised_by
 from rewardlab.models.reward import Layout
 from rewardlab.models.token_logprobs import product_dtype, token_entropies, token_log_probabilities
 
@@ -110,6 +111,11 @@ class PolicyModel(nn.Module):
     def has_adapters(self) -> bool:
         """Whether PEFT adapters are trained beside the weights."""
         return self.network is not self.plain_network
+
+    @property
+    def quantisation(self) -> dict[str, Any] | None:
+        """What the weights were quantised by, as transformers says it; None where they were not."""
+        return quantised_by(self.plain_network)
 
     @property
     def is_encoder_decoder(self) -> bool:

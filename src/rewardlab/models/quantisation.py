@@ -63,6 +63,12 @@ def loading_options(given: Quantisation | None) -> dict[str, Any]:
     return {"quantization_config": config}
 
 
+def quantised_by(network: Any) -> dict[str, Any] | None:
+    """What a network's weights were quantised by, as transformers says it; None where they were not."""
+    config: Any = getattr(network.config, "quantization_config", None)
+    return config if config is None or isinstance(config, dict) else config.to_dict()
+
+
 def _import_bitsandbytes() -> None:
     """Load the package now, with the warnings of what it imports left aside.
 

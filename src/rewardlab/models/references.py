@@ -141,7 +141,8 @@ def cached_references(
 
 
 def reference_facts(model: PolicyModel, precision: str) -> dict[str, Any]:
-    """Everything that cached log-probabilities depend on besides ids; JSON values. Adapters are no part of it."""
+    """Everything that cached log-probabilities depend on besides ids; JSON values. Adapters that are trained are no
+    part of it; those of a policy that was loaded, beside its quantised weights, are."""
     network = model.plain_network
     config = {
         name: value
@@ -149,11 +150,13 @@ def reference_facts(model: PolicyModel, precision: str) -> dict[str, Any]:
         # Nothing is dropped out of a reference.
         if name not in UNRELATED and "drop" not in name
     }
+    # What quantised weights are scaled by is no parameter and no buffer.
+    scales = network.state_dict() if model.quantisation is not None else {}
     # With adapters beside them the same weights have names of peft's.
     weights = {
         name.replace(".base_layer.", "."): tensor
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-        if ".lora_" not in name
+        for name, tensor in (*scales.items(), *network.named_parameters(), *network.named_buffers())
+        if not (model.has_adapters and ".lora_" in name)
     }
     return {
         "weights": tensors_digest(weights),

@@ -23,6 +23,7 @@ from rewardlab.data.tokenize import Encoded, Encoder, Encoding, TokenSequence
 from rewardlab.errors import ModelError, Problem
 from rewardlab.models.classes import ClassReading, is_exclusive
 from rewardlab.models.memory import is_out_of_memory
+from rewardlab.models.quantisation import quantised_by
 from rewardlab.models.readouts import READS, AnyReadout, Readout
 from rewardlab.models.states import Reading, reads_segments
 from rewardlab.records import Prompt
@@ -141,8 +142,7 @@ class RewardModel(nn.Module):
     @property
     def quantisation(self) -> dict[str, Any] | None:
         """What the backbone's weights were quantised by, as transformers says it; None where they were not."""
-        config: Any = getattr(self.plain_network.config, "quantization_config", None)
-        return config if config is None or isinstance(config, dict) else config.to_dict()
+        return quantised_by(self.plain_network)
 
     @property
     def device(self) -> torch.device:

@@ -8,8 +8,9 @@ from rewardlab.data.turns import PolicyEncoder, PolicyEncoding
 from rewardlab.models.language import LanguageModel, load_language_model
 from rewardlab.models.loading import context_length
 from rewardlab.models.policies import saved_encoding
+from rewardlab.models.quantisation import quantised_by
 from rewardlab.models.source import ModelSource, Precision, torch_device
-from rewardlab.records import Prompt
+from rewardlab.records import Prompt, content_id
 from rewardlab.store.keys import source_digests
 
 
@@ -31,8 +32,10 @@ class Policy(NamedTuple):
 
     @property
     def content(self) -> str:
-        """A hash or commit of the weights, and their type."""
-        return " ".join([*source_digests(self.language.sources), str(self.network.dtype)])
+        """A hash or commit of the weights, their type, and what they were quantised by."""
+        few_bits = quantised_by(self.network)
+        quantised = [] if few_bits is None else [content_id(few_bits)]
+        return " ".join([*source_digests(self.language.sources), str(self.network.dtype), *quantised])
 
     @property
     def context(self) -> int | None:

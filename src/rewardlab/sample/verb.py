@@ -22,6 +22,7 @@ from rewardlab.data.source import Sources, with_limit
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import DataError, Problem
 from rewardlab.models.decoding import Decoding
+from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.source import ModelSource, Precision
 from rewardlab.records import Candidates, Prompt
 from rewardlab.sample.drawn import Drawn, different_prompts
@@ -98,6 +99,9 @@ class Sampling(Config):
     precision: Precision = "auto"
     """dtype of the weights; auto keeps the checkpoint's."""
 
+    quantisation: Quantisation | None = None
+    """Weights of the model in fewer bits: 8bit, 4bit, or fields of a quantisation configuration of transformers."""
+
     device: str = "auto"
     """cpu, cuda, mps or auto."""
 
@@ -125,6 +129,8 @@ class Sampling(Config):
             raise ValueError("expected a model or an endpoint, and not both")
         if self.endpoint is not None and self.encoding is not None:
             raise ValueError("expected no encoding beside an endpoint: its server has its own template")
+        if self.endpoint is not None and self.quantisation is not None:
+            raise ValueError("expected no quantisation beside an endpoint: its server has the weights")
         if self.endpoint is not None and self.logprobs:
             raise ValueError("expected a model beside logprobs: servers do not say at which temperature theirs are")
         if self.logprobs and self.temperature == 0.0:
@@ -217,7 +223,12 @@ def _counted(drawn: Sequence[Drawn]) -> dict[str, Any]:
 
 
 def _local(config: Sampling, prompts: Sequence[Prompt], run: Run) -> tuple[list[Drawn], dict[str, Any]]:
-    source = ModelSource(path=config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    source = ModelSource(
+        path=config.model,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        quantisation=config.quantisation,
+    )
     policy = load_policy(source, config.encoding, device=config.device, precision=config.precision)
     encoding, network = policy.encoder.encoding, policy.network
     most = config.max_new_tokens or encoding.max_completion_tokens
@@ -237,6 +248,7 @@ def _local(config: Sampling, prompts: Sequence[Prompt], run: Run) -> tuple[list[
         "missing": {},
         "encoding": encoding.model_dump(mode="json"),
         "precision": str(network.dtype).removeprefix("torch."),
+        "quantisation": config.quantisation,
         "token_budget": plan["token_budget"],
     }
     return drawn, facts
@@ -266,6 +278,7 @@ def _served(
         "missing": missing,
         "encoding": None,
         "precision": None,
+        "quantisation": None,
         "token_budget": None,
     }
     return drawn, facts

@@ -1,7 +1,7 @@
 """What trainings of policies share: their configuration, the run through the one trainer, and what they leave.
 
 model/                the policy at the end, or with keep_best that of the least held-out loss: a plain folder; adapters
-                      are merged into its weights
+                      are merged into its weights, or beside quantised ones are all that it has
 policies/step-000123/ evenly spaced checkpoints: plain folders, or with lora adapter folders, where the
                       policy began as a whole checkpoint
 """
@@ -71,8 +71,8 @@ class PolicyTraining(Training):
     def unmet(self) -> Iterator[str]:
         """What does not fit together."""
         yield from super().unmet()
-        if self.model.quantisation is not None:
-            yield "expected no model.quantisation: policies are trained in whole weights, or with lora"
+        if self.model.quantisation is not None and self.lora is None:
+            yield "expected lora beside model.quantisation: weights of few bits are not trained"
 
 
 @dataclass

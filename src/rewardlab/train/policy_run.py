@@ -1,6 +1,7 @@
 """A training of a policy from its first step to its folder: the trainer, policies along the way, what is left.
 
-model/                the policy, a plain folder; adapters are merged into its weights
+model/                the policy, a plain folder; adapters are merged into its weights, or of quantised ones an adapter
+                      folder
 policies/step-000123/ evenly spaced checkpoints: plain folders, or with lora adapter folders
 """
 
@@ -22,7 +23,7 @@ from rewardlab.errors import ModelError, Problem
 from rewardlab.models.card import policy_card
 from rewardlab.models.policies import load_policy, save_policy
 from rewardlab.models.policy import PolicyModel
-from rewardlab.models.source import product_precision
+from rewardlab.models.source import ModelSource, product_precision
 from rewardlab.store.files import clear_when_disk_is_full, read_jsonl, write_json
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
@@ -122,7 +123,7 @@ def _finish(
         save_policy(model, folder, card=_card(config, prepared, summary, data.described))
     trainer.free_optimiser()
     groups = [example.group for example in prepared.plan.examples[:CHECKED_GROUPS]]
-    compare_reloaded(model, folder, groups, run.log, trust_remote_code=config.model.trust_remote_code)
+    compare_reloaded(model, folder, groups, run.log, config.model)
     write_json(run.path("summary.json"), summary)
     return summary
 
@@ -173,7 +174,7 @@ def _card(config: PolicyTraining, prepared: Prepared, summary: Mapping[str, Any]
 
 @torch.no_grad()
 def compare_reloaded(
-    model: PolicyModel, folder: Path, groups: Sequence[Group], log: logging.Logger, *, trust_remote_code: bool
+    model: PolicyModel, folder: Path, groups: Sequence[Group], log: logging.Logger, source: ModelSource
 ) -> None:
     """The saved folder must give the same log-probabilities; one completion at a time, which takes less memory than
     training did.
@@ -187,7 +188,8 @@ def compare_reloaded(
             device=str(model.device),
             precision="float32",
             temperature=model.temperature,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=source.trust_remote_code,
+            quantisation=source.quantisation,
         )
         expected, found = _one_by_one(model, groups), _one_by_one(saved, groups)
     difference = ((found - expected).abs() / expected.abs().clamp(min=1)).max().item()

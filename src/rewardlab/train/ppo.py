@@ -157,8 +157,10 @@ class PPOTraining(AnyTraining):
     def unmet(self) -> Iterator[str]:
         """What does not fit together."""
         yield from super().unmet()
-        if self.model.quantisation is not None:
-            yield "expected no model.quantisation: policies are trained in whole weights, or with lora"
+        if self.model.quantisation is not None and self.lora is None:
+            yield "expected lora beside model.quantisation: weights of few bits are not trained"
+        if self.critic is not None and self.critic.quantisation is not None:
+            yield "expected no critic.quantisation: a critic of its own is trained in whole weights"
         if self.lora is not None and self.lora.dropout:
             yield "expected lora.dropout 0: a token's ratio would not be 1 before the first step"
         if self.batch_size % self.samples:

@@ -305,7 +305,7 @@ def _finish(
     loop.save_policy(folder, merge=True, card=_card(config, policy, summary, described))
     groups = [share_prompt(row.prompt_ids, [row.ids]) for row in rows]
     learner.free_optimiser()
-    compare_reloaded(policy, folder, groups, run.log, trust_remote_code=config.model.trust_remote_code)
+    compare_reloaded(policy, folder, groups, run.log, config.model)
     write_json(run.path("summary.json"), summary)
     return summary
 
