@@ -17,6 +17,7 @@ import torch
 from scipy import stats
 from small_models import WORDS, config_of, word_tokenizer
 from transformers import AutoModelForCausalLM
+from transformers.utils import is_bitsandbytes_available
 
 from rewardlab.cli.arguments import parse
 from rewardlab.cli.verb import grammar_of
@@ -27,7 +28,7 @@ from rewardlab.evaluate.frontier import FrontierEvaluation, _changes, _warnings
 from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, areas, checkpoint_values, chosen
 from rewardlab.evaluate.frontier_runs import Checkpoint, chosen_steps, reference_of
 from rewardlab.evaluate.frontier_samples import Written
-from rewardlab.models.policies import new_policy, save_policy
+from rewardlab.models.policies import load_policy, new_policy, save_policy
 from rewardlab.models.source import LoRA, ModelSource
 from rewardlab.report.frontier import evaluate_frontier
 from rewardlab.report.frontier_figures import curve_rows
@@ -574,6 +575,50 @@ def test_adapters_along_a_training_write_what_their_merged_weights_write(place: 
     assert np.abs(merged["log_ratio"]).max() > 0.01
     warnings = read_json(folder / "frontier.json")["warnings"]
     assert warnings[0].startswith("The checkpoints are chosen by the reward that was trained on")
+
+
+def test_all_policies_and_the_reference_are_loaded_in_few_bits(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def whole(path: Path, *, quantisation: Any, **more: Any) -> Any:
+        seen.append(quantisation)
+        return load_policy(path, **more)
+
+    def drawn(config: Any, run: Run) -> Any:
+        seen.append(config.quantisation)
+        return sample(config.model_copy(update={"quantisation": None}), run)
+
+    monkeypatch.setattr(frontier_samples, "load_policy", whole)
+    monkeypatch.setattr(frontier_samples, "sample", drawn)
+    more = {"n": 1, "best_of": [], "checkpoints": "1", "quantisation": "8bit"}
+    run_in(tmp_path / "runs", options(place, **more))
+    # Two policies and the reference, sampled and measured, and the reference as what all are compared with.
+    assert seen == ["8bit"] * 7
+
+
+@pytest.mark.skipif(not is_bitsandbytes_available(), reason="needs the extra quantisation")
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_beside_few_bits_are_compared_with_the_same_base(place: Path, tmp_path: Path) -> None:
+    base = ModelSource(path=str(place / "reference"), quantisation="8bit")
+    model = new_policy(base, None, seed=0, lora=LoRA(r=4))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(torch.linspace(-0.3, 0.3, weight.numel()).reshape(weight.shape))
+    save_policy(model, tmp_path / "adapter")
+    runs = {"adapter": str(tmp_path / "adapter"), "same": str(place / "reference")}
+    encoding = {"max_prompt_tokens": 16, "max_completion_tokens": 16}
+    more = {"runs": runs, "n": 4, "best_of": [], "max_new_tokens": 6, "held_out": {}, "encoding": encoding}
+    few = run_in(tmp_path / "few", options(place, **more, quantisation="8bit"))
+    whole = run_in(tmp_path / "whole", options(place, **more))
+    assert (rows(few, "same", 0)["log_ratio"] == 0).all()
+    found, expected = (of(folder, "adapter", 0)["kl"]["value"] for folder in (few, whole))
+    # Of four completions each of twelve prompts, some of which are other ones.
+    assert found != expected
+    assert found == pytest.approx(expected, rel=0.5)
+    assert of(few, "adapter", 0)["rounding"] < 0.1
 
 
 @pytest.mark.slow

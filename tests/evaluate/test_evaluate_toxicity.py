@@ -294,6 +294,21 @@ def test_a_template_is_for_the_model_and_not_for_the_classifier(
     assert table_of(done)["prompts"].tolist() == [WORDS[0], f"{WORDS[7]} {WORDS[8]}"]
 
 
+def test_every_model_is_sampled_in_its_own_bits(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    draw = frontier_samples.sample
+
+    def whole(config: Sampling, run: Run) -> Any:
+        seen.append((config.quantisation, config.precision))
+        return draw(config.model_copy(update={"quantisation": None}), run)
+
+    monkeypatch.setattr(frontier_samples, "sample", whole)
+    models = {name: {"path": str(place / "before"), "quantisation": bits} for name, bits in (("few", "8bit"), ("a", None))}
+    done = run_in(tmp_path, options(place, models=models, n=1, limit=2, precision="float32"))
+    assert seen == [("8bit", "float32"), (None, "float32")]
+    assert [one["quantisation"] for one in read_json(done / "toxicity.json")["models"]] == ["8bit", None]
+
+
 def test_an_encoder_decoder_is_measured_too(place: Path, tmp_path: Path) -> None:
     folder = policy(tmp_path / "t5", 0, "t5")
     done = run_in(tmp_path, options(place, models={"t5": str(folder)}, n=2, limit=3))
@@ -367,6 +382,7 @@ def test_a_label_that_there_is_not_is_named_with_those_that_there_are(place: Pat
         ({"data": []}, "prompts that the models continue"),
         ({"baseline": "other"}, "one of the models"),
         ({"models": {"a": {"path": "x", "completions": "y"}}}, "either a path or completions"),
+        ({"models": {"a": {"completions": "y", "quantisation": "8bit"}}}, "no quantisation beside completions"),
         ({"bottom": 3, "top": 3}, "top above bottom"),
     ],
 )

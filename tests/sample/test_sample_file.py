@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_models import ENCODER_DECODERS, WORDS, config_of, reward_model_of, word_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers.utils import is_bitsandbytes_available
 
 from rewardlab.cli.main import main
 from rewardlab.data.canonical import read_records
@@ -262,6 +263,40 @@ def test_what_cannot_be_sampled_is_said(sampled: Sample, tmp_path: Path) -> None
     assert not (tmp_path / "runs/run").exists()
 
 
+def test_few_bits_and_the_type_of_the_others_reach_transformers(
+    sampled: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def from_pretrained(*_: Any, **options: Any) -> Any:
+        asked.update(options)
+        raise RuntimeError("Stopped")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(ModelError, match=r"Stopped.*Does this machine have what the method needs"):
+        sampled(quantisation={"quant_method": "fp8"}, precision="float32")
+    assert type(asked["quantization_config"]).__name__ == "FineGrainedFP8Config"
+    assert asked["dtype"] == torch.float32
+
+
+@pytest.mark.skipif(not is_bitsandbytes_available(), reason="needs the extra quantisation")
+@pytest.mark.filterwarnings("ignore")
+def test_in_few_bits_the_answers_are_nearly_those_of_whole_weights(sampled: Sample, tmp_path: Path) -> None:
+    found = sampled("few", quantisation="8bit", precision="float32", logprobs=True)
+    assert (found.summary["quantisation"], found.summary["precision"]) == ("8bit", "float32")
+    sampled("whole", logprobs=True)
+    few, whole = (
+        [(ids[0], value) for one in records(tmp_path, name) for ids, value in _drawn(one)] for name in ("few", "whole")
+    )
+    assert len(few) == 30
+    assert sum(one == other for (one, _), (other, _) in zip(few, whole, strict=True)) > 24
+    assert [value for _, value in few] != [value for _, value in whole]
+
+
+def _drawn(one: Candidates) -> Iterator[tuple[list[int], float]]:
+    return zip(one.meta["token_ids"], one.meta["logprobs"], strict=True)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -273,6 +308,7 @@ def test_what_cannot_be_sampled_is_said(sampled: Sample, tmp_path: Path) -> None
         ({"model": None, "endpoint": {"url": "http://localhost:1/v1", "parameters": {"top_p": 1}}}, "parameters.top_p"),
         ({"model": None, "endpoint": "http://localhost:1/v1", "logprobs": True}, "a model beside logprobs"),
         ({"model": None, "endpoint": "http://localhost:1/v1", "encoding": {}}, "no encoding beside an endpoint"),
+        ({"model": None, "endpoint": "http://localhost:1/v1", "quantisation": "8bit"}, "no quantisation beside an end"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(options: dict[str, Any], said: str) -> None:

@@ -137,7 +137,8 @@ def test_the_divergence_is_the_mean_of_sums_over_tokens() -> None:
     ({"baseline": "rloo"}, "samples 2 or more"),
     ({"baseline": "rloo", "samples": 2, "omit_long": True}, "no omit_long"),
     ({"baseline": "rloo", "samples": 2, "critic": "c"}, "no critic"),
-    ({"model": {"path": "m", "quantisation": "8bit"}}, "no model.quantisation"),
+    ({"model": {"path": "m", "quantisation": "8bit"}}, "lora beside model.quantisation"),
+    ({"critic": {"path": "m", "quantisation": "8bit"}}, "no critic.quantisation"),
     ({"temperature": 0.0}, "greater than 0"),
 ])  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -5,6 +5,7 @@ Quantised weights are not trained: low-rank adapters are, beside them (QLoRA, De
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -70,7 +71,7 @@ def quantised_by(network: Any) -> dict[str, Any] | None:
 
 
 def _import_bitsandbytes() -> None:
-    """Load the package now, with the warnings of what it imports left aside.
+    """Load the package now, with the warnings of what it imports left aside, and those that come with every product.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -81,6 +82,8 @@ def _import_bitsandbytes() -> None:
             import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("bitsandbytes", "quantisation", "Quantisation to 8 or 4 bits") from error
+    # In 8 bits: that inputs are cast to float16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
 def prepare_training(path: str, network: Any) -> None:
