@@ -199,7 +199,7 @@ def _check_base(path: str, has_saved_base: bool) -> None:
     """Adapters beside quantised weights are saved alone, so that they have to have a base to name."""
     if not has_saved_base:
         found = "an adapter, or a tokenizer with more tokens than the model has rows for"
-        remedy = "Train it with lora alone."
+        remedy = "Train it with lora alone, or from a merged folder: docs/alignment.md says how."
         problem = Problem(path, found, "whole weights, a row for every token", remedy)
         raise ModelError("The model cannot be trained in few bits", [problem])
 

@@ -162,6 +162,7 @@ def _card(config: PolicyTraining, prepared: Prepared, summary: Mapping[str, Any]
     }
     fields = {"epochs", "batch_size", "learning_rate", "schedule", "betas", "weight_decay", "precision", "seed", "lora"}
     settings = prepared.card | config.model_dump(mode="json", include=fields)
+    settings["quantisation"] = config.model.quantisation
     path = config.model.path
     base = str(config.model.shape) if path is None else Path(path).name if Path(path).is_dir() else path
     encoding = prepared.model.encoding

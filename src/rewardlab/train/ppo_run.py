@@ -1,6 +1,7 @@
 """A training by PPO from its prompts to its folder: what it begins with, and what is left.
 
-model/                the policy at the end, a plain folder; adapters are merged into its weights
+model/                the policy at the end, a plain folder; adapters are merged into its weights, or beside quantised ones
+                      are all that it has
 policies/step-000123/ evenly spaced policies: plain folders, or with lora adapter folders
 best/                 the policy with the best reward on held-out prompts, where there are any
 history.jsonl         a line per step, and per evaluation
@@ -347,6 +348,7 @@ def _card(config: PPOTraining, policy: PolicyModel, summary: Mapping[str, Any], 
         "lora", "precision",
     }  # fmt: skip
     settings = {"objective": "ppo"} | config.model_dump(mode="json", include=fields)
+    settings["quantisation"] = config.model.quantisation
     path = config.model.path
     base = str(config.model.shape) if path is None else Path(path).name if Path(path).is_dir() else path
     encoding = policy.encoding
