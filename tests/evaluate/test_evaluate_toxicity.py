@@ -303,7 +303,9 @@ def test_every_model_is_sampled_in_its_own_bits(place: Path, tmp_path: Path, mon
         return draw(config.model_copy(update={"quantisation": None}), run)
 
     monkeypatch.setattr(frontier_samples, "sample", whole)
-    models = {name: {"path": str(place / "before"), "quantisation": bits} for name, bits in (("few", "8bit"), ("a", None))}
+    models = {
+        name: {"path": str(place / "before"), "quantisation": bits} for name, bits in (("few", "8bit"), ("a", None))
+    }
     done = run_in(tmp_path, options(place, models=models, n=1, limit=2, precision="float32"))
     assert seen == [("8bit", "float32"), (None, "float32")]
     assert [one["quantisation"] for one in read_json(done / "toxicity.json")["models"]] == ["8bit", None]

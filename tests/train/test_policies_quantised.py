@@ -1,4 +1,4 @@
-"""Policies trained beside quantised weights, by a stand-in that needs no package, and by bitsandbytes where it is there.
+"""Policies trained beside quantised weights, by a stand-in without a package, and by bitsandbytes where it is there.
 
 The stand-in rounds the weights of all linear layers but the output layer to 32nds, and says so as transformers does.
 """
@@ -110,7 +110,7 @@ def test_sft_learns_and_leaves_the_adapter_which_is_the_policy_beside_the_same_b
     found = lines(run)
     assert found[-1]["loss"] < found[0]["loss"] - 1
     for folder in (run / "model", run / "policies" / "step-000009"):
-        assert weights_of(folder) and all(".lora_" in name for name in weights_of(folder))
+        assert {".lora_" in name for name in weights_of(folder)} == {True}
         assert not (folder / "model.safetensors").exists()
         assert read_json(folder / "adapter_config.json")["base_model_name_or_path"] == base
         beside = log_probabilities(load_policy(folder, quantisation=bits))
@@ -159,7 +159,8 @@ def test_dpo_begins_at_the_base_whose_references_are_its_own(
 def test_ppo_learns_from_the_base_on(tokenizer: Path, base: str, tmp_path: Path, bits: Any) -> None:
     run, held_out = tmp_path / "run", tmp_path / "held_out.jsonl"
     held_out.write_text('{"prompt": "quiet metal: "}\n', encoding="utf-8")
-    own = LEARNS | {"learning_rate": 2e-2, "baseline": "rloo", "samples": 4, "validation": [str(held_out)], "evaluate_every": 5, "save_every": 10, "checkpoints": 1}
+    own = LEARNS | {"learning_rate": 2e-2, "baseline": "rloo", "samples": 4}
+    own |= {"validation": [str(held_out)], "evaluate_every": 5, "save_every": 10, "checkpoints": 1}
     ppo(tokenizer, run, **own, **few(base, bits))
     found = ppo_lines(run)
     assert abs(found[0]["kl"]) < 1e-2 < found[-1]["kl"]
@@ -168,7 +169,7 @@ def test_ppo_learns_from_the_base_on(tokenizer: Path, base: str, tmp_path: Path,
         assert all(".lora_" in name for name in weights_of(folder))
         assert not (folder / "model.safetensors").exists()
     with safe_open(run / "checkpoints" / "checkpoint-10" / "trained.safetensors", "pt") as file:
-        assert {"lora" in name or name.startswith("critic.head.") for name in file.keys()} == {True}  # noqa: SIM118
+        assert all(".lora_" in name for name in file.keys())  # noqa: SIM118
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)

@@ -28,8 +28,8 @@ from rewardlab.evaluate.frontier_runs import Checkpoint
 from rewardlab.models.divergences import divergences
 from rewardlab.models.policies import load_policy
 from rewardlab.models.policy import PolicyModel
-from rewardlab.models.references import cached_references
 from rewardlab.models.quantisation import Quantisation
+from rewardlab.models.references import cached_references
 from rewardlab.models.source import Precision, torch_device
 from rewardlab.records import Candidates, content_id
 from rewardlab.sample.verb import COMPLETIONS, Sampling, sample

@@ -1,7 +1,7 @@
 """A training by PPO from its prompts to its folder: what it begins with, and what is left.
 
-model/                the policy at the end, a plain folder; adapters are merged into its weights, or beside quantised ones
-                      are all that it has
+model/                the policy at the end, a plain folder; adapters are merged into its weights, or beside quantised
+                      ones are all that it has
 policies/step-000123/ evenly spaced policies: plain folders, or with lora adapter folders
 best/                 the policy with the best reward on held-out prompts, where there are any
 history.jsonl         a line per step, and per evaluation
