@@ -16,6 +16,7 @@ from transformers.integrations import integration_utils
 
 from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError
 from rewardlab.evaluate.frontier_runs import checkpoints_of, started_from
+from rewardlab.models.places import Places
 from rewardlab.models.policies import load_policy, save_policy
 from rewardlab.records import Candidates, Prompt, Record, Response
 from rewardlab.store.files import read_json, read_jsonl
@@ -368,6 +369,27 @@ def test_a_length_without_its_penalty_is_refused() -> None:
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_prompts_are_answered_a_batch_at_a_time(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; and the answers are those that they have all at once."""
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text("".join(f'{{"prompt": "quiet metal {number}: "}}\n' for number in range(20)), encoding="utf-8")
+    plain, read = Places.of, {"few": [0], "all": [0]}
+    for name, size in (("few", 3), ("all", 20)):
+
+        def counted(network: Any, takes: Any, prompts: Any, pad: int, seen: list[int] = read[name]) -> Any:
+            seen.append(len(prompts))
+            return plain(network, takes, prompts, pad)
+
+        monkeypatch.setattr(Places, "of", counted)
+        ppo(tokenizer, tmp_path / name, steps=1, batch_size=size, validation=[str(held_out)])
+    assert (max(read["few"]), max(read["all"])) == (3, 20)
+    few, together = (lines(tmp_path / name, "validation")[0] for name in read)
+    assert few["n"] == 20
+    assert {**few, "epoch": 0} == {**together, "epoch": 0}
 
 
 def out_of_memory() -> None:

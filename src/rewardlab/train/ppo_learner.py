@@ -58,7 +58,7 @@ class Learner:
         self.reference = None if policy.has_adapters else _frozen(policy)
         self.budget = budget
         self.places: int | None = None
-        """Responses at once in sampling; None is all."""
+        """Responses at once in sampling; None is a process's share of a batch, which held-out prompts may exceed."""
         self.optimiser = _optimiser(config, policy, critic)
 
     def begin_together(self) -> None:
@@ -75,9 +75,9 @@ class Learner:
         """
         self.policy.eval()
         own = own_places(range(len(asked)))
-        whole = -(-len(asked) // processes().count)
+        whole, share = (-(-count // processes().count) for count in (len(asked), self.config.batch_size))
         while True:
-            places = min(self.places or whole, whole)
+            places = min(self.places or share, share, whole)
             with self._autocast():
                 work = partial(self._generated, [asked[place] for place in own], places)
                 found = unless_out_of_memory(work)
