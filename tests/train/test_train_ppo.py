@@ -10,7 +10,7 @@ import pytest
 import torch
 from policy_toys import T5, policy, train
 from safetensors.torch import load_file
-from toys import Killed, kill, on_call, pairs
+from toys import WORDS, Killed, kill, on_call, pairs
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
@@ -302,6 +302,27 @@ def test_responses_of_their_end_alone_are_learned_from(
         assert (line["empty"], line["unfinished"], line["skipped"]) == (0.5, 0.25, 0)
         assert all(value == value for value in line.values())
     assert read_json(tmp_path / "run" / "summary.json")["counts"]["replaced"] == 4
+
+
+def test_prompts_that_are_cut_are_counted_and_told(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten tokens are a few words: of twelve prompts one is longer, of two held-out ones both are."""
+    held_out = tmp_path / "held_out.jsonl"
+    texts = [f"{word} " * 20 for word in ("quiet", "metal")]
+    held_out.write_text("".join(f'{{"prompt": "{text}"}}\n' for text in texts), encoding="utf-8")
+    records: list[Record] = [Candidates(Prompt.of_text(word * (1 if n else 20)), ()) for n, word in enumerate(WORDS)]
+    encoding = {"max_prompt_tokens": 10, "max_completion_tokens": 4}
+    settings: dict[str, Any] = {"steps": 1, "batch_size": 2, "validation": [str(held_out)], "encoding": encoding}
+    done = ppo(tokenizer, tmp_path / "run", records=records, **settings)
+    assert read_json(tmp_path / "run" / "summary.json")["truncated_prompts"] == {"train": 1, "validation": 2}
+    told = [
+        "train: 1 prompt cut on the left, to encoding.max_prompt_tokens, 10.",
+        "validation: 2 prompts cut on the left, to encoding.max_prompt_tokens, 10.",
+    ]
+    assert set(told) <= set(done.lines())
+    assert set(told) <= {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
+    assert not any("cut on the left" in line for line in ppo(tokenizer, tmp_path / "short", steps=1).lines())
 
 
 # --- refused ------------------------------------------------------------------------------------------------------

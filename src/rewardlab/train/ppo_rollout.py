@@ -90,11 +90,15 @@ class Prompts:
         prompts: different ones.
         ids: what a response to each follows.
         seed: of the orders and of the responses.
+        truncated: how many of them were cut.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], ids: Sequence[tuple[int, ...]], seed: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Prompt], ids: Sequence[tuple[int, ...]], seed: int, *, truncated: int = 0
+    ) -> None:
         self.prompts = prompts
         self.ids = ids
+        self.truncated = truncated
         self.seed = seed
         # The order of one pass at a time: numbers are asked for in their order.
         self._order = -1, np.arange(0)

@@ -43,7 +43,7 @@ from rewardlab.train.policy import MODEL, POLICIES
 from rewardlab.train.policy_run import CHECKED_GROUPS, compare_reloaded
 from rewardlab.train.ppo import PPOTraining
 from rewardlab.train.ppo_learner import Learner
-from rewardlab.train.ppo_loop import BEST, HISTORY, TIMES, Loop
+from rewardlab.train.ppo_loop import BEST, HELD_OUT, HISTORY, TIMES, Loop
 from rewardlab.train.ppo_rollout import Prompts, Row
 from rewardlab.train.sets import set_aside_words
 from rewardlab.train.setup import (
@@ -79,6 +79,7 @@ class TrainedByPPO:
         if summary["best"] is not None:
             best = summary["best"]
             lines.append(f"Best on held-out prompts: {best['score']:.3f}, after step {best['step']}: {BEST}/")
+        lines += summary["warnings"]
         counts = summary["counts"]
         lines += [
             f"{counted(counts[name], noun)} {words}."
@@ -260,7 +261,10 @@ def _ends(policy: PolicyModel, prompts: Sequence[Prompt]) -> frozenset[int]:
 
 
 def _stream(config: PPOTraining, policy: PolicyModel, prompts: Sequence[Prompt]) -> Prompts:
-    return Prompts(prompts, [one.ids for one in policy.encoder.prompts(prompts)], config.seed)
+    encoded = policy.encoder.prompts(prompts)
+    return Prompts(
+        prompts, [one.ids for one in encoded], config.seed, truncated=sum(one.truncated for one in encoded)
+    )
 
 
 def _check_context(policy: PolicyModel, streams: Sequence[Prompts]) -> None:
@@ -293,6 +297,23 @@ def _log_start(run: Run, loop: Loop) -> None:
         f" ({policy.fallback})" if policy.fallback else "",
         learner.budget,
     )
+    for words in _warnings(loop):
+        run.log.warning(words)
+
+
+def _truncated(loop: Loop) -> dict[str, int]:
+    """How many prompts of each set were cut on the left."""
+    return {"train": loop.prompts.truncated, HELD_OUT: loop.held_out.truncated}
+
+
+def _warnings(loop: Loop) -> list[str]:
+    """What the result has to be read with."""
+    most = loop.learner.policy.encoding.max_prompt_tokens
+    return [
+        f"{name}: {counted(count, 'prompt')} cut on the left, to encoding.max_prompt_tokens, {most}."
+        for name, count in _truncated(loop).items()
+        if count
+    ]
 
 
 def _finish(
@@ -321,6 +342,8 @@ def _summary(loop: Loop) -> dict[str, Any]:
         "last": _means(lines[-edge:]) if lines else None,
         "best": None if state.best is None else {"score": state.best[0], "step": state.best[1]},
         "counts": state.counts,
+        "truncated_prompts": _truncated(loop),
+        "warnings": _warnings(loop),
         "policies": sorted(path.name for path in run.path(POLICIES).glob("step-*")),
         "completions_per_second": rates[len(rates) // 2] if rates else None,
         "seconds": {name: round(sum(line[f"seconds.{name}"] for line in lines), 2) for name in TIMES},
