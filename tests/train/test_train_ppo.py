@@ -24,6 +24,7 @@ from rewardlab.studies.ppo import PPO
 from rewardlab.train import ppo_checkpoints, ppo_loop, ppo_run, trackers
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_loop import Loop
+from rewardlab.train.ppo_run import TRAINED_ON
 from rewardlab.train.ppo_rollout import weighted
 
 RULE = """import pathlib
@@ -209,6 +210,28 @@ def test_what_a_run_leaves(tokenizer: Path, tmp_path: Path) -> None:
     assert not _has_tensorboard() or list((run / "tensorboard").iterdir())
 
 
+def test_the_best_policy_is_chosen_by_a_term_that_nothing_is_trained_on(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reward is the letter a, the choice the fewest of them: best/ is the one of least reward."""
+    held_out, rule = tmp_path / "held_out.jsonl", tmp_path / "few.py"
+    few = "def few(completions, **_):\n    return [-float(text.count('a')) for text in completions]\n"
+    rule.write_text(f"{RULE}\n{few}", encoding="utf-8")
+    held_out.write_text('{"prompt": "quiet metal: "}\n{"prompt": "happy garden: "}\n', encoding="utf-8")
+    rewards = {"letter": f"python:{rule}:letter", "few": {"model": f"python:{rule}:few", "weight": 0}}
+    settings: dict[str, Any] = {"validation": [str(held_out)], "evaluate_every": 1, "rewards": rewards, "samples": 4}
+    done = ppo(tokenizer, tmp_path / "chosen", best_by="few", **settings)
+    evaluations = lines(tmp_path / "chosen", "validation")
+    least = min(evaluations, key=lambda line: line["score"])
+    assert least["score"] < max(line["score"] for line in evaluations)
+    summary = read_json(tmp_path / "chosen" / "summary.json")
+    assert (summary["best"], summary["best_by"]) == ({"score": -least["score"], "step": least["step"]}, "few")
+    assert f"Best on held-out prompts by few: {-least['score']:.3f}, after step {least['step']}: best/" in done.lines()
+    assert TRAINED_ON not in [*done.lines(), *caplog.messages]
+    assert TRAINED_ON in ppo(tokenizer, tmp_path / "by_reward", **settings).lines()
+    assert TRAINED_ON in caplog.messages
+
+
 class StubTracker(TrainerCallback):
     seen: list[dict[str, float]]
 
@@ -379,6 +402,23 @@ def test_terms_that_add_up_to_no_number_are_named() -> None:
 @pytest.mark.parametrize("settings", [{}, {"rewards": {"a": "rule:length_words"}, "len_only": 9}])
 def test_there_is_one_reward(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="rewards or len_only"):
+        PPO.build({"model": "m", "train": "t"} | settings)
+
+
+REWARDS = {"a": "rule:length_words", "b": {"model": "rule:length_words", "weight": -1}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"best_by": "c", "validation": ["v"], "rewards": REWARDS}, "whose weight is 0 or more: a"),
+        ({"best_by": "b", "validation": ["v"], "rewards": REWARDS}, "whose weight is 0 or more: a"),
+        ({"best_by": "a", "rewards": REWARDS}, "expected validation beside best_by"),
+        ({"best_by": "length", "validation": ["v"], "len_only": 9}, "whose weight is 0 or more: none here"),
+    ],
+)
+def test_what_cannot_choose_the_best_policy_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
         PPO.build({"model": "m", "train": "t"} | settings)
 
 

@@ -34,7 +34,7 @@ class State:
         step: steps done.
         beta: what a nat of divergence costs in the next one.
         history: what the last rewards were like.
-        best: reward on the held-out prompts of the policy in best/, and its step.
+        best: what the policy in best/ was chosen by, its mean on the held-out prompts, and its step.
         evaluated: the last step after which the held-out prompts were answered; -1 before the first time.
         counts: over all steps: responses, those unfinished, empty and replaced, batches that were left out, steps
             whose rewards were all the same, and steps whose divergence was below 0 by more than chance.

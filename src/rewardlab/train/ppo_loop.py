@@ -246,7 +246,7 @@ class Loop:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        """The mean reward on the held-out prompts; the best policy so far is kept."""
+        """The mean reward on the held-out prompts; the best policy so far is kept, by the term that is to choose."""
         rows = self._sampled(self.held_out, [(place, (HELD_OUT,)) for place in range(len(self.held_out))])
         terms, scores = self._scored(rows)
         step, score = self.state.step, float(scores.mean())
@@ -256,8 +256,10 @@ class Loop:
         line["length"] = sum(len(row.ids) for row in rows) / len(rows)
         line["unfinished"] = sum(not row.response.finished for row in rows) / len(rows)
         self._write(line)
-        if self.state.best is None or score > self.state.best[0]:
-            self.state.best = score, step
+        by = self.config.best_by
+        reached = score if by is None else line[f"term.{by}"]
+        if self.state.best is None or reached > self.state.best[0]:
+            self.state.best = reached, step
             self.save_policy(self.run.path(BEST), merge=True)
         self.state.evaluated = step
 

@@ -2,7 +2,7 @@
 
 model/                the policy at the end, a plain folder; adapters are merged into its weights
 policies/step-000123/ evenly spaced policies: plain folders, or with lora adapter folders
-best/                 the policy with the best reward on held-out prompts, where there are any
+best/                 the policy that is best on held-out prompts, where there are any, by the reward or by `best_by`
 history.jsonl         a line per step, and per evaluation
 samples.jsonl         some responses every few steps, with their rewards
 checkpoints/          the newest state to resume from
@@ -57,6 +57,10 @@ from rewardlab.train.setup import (
 from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import clear_when_out_of_memory
 
+TRAINED_ON = (
+    f"{BEST}/ is chosen by a reward that is trained on, which flatters it: name a term of weight 0 with best_by."
+)
+
 
 @dataclass(frozen=True)
 class TrainedByPPO:
@@ -78,7 +82,8 @@ class TrainedByPPO:
         ]
         if summary["best"] is not None:
             best = summary["best"]
-            lines.append(f"Best on held-out prompts: {best['score']:.3f}, after step {best['step']}: {BEST}/")
+            by = f" by {summary['best_by']}" if summary["best_by"] else ""
+            lines.append(f"Best on held-out prompts{by}: {best['score']:.3f}, after step {best['step']}: {BEST}/")
         lines += summary["warnings"]
         counts = summary["counts"]
         lines += [
@@ -309,11 +314,14 @@ def _truncated(loop: Loop) -> dict[str, int]:
 def _warnings(loop: Loop) -> list[str]:
     """What the result has to be read with."""
     most = loop.learner.policy.encoding.max_prompt_tokens
-    return [
+    cut = [
         f"{name}: {counted(count, 'prompt')} cut on the left, to encoding.max_prompt_tokens, {most}."
         for name, count in _truncated(loop).items()
         if count
     ]
+    by = loop.config.best_by
+    trained_on = len(loop.held_out) > 0 and (by is None or loop.rewards.weights[by] != 0)
+    return [*cut, TRAINED_ON] if trained_on else cut
 
 
 def _finish(
@@ -340,6 +348,7 @@ def _summary(loop: Loop) -> dict[str, Any]:
         "steps": state.step,
         "first": _means(lines[:edge]) if lines else None,
         "last": _means(lines[-edge:]) if lines else None,
+        "best_by": loop.config.best_by,
         "best": None if state.best is None else {"score": state.best[0], "step": state.best[1]},
         "counts": state.counts,
         "truncated_prompts": _truncated(loop),
