@@ -386,6 +386,28 @@ def test_a_reward_that_is_no_number_costs_nothing_but_a_resume(tokenizer: Path, 
             assert lines(folder / "run", split) == lines(tmp_path / "whole", split)
 
 
+def test_an_evaluation_after_a_failed_one_is_written_once_even_where_a_kill_follows(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of step 2 was saved before its evaluation: that one is made again by every resume until the next save."""
+    held_out, rule = tmp_path / "held_out.jsonl", tmp_path / "rule.py"
+    held_out.write_text('{"prompt": "quiet metal: "}\n{"prompt": "happy garden: "}\n', encoding="utf-8")
+    settings: dict[str, Any] = {"validation": [str(held_out)], "evaluate_every": 2}
+    ppo(tokenizer, tmp_path / "whole", **settings)
+    settings["rewards"] = {"letter": f"python:{rule}:at_times"}
+    with pytest.raises(ModelError):
+        ppo(tokenizer, tmp_path / "run", **settings)
+    (tmp_path / "hated").unlink()
+    with monkeypatch.context() as patch:
+        # The first responses are those of the evaluation, the second ones those of step 3.
+        patch.setattr(Learner, "sample", on_call(Learner.sample, 2, kill))
+        with pytest.raises(Killed):
+            ppo(tokenizer, tmp_path / "run", resume=True, **settings)
+    assert [line["step"] for line in lines(tmp_path / "run", "validation")] == [0, 2]
+    ppo(tokenizer, tmp_path / "run", resume=True, **settings)
+    assert lines(tmp_path / "run", "validation") == lines(tmp_path / "whole", "validation")
+
+
 def test_terms_that_add_up_to_no_number_are_named() -> None:
     class Huge:
         weights: ClassVar = {"huge": 1e300}

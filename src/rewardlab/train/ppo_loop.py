@@ -31,7 +31,7 @@ from rewardlab.store.together import together
 from rewardlab.train.policy import POLICIES
 from rewardlab.train.policy_run import kept_steps
 from rewardlab.train.ppo import PPOTraining
-from rewardlab.train.ppo_checkpoints import State, resumed, save
+from rewardlab.train.ppo_checkpoints import HELD_OUT, State, resumed, save
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_rollout import (
     Batch,
@@ -55,7 +55,6 @@ TIMES = ("sampling", "scoring", "measuring", "reference", "update")
 """What the seconds of a step are spent on."""
 SHOWN = 4
 """Responses of a step in samples.jsonl."""
-HELD_OUT = "validation"
 
 
 class Loop:

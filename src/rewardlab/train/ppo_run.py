@@ -42,8 +42,9 @@ from rewardlab.store.together import together
 from rewardlab.train.policy import MODEL, POLICIES
 from rewardlab.train.policy_run import CHECKED_GROUPS, compare_reloaded
 from rewardlab.train.ppo import PPOTraining
+from rewardlab.train.ppo_checkpoints import HELD_OUT
 from rewardlab.train.ppo_learner import Learner
-from rewardlab.train.ppo_loop import BEST, HELD_OUT, HISTORY, TIMES, Loop
+from rewardlab.train.ppo_loop import BEST, HISTORY, TIMES, Loop
 from rewardlab.train.ppo_rollout import Prompts, Row
 from rewardlab.train.sets import set_aside_words
 from rewardlab.train.setup import (
