@@ -7,12 +7,16 @@ samples.jsonl   some responses every few steps, with their rewards
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -23,7 +27,7 @@ from rewardlab.functional import ppo
 from rewardlab.models.generate import Asked, Generated
 from rewardlab.models.policies import save_policy
 from rewardlab.protocols import RewardTerms
-from rewardlab.records import Prompt, Response, content_id
+from rewardlab.records import Prompt, Response
 from rewardlab.store.files import append_line, clear_when_disk_is_full
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
@@ -86,10 +90,14 @@ class Loop:
         self._trackers: LoopTrackers | None = None
         self._saved = 0
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Of the prompts: a run that is resumed has those that it began with."""
-        return content_id([list(map(list, self.prompts.ids)), list(map(list, self.held_out.ids))])
+        """Hex sha256 of the prompts: a run that is resumed has those that it began with."""
+        digest = hashlib.sha256()
+        for ids in (self.prompts.ids, self.held_out.ids):
+            digest.update(np.array([len(ids), *map(len, ids)], np.int64).tobytes())
+            digest.update(np.fromiter(chain.from_iterable(ids), np.int64).tobytes())
+        return digest.hexdigest()
 
     # --- from step to step ------------------------------------------------------------------------------------
 
