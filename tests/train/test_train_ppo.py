@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from policy_toys import T5, policy, train
+from ranks import is_run, killed_at_random_moments
 from safetensors.torch import load_file
 from toys import WORDS, Killed, kill, on_call, pairs
 from transformers import TrainerCallback
@@ -20,6 +21,7 @@ from rewardlab.models.places import Places
 from rewardlab.models.policies import load_policy, save_policy
 from rewardlab.records import Candidates, Prompt, Record, Response
 from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.store.record import RunRecord
 from rewardlab.studies.ppo import PPO
 from rewardlab.train import ppo_checkpoints, ppo_loop, ppo_run, trackers
 from rewardlab.train.ppo_learner import Learner
@@ -574,7 +576,11 @@ def test_killed_anywhere_it_ends_the_same(
         with pytest.raises(Killed):
             ppo(tokenizer, tmp_path / "run", validation=[str(held_out)], **LONG)
     ppo(tokenizer, tmp_path / "run", validation=[str(held_out)], resume=True, **LONG)
-    found = left(tmp_path / "run")
+    assert_same(left(tmp_path / "run"), expected)
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Bit for bit."""
     assert found["lines"] == expected["lines"]
     assert found["held out"] == expected["held out"]
     assert found["samples"] == expected["samples"]
@@ -582,3 +588,27 @@ def test_killed_anywhere_it_ends_the_same(
     assert len(found["weights"]) == 5
     for file, tensors in expected["weights"].items():
         assert all(torch.equal(tensor, found["weights"][file][key]) for key, tensor in tensors.items()), file
+
+
+def trained(tokenizer: str, held_out: str, root: str, name: str) -> None:
+    """What is left of an earlier call, gone on with to its end."""
+    run = Path(root) / name
+    resume = is_run(run)
+    if resume and RunRecord.read(run).status == "done":  # killed between its end and that of its process
+        return
+    ppo(Path(tokenizer), run, validation=[held_out], resume=resume, **LONG)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_it_ends_the_same(
+    tokenizer: Path, tmp_path: Path, uninterrupted: tuple[Path, dict[str, Any]]
+) -> None:
+    """kill -9, twenty times, while it loads, samples, learns, evaluates and saves."""
+    held_out, expected = uninterrupted
+    root = tmp_path / "runs"
+    killed_at_random_moments(
+        trained,
+        lambda name: (str(tokenizer), str(held_out), str(root), name),
+        lambda name: assert_same(left(root / name), expected),
+    )
