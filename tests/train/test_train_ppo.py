@@ -26,8 +26,8 @@ from rewardlab.studies.ppo import PPO
 from rewardlab.train import ppo_checkpoints, ppo_loop, ppo_run, trackers
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_loop import Loop
-from rewardlab.train.ppo_run import TRAINED_ON
 from rewardlab.train.ppo_rollout import weighted
+from rewardlab.train.ppo_run import TRAINED_ON
 
 RULE = """import pathlib
 
@@ -391,7 +391,7 @@ def test_a_reward_that_is_no_number_costs_nothing_but_a_resume(tokenizer: Path, 
 def test_an_evaluation_after_a_failed_one_is_written_once_even_where_a_kill_follows(
     tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The state of step 2 was saved before its evaluation: that one is made again by every resume until the next save."""
+    """The state of step 2 was saved before its evaluation: every resume until the next save makes that one again."""
     held_out, rule = tmp_path / "held_out.jsonl", tmp_path / "rule.py"
     held_out.write_text('{"prompt": "quiet metal: "}\n{"prompt": "happy garden: "}\n', encoding="utf-8")
     settings: dict[str, Any] = {"validation": [str(held_out)], "evaluate_every": 2}

@@ -268,9 +268,7 @@ def _ends(policy: PolicyModel, prompts: Sequence[Prompt]) -> frozenset[int]:
 
 def _stream(config: PPOTraining, policy: PolicyModel, prompts: Sequence[Prompt]) -> Prompts:
     encoded = policy.encoder.prompts(prompts)
-    return Prompts(
-        prompts, [one.ids for one in encoded], config.seed, truncated=sum(one.truncated for one in encoded)
-    )
+    return Prompts(prompts, [one.ids for one in encoded], config.seed, truncated=sum(one.truncated for one in encoded))
 
 
 def _check_context(policy: PolicyModel, streams: Sequence[Prompts]) -> None:
