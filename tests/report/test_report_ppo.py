@@ -55,6 +55,10 @@ def test_numbers_of_the_beginning_and_the_end_stand_in_a_row(tmp_path: Path) -> 
         "512",
     ):
         assert words in found, words
+    folder = finished.write_ppo(tmp_path / "chosen")
+    summary = (folder / "summary.json").read_text()
+    (folder / "summary.json").write_text(summary.replace('"best": {', '"best_by": "gold", "best": {'))
+    assert "39.00 by gold, step 80" in text(folder)
     # A run that was killed has no summary.
     folder = finished.write_ppo(tmp_path / "killed")
     (folder / "summary.json").unlink()

@@ -11,6 +11,7 @@ from rewardlab.errors import ConfigError
 from rewardlab.functional import shaping
 from rewardlab.records import Prompt, Response
 from rewardlab.train.ppo import PPOTraining
+from rewardlab.train.ppo_loop import Loop
 from rewardlab.train.ppo_rollout import (
     Measured,
     Prompts,
@@ -65,6 +66,35 @@ def test_every_pass_over_the_prompts_has_each_once() -> None:
     assert again.of_step(4, 4) == numbers[12:16], "a step is the same without those before it"
     seeds = {again.response_seed(place, step, sample) for place in range(5) for step in range(9) for sample in range(4)}
     assert len(seeds) == 180
+
+
+def loop(training: list[tuple[int, ...]], held_out: list[tuple[int, ...]]) -> Loop:
+    """Of nothing but prompts."""
+    streams = [Prompts([Prompt.of_text(str(ids)) for ids in own], own, seed=0) for own in (training, held_out)]
+    nothing: Any = None
+    return Loop(config(), nothing, nothing, nothing, *streams)
+
+
+def test_the_digest_tells_prompts_apart_by_their_tokens_and_by_what_they_are_for() -> None:
+    found = [
+        loop(*prompts).digest
+        for prompts in (
+            ([(1, 2), (3,)], [(4,)]),
+            ([(1,), (2, 3)], [(4,)]),
+            ([(1, 2)], [(3,), (4,)]),
+            ([(1, 2), (3,), (4,)], []),
+            ([(3,), (1, 2)], [(4,)]),
+            ([(1, 2), (5,)], [(4,)]),
+        )
+    ]
+    assert len(set(found)) == 6
+    assert loop([(1, 2), (3,)], [(4,)]).digest == found[0]
+
+
+def test_the_digest_is_made_once() -> None:
+    """Every checkpoint has it: of a hundred thousand prompts it takes seconds."""
+    one = loop([(1, 2)], [])
+    assert one.digest is one.digest
 
 
 def test_unfinished_rows_are_replaced_with_all_they_have() -> None:

@@ -9,21 +9,25 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from policy_toys import T5, policy, train
+from ranks import is_run, killed_at_random_moments
 from safetensors.torch import load_file
-from toys import Killed, kill, on_call, pairs
+from toys import WORDS, Killed, kill, on_call, pairs
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from rewardlab.errors import ConfigError, DataError, ModelError, RewardlabError
 from rewardlab.evaluate.frontier_runs import checkpoints_of, started_from
+from rewardlab.models.places import Places
 from rewardlab.models.policies import load_policy, save_policy
 from rewardlab.records import Candidates, Prompt, Record, Response
 from rewardlab.store.files import read_json, read_jsonl
+from rewardlab.store.record import RunRecord
 from rewardlab.studies.ppo import PPO
 from rewardlab.train import ppo_checkpoints, ppo_loop, ppo_run, trackers
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_loop import Loop
 from rewardlab.train.ppo_rollout import weighted
+from rewardlab.train.ppo_run import TRAINED_ON
 
 RULE = """import pathlib
 
@@ -208,6 +212,28 @@ def test_what_a_run_leaves(tokenizer: Path, tmp_path: Path) -> None:
     assert not _has_tensorboard() or list((run / "tensorboard").iterdir())
 
 
+def test_the_best_policy_is_chosen_by_a_term_that_nothing_is_trained_on(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reward is the letter a, the choice the fewest of them: best/ is the one of least reward."""
+    held_out, rule = tmp_path / "held_out.jsonl", tmp_path / "few.py"
+    few = "def few(completions, **_):\n    return [-float(text.count('a')) for text in completions]\n"
+    rule.write_text(f"{RULE}\n{few}", encoding="utf-8")
+    held_out.write_text('{"prompt": "quiet metal: "}\n{"prompt": "happy garden: "}\n', encoding="utf-8")
+    rewards = {"letter": f"python:{rule}:letter", "few": {"model": f"python:{rule}:few", "weight": 0}}
+    settings: dict[str, Any] = {"validation": [str(held_out)], "evaluate_every": 1, "rewards": rewards, "samples": 4}
+    done = ppo(tokenizer, tmp_path / "chosen", best_by="few", **settings)
+    evaluations = lines(tmp_path / "chosen", "validation")
+    least = min(evaluations, key=lambda line: line["score"])
+    assert least["score"] < max(line["score"] for line in evaluations)
+    summary = read_json(tmp_path / "chosen" / "summary.json")
+    assert (summary["best"], summary["best_by"]) == ({"score": -least["score"], "step": least["step"]}, "few")
+    assert f"Best on held-out prompts by few: {-least['score']:.3f}, after step {least['step']}: best/" in done.lines()
+    assert TRAINED_ON not in [*done.lines(), *caplog.messages]
+    assert TRAINED_ON in ppo(tokenizer, tmp_path / "by_reward", **settings).lines()
+    assert TRAINED_ON in caplog.messages
+
+
 class StubTracker(TrainerCallback):
     seen: list[dict[str, float]]
 
@@ -303,6 +329,27 @@ def test_responses_of_their_end_alone_are_learned_from(
     assert read_json(tmp_path / "run" / "summary.json")["counts"]["replaced"] == 4
 
 
+def test_prompts_that_are_cut_are_counted_and_told(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten tokens are a few words: of twelve prompts one is longer, of two held-out ones both are."""
+    held_out = tmp_path / "held_out.jsonl"
+    texts = [f"{word} " * 20 for word in ("quiet", "metal")]
+    held_out.write_text("".join(f'{{"prompt": "{text}"}}\n' for text in texts), encoding="utf-8")
+    records: list[Record] = [Candidates(Prompt.of_text(word * (1 if n else 20)), ()) for n, word in enumerate(WORDS)]
+    encoding = {"max_prompt_tokens": 10, "max_completion_tokens": 4}
+    settings: dict[str, Any] = {"steps": 1, "batch_size": 2, "validation": [str(held_out)], "encoding": encoding}
+    done = ppo(tokenizer, tmp_path / "run", records=records, **settings)
+    assert read_json(tmp_path / "run" / "summary.json")["truncated_prompts"] == {"train": 1, "validation": 2}
+    told = [
+        "train: 1 prompt cut on the left, to encoding.max_prompt_tokens, 10.",
+        "validation: 2 prompts cut on the left, to encoding.max_prompt_tokens, 10.",
+    ]
+    assert set(told) <= set(done.lines())
+    assert set(told) <= {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
+    assert not any("cut on the left" in line for line in ppo(tokenizer, tmp_path / "short", steps=1).lines())
+
+
 # --- refused ------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +388,28 @@ def test_a_reward_that_is_no_number_costs_nothing_but_a_resume(tokenizer: Path, 
             assert lines(folder / "run", split) == lines(tmp_path / "whole", split)
 
 
+def test_an_evaluation_after_a_failed_one_is_written_once_even_where_a_kill_follows(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of step 2 was saved before its evaluation: every resume until the next save makes that one again."""
+    held_out, rule = tmp_path / "held_out.jsonl", tmp_path / "rule.py"
+    held_out.write_text('{"prompt": "quiet metal: "}\n{"prompt": "happy garden: "}\n', encoding="utf-8")
+    settings: dict[str, Any] = {"validation": [str(held_out)], "evaluate_every": 2}
+    ppo(tokenizer, tmp_path / "whole", **settings)
+    settings["rewards"] = {"letter": f"python:{rule}:at_times"}
+    with pytest.raises(ModelError):
+        ppo(tokenizer, tmp_path / "run", **settings)
+    (tmp_path / "hated").unlink()
+    with monkeypatch.context() as patch:
+        # The first responses are those of the evaluation, the second ones those of step 3.
+        patch.setattr(Learner, "sample", on_call(Learner.sample, 2, kill))
+        with pytest.raises(Killed):
+            ppo(tokenizer, tmp_path / "run", resume=True, **settings)
+    assert [line["step"] for line in lines(tmp_path / "run", "validation")] == [0, 2]
+    ppo(tokenizer, tmp_path / "run", resume=True, **settings)
+    assert lines(tmp_path / "run", "validation") == lines(tmp_path / "whole", "validation")
+
+
 def test_terms_that_add_up_to_no_number_are_named() -> None:
     class Huge:
         weights: ClassVar = {"huge": 1e300}
@@ -360,6 +429,23 @@ def test_there_is_one_reward(settings: dict[str, Any]) -> None:
         PPO.build({"model": "m", "train": "t"} | settings)
 
 
+REWARDS = {"a": "rule:length_words", "b": {"model": "rule:length_words", "weight": -1}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"best_by": "c", "validation": ["v"], "rewards": REWARDS}, "whose weight is 0 or more: a"),
+        ({"best_by": "b", "validation": ["v"], "rewards": REWARDS}, "whose weight is 0 or more: a"),
+        ({"best_by": "a", "rewards": REWARDS}, "expected validation beside best_by"),
+        ({"best_by": "length", "validation": ["v"], "len_only": 9}, "whose weight is 0 or more: none here"),
+    ],
+)
+def test_what_cannot_choose_the_best_policy_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        PPO.build({"model": "m", "train": "t"} | settings)
+
+
 def test_a_length_without_its_penalty_is_refused() -> None:
     settings = {"model": "m", "train": "t", "rewards": {"a": "rule:length_words"}, "len_penalty_tokens": 50}
     with pytest.raises(ConfigError, match="expected len_penalty beside len_penalty_tokens"):
@@ -368,6 +454,27 @@ def test_a_length_without_its_penalty_is_refused() -> None:
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_prompts_are_answered_a_batch_at_a_time(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; and the answers are those that they have all at once."""
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text("".join(f'{{"prompt": "quiet metal {number}: "}}\n' for number in range(20)), encoding="utf-8")
+    plain, read = Places.of, {"few": [0], "all": [0]}
+    for name, size in (("few", 3), ("all", 20)):
+
+        def counted(network: Any, takes: Any, prompts: Any, pad: int, seen: list[int] = read[name]) -> Any:
+            seen.append(len(prompts))
+            return plain(network, takes, prompts, pad)
+
+        monkeypatch.setattr(Places, "of", counted)
+        ppo(tokenizer, tmp_path / name, steps=1, batch_size=size, validation=[str(held_out)])
+    assert (max(read["few"]), max(read["all"])) == (3, 20)
+    few, together = (lines(tmp_path / name, "validation")[0] for name in read)
+    assert few["n"] == 20
+    assert {**few, "epoch": 0} == {**together, "epoch": 0}
 
 
 def out_of_memory() -> None:
@@ -469,7 +576,11 @@ def test_killed_anywhere_it_ends_the_same(
         with pytest.raises(Killed):
             ppo(tokenizer, tmp_path / "run", validation=[str(held_out)], **LONG)
     ppo(tokenizer, tmp_path / "run", validation=[str(held_out)], resume=True, **LONG)
-    found = left(tmp_path / "run")
+    assert_same(left(tmp_path / "run"), expected)
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Bit for bit."""
     assert found["lines"] == expected["lines"]
     assert found["held out"] == expected["held out"]
     assert found["samples"] == expected["samples"]
@@ -477,3 +588,27 @@ def test_killed_anywhere_it_ends_the_same(
     assert len(found["weights"]) == 5
     for file, tensors in expected["weights"].items():
         assert all(torch.equal(tensor, found["weights"][file][key]) for key, tensor in tensors.items()), file
+
+
+def trained(tokenizer: str, held_out: str, root: str, name: str) -> None:
+    """What is left of an earlier call, gone on with to its end."""
+    run = Path(root) / name
+    resume = is_run(run)
+    if resume and RunRecord.read(run).status == "done":  # killed between its end and that of its process
+        return
+    ppo(Path(tokenizer), run, validation=[held_out], resume=resume, **LONG)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_at_random_moments_it_ends_the_same(
+    tokenizer: Path, tmp_path: Path, uninterrupted: tuple[Path, dict[str, Any]]
+) -> None:
+    """kill -9, twenty times, while it loads, samples, learns, evaluates and saves."""
+    held_out, expected = uninterrupted
+    root = tmp_path / "runs"
+    killed_at_random_moments(
+        trained,
+        lambda name: (str(tokenizer), str(held_out), str(root), name),
+        lambda name: assert_same(left(root / name), expected),
+    )

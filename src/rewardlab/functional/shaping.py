@@ -86,7 +86,7 @@ def length_rewards(lengths: Int[Tensor, " rows"], target: float) -> Float[Tensor
     Source: [1], length-only PPO.
     """
     _check_length(target)
-    return 1.0 - (lengths.float() / target - 1.0).abs()
+    return 1.0 - (lengths.double() / target - 1.0).abs()
 
 
 def batch_statistics(rewards: Float[Tensor, " rows"]) -> Batch:

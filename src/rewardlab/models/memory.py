@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from rewardlab.store.processes import processes
+
 Result = TypeVar("Result")
 
 M_TRIM_THRESHOLD = -1
@@ -51,3 +53,19 @@ def unless_out_of_memory(work: Callable[[], Result]) -> list[Result]:
         if not is_out_of_memory(error):
             raise
         return []
+
+
+def within_memory(work: Callable[[], Result], use_less: Callable[[], None]) -> Result:
+    """The result of `work`, which begins anew whenever memory runs out in any process.
+
+    Args:
+        work: may not wait for another process: they meet when it has ended in all.
+        use_less: called before `work` begins anew, so that it takes less; raises where it takes as little as it can.
+    """
+    while True:
+        found = unless_out_of_memory(work)
+        if not processes().any(not found):
+            return found[0]
+        use_less()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

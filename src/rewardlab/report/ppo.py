@@ -173,7 +173,8 @@ def _cells(stage: Stage[Training]) -> Iterator[str]:
     for name in _ENDS:
         yield f"{_number(first, name)} \N{RIGHTWARDS ARROW} {_number(last, name)}" if name in first else DASH
     best = _mapping(summary.get("best"))
-    yield f"{_number(best, 'score')}, step {best.get('step', DASH)}" if best else DASH
+    by = f" by {summary['best_by']}" if summary.get("best_by") else ""
+    yield f"{_number(best, 'score')}{by}, step {best.get('step', DASH)}" if best else DASH
     counts = _mapping(summary.get("counts"))
     for name in _COUNTS:
         yield f"{counts[name]:,}" if isinstance(counts.get(name), int) else DASH

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from rewardlab.config import all_of, mismatch
 from rewardlab.errors import ConfigError, InputError, ModelError, Problem
+from rewardlab.functional.rewards import weighted_sums
 from rewardlab.models.classes import ClassScale
 from rewardlab.records import Response
 from rewardlab.score.choice import ScorerChoice, classifier_of, scorer_of
@@ -228,8 +229,7 @@ class RewardManager:
 
     def total(self, values: Mapping[str, Sequence[float]]) -> list[float]:
         """The weighted sum of what `terms` gave, per response."""
-        weighted = [[self.weights[name] * value for value in own] for name, own in values.items()]
-        return [math.fsum(row) for row in zip(*weighted, strict=True)]
+        return weighted_sums(values, self.weights)
 
     def _values(self, name: str, term: LoadedTerm, responses: Sequence[Response]) -> list[float]:
         try:

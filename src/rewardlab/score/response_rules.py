@@ -9,9 +9,11 @@ import abc
 import re
 from typing import ClassVar
 
+import torch
 from pydantic import Field, field_validator
 
 from rewardlab.config import Config
+from rewardlab.functional import shaping
 from rewardlab.records import Response
 
 
@@ -50,7 +52,7 @@ class LengthRule(ResponseRule):
         """Tokens; with a target N 1 - |tokens / N - 1| (Singhal et al. 2023, arXiv 2310.03716, length-only PPO)."""
         if self.target is None:
             return float(response.tokens)
-        return 1.0 - abs(response.tokens / self.target - 1.0)
+        return float(shaping.length_rewards(torch.tensor([response.tokens]), float(self.target)))
 
 
 class MissingEndRule(ResponseRule):

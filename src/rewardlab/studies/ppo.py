@@ -5,9 +5,9 @@ The one place where training and scoring meet: a policy is trained in `train`, r
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterator
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rewardlab.score.manager import TermsByName, load_manager
 from rewardlab.store.runs import Run
@@ -26,11 +26,16 @@ class PPO(PPOTraining):
     len_only: float | None = Field(None, gt=0)
     """In place of rewards: 1 - |length / N - 1| for this N, in tokens of the policy."""
 
-    @model_validator(mode="after")
-    def _one_reward(self) -> Self:
+    def unmet(self) -> Iterator[str]:
+        """What does not fit together."""
+        yield from super().unmet()
         if bool(self.rewards) == (self.len_only is not None):
-            raise ValueError("expected rewards or len_only, and not both: with len_only the length alone counts")
-        return self
+            yield "expected rewards or len_only, and not both: with len_only the length alone counts"
+        elif self.best_by is not None:
+            names = [name for name, term in self.rewards.items() if term.weight >= 0]
+            if self.best_by not in names:
+                known = ", ".join(names) or "none here"
+                yield f"expected best_by to be a term of the rewards whose weight is 0 or more: {known}"
 
 
 def train_ppo(config: PPO, run: Run) -> TrainedByPPO:

@@ -74,7 +74,14 @@ def rotate(folder: Path, keep: set[int]) -> None:
             shutil.rmtree(checkpoint)
 
 
-def cut_history(history: Path, last_step: int) -> None:
-    """Forget the lines of steps after the checkpoint: they are computed again."""
+def cut_history(history: Path, last_step: int, **of_split: int) -> None:
+    """Forget the lines of steps after the checkpoint: they are computed again.
+
+    Args:
+        history: the file; nothing happens without one.
+        last_step: whose lines stay.
+        of_split: the same of a split whose lines end elsewhere.
+    """
     if history.exists():
-        write_jsonl(history, [line for line in read_jsonl(history, torn_tail=True) if line["step"] <= last_step])
+        lines = read_jsonl(history, torn_tail=True)
+        write_jsonl(history, [one for one in lines if one["step"] <= of_split.get(one.get("split", ""), last_step)])

@@ -32,6 +32,10 @@ class PPOTraining(AnyTraining):
     validation: list[DataSource] = Field(default_factory=list)
     """Held-out prompts: the policy with the best reward on them is kept in best/."""
 
+    best_by: str | None = None
+    """The term of the reward whose mean on the held-out prompts is highest in best/. One of weight 0 is only logged, so
+    that no policy was trained to please it. Default: the reward itself."""
+
     encoding: PolicyEncoding | None = None
     """How text becomes ids. Default: as the model's folder says, where a training of ours has left it."""
 
@@ -169,6 +173,8 @@ class PPOTraining(AnyTraining):
             yield "expected mini_batches to be at most batch_size"
         if self.len_penalty_tokens is not None and self.len_penalty is None:
             yield "expected len_penalty beside len_penalty_tokens: without it no length is penalised"
+        if self.best_by is not None and not self.validation:
+            yield "expected validation beside best_by: without held-out prompts no policy is the best one"
         if self.baseline == "rloo":
             yield from self._unmet_without_critic()
 

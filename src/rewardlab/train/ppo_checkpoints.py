@@ -22,6 +22,8 @@ from rewardlab.train.checkpoints import cut_history, newest_complete, rotate, se
 from rewardlab.train.ppo_learner import Learner
 
 CHECKPOINTS = "checkpoints"
+HELD_OUT = "validation"
+"""The split of lines of an evaluation."""
 WEIGHTS, OPTIMISER, STATE = "trained.safetensors", "optimiser.pt", "state.json"
 COUNTS = ("responses", "unfinished", "empty", "replaced", "skipped", "level", "negative_kl")
 
@@ -34,7 +36,7 @@ class State:
         step: steps done.
         beta: what a nat of divergence costs in the next one.
         history: what the last rewards were like.
-        best: reward on the held-out prompts of the policy in best/, and its step.
+        best: what the policy in best/ was chosen by, its mean on the held-out prompts, and its step.
         evaluated: the last step after which the held-out prompts were answered; -1 before the first time.
         counts: over all steps: responses, those unfinished, empty and replaced, batches that were left out, steps
             whose rewards were all the same, and steps whose divergence was below 0 by more than chance.
@@ -106,9 +108,11 @@ def resumed(run: Run, learner: Learner, *, digest: str, logs: Sequence[str]) -> 
 
     def newest() -> str | None:
         found = newest_complete(run.path(CHECKPOINTS)) if run.resumed else None
+        # What stands at step 0 goes too, where nothing was saved. A state that was saved because rewards failed in the
+        # evaluation after its step knows of none there: a line of it was written after another resume.
+        step, evaluated = (-1, -1) if found is None else (step_of(found), read_json(found / STATE)["evaluated"])
         for name in logs:
-            # What stands at step 0 goes too, where nothing was saved.
-            cut_history(run.path(name), -1 if found is None else step_of(found))
+            cut_history(run.path(name), step, **{HELD_OUT: evaluated})
         return None if found is None else str(found)
 
     path = processes().first(newest)

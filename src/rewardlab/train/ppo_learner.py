@@ -9,7 +9,6 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,13 +20,13 @@ from rewardlab.functional import ppo
 from rewardlab.models.critic import Critic
 from rewardlab.models.decoding import Decoding
 from rewardlab.models.generate import Asked, Generated, generate
-from rewardlab.models.memory import unless_out_of_memory
+from rewardlab.models.memory import within_memory
 from rewardlab.models.policy import PolicyModel
 from rewardlab.store.processes import processes
 from rewardlab.train.ppo import PPOTraining
 from rewardlab.train.ppo_rollout import Batch, Row, at, pieces
 from rewardlab.train.shares import add_up_gradients, as_in_the_first, own_places
-from rewardlab.train.trainer import SMALLEST_BUDGET, refuse_non_finite
+from rewardlab.train.trainer import halved_budget, refuse_non_finite
 
 log = logging.getLogger("rewardlab")
 
@@ -58,7 +57,7 @@ class Learner:
         self.reference = None if policy.has_adapters else _frozen(policy)
         self.budget = budget
         self.places: int | None = None
-        """Responses at once in sampling; None is all."""
+        """Responses at once in sampling; None is a process's share of a batch, which held-out prompts may exceed."""
         self.optimiser = _optimiser(config, policy, critic)
 
     def begin_together(self) -> None:
@@ -75,20 +74,23 @@ class Learner:
         """
         self.policy.eval()
         own = own_places(range(len(asked)))
-        whole = -(-len(asked) // processes().count)
-        while True:
-            places = min(self.places or whole, whole)
+        whole, share = (-(-count // processes().count) for count in (len(asked), self.config.batch_size))
+
+        def places() -> int:
+            return min(self.places or share, share, whole)
+
+        def work() -> list[Generated]:
             with self._autocast():
-                work = partial(self._generated, [asked[place] for place in own], places)
-                found = unless_out_of_memory(work)
-            if not processes().any(not found):
-                made = processes().in_order(own, found[0], len(asked))
-                return [Generated(tuple(ids), end) for ids, end, _ in made]
-            if places == 1:
-                raise RewardlabError("Out of memory with one response at a time. Lower max_new_tokens, or use lora.")
-            self.places = -(-places // 2)
-            _free()
-            log.warning("out of memory: from here on %d responses are sampled at once", self.places)
+                return self._generated([asked[place] for place in own], places())
+
+        found = within_memory(work, lambda: self._halve_places(places()))
+        return [Generated(tuple(ids), end) for ids, end, _ in processes().in_order(own, found, len(asked))]
+
+    def _halve_places(self, places: int) -> None:
+        if places == 1:
+            raise RewardlabError("Out of memory with one response at a time. Lower max_new_tokens, or use lora.")
+        self.places = -(-places // 2)
+        log.warning("out of memory: from here on %d responses are sampled at once", self.places)
 
     def _generated(self, asked: Sequence[Asked], places: int) -> list[Generated]:
         pad: int | None = self.policy.tokenizer.pad_token_id
@@ -259,29 +261,14 @@ class Learner:
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """The result of `work`, which begins anew with half the budget whenever memory runs out in any process.
 
-        Nothing in `work` may wait for another process: they meet when it has ended in all.
-
         Raises:
             RewardlabError: the smallest budget does not fit into memory.
         """
-        while True:
-            found = unless_out_of_memory(work)
-            if not processes().any(not found):
-                return found[0]
-            if self.budget <= SMALLEST_BUDGET:
-                raise RewardlabError(
-                    f"Out of memory with {self.budget} tokens a micro-batch, the smallest there is. Use "
-                    "gradient_checkpointing, a smaller max_new_tokens, lora, or a smaller model."
-                )
-            self.policy.zero_grad()
-            self.budget = max(self.budget // 2, SMALLEST_BUDGET)
-            _free()
-            log.warning("out of memory: repeated with %d tokens a micro-batch", self.budget)
+        return within_memory(work, self._halve_budget)
 
-
-def _free() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    def _halve_budget(self) -> None:
+        self.budget = halved_budget(self.budget, "", "a smaller max_new_tokens", log)
+        self.policy.zero_grad()
 
 
 def _frozen(policy: PolicyModel) -> PolicyModel:

@@ -7,12 +7,16 @@ samples.jsonl   some responses every few steps, with their rewards
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -23,7 +27,7 @@ from rewardlab.functional import ppo
 from rewardlab.models.generate import Asked, Generated
 from rewardlab.models.policies import save_policy
 from rewardlab.protocols import RewardTerms
-from rewardlab.records import Prompt, Response, content_id
+from rewardlab.records import Prompt, Response
 from rewardlab.store.files import append_line, clear_when_disk_is_full
 from rewardlab.store.processes import processes
 from rewardlab.store.runs import Run
@@ -31,7 +35,7 @@ from rewardlab.store.together import together
 from rewardlab.train.policy import POLICIES
 from rewardlab.train.policy_run import kept_steps
 from rewardlab.train.ppo import PPOTraining
-from rewardlab.train.ppo_checkpoints import State, resumed, save
+from rewardlab.train.ppo_checkpoints import HELD_OUT, State, resumed, save
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_rollout import (
     Batch,
@@ -55,7 +59,6 @@ TIMES = ("sampling", "scoring", "measuring", "reference", "update")
 """What the seconds of a step are spent on."""
 SHOWN = 4
 """Responses of a step in samples.jsonl."""
-HELD_OUT = "validation"
 
 
 class Loop:
@@ -87,10 +90,14 @@ class Loop:
         self._trackers: LoopTrackers | None = None
         self._saved = 0
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Of the prompts: a run that is resumed has those that it began with."""
-        return content_id([list(map(list, self.prompts.ids)), list(map(list, self.held_out.ids))])
+        """Hex sha256 of the prompts: a run that is resumed has those that it began with."""
+        digest = hashlib.sha256()
+        for ids in (self.prompts.ids, self.held_out.ids):
+            digest.update(np.array([len(ids), *map(len, ids)], np.int64).tobytes())
+            digest.update(np.fromiter(chain.from_iterable(ids), np.int64).tobytes())
+        return digest.hexdigest()
 
     # --- from step to step ------------------------------------------------------------------------------------
 
@@ -246,7 +253,7 @@ class Loop:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        """The mean reward on the held-out prompts; the best policy so far is kept."""
+        """The mean reward on the held-out prompts; the best policy so far is kept, by the term that is to choose."""
         rows = self._sampled(self.held_out, [(place, (HELD_OUT,)) for place in range(len(self.held_out))])
         terms, scores = self._scored(rows)
         step, score = self.state.step, float(scores.mean())
@@ -256,8 +263,10 @@ class Loop:
         line["length"] = sum(len(row.ids) for row in rows) / len(rows)
         line["unfinished"] = sum(not row.response.finished for row in rows) / len(rows)
         self._write(line)
-        if self.state.best is None or score > self.state.best[0]:
-            self.state.best = score, step
+        by = self.config.best_by
+        reached = score if by is None else line[f"term.{by}"]
+        if self.state.best is None or reached > self.state.best[0]:
+            self.state.best = reached, step
             self.save_policy(self.run.path(BEST), merge=True)
         self.state.evaluated = step
 

@@ -19,6 +19,7 @@ from rewardlab.data.layout import Group, micro_batches, share_prompt, split
 from rewardlab.data.rows import shown
 from rewardlab.errors import ModelError, Problem
 from rewardlab.functional import ppo, shaping
+from rewardlab.functional.rewards import weighted_sums
 from rewardlab.protocols import RewardTerms
 from rewardlab.records import Prompt, Response, content_id
 from rewardlab.train.ppo import PENALTY_TOKENS, PPOTraining
@@ -90,11 +91,15 @@ class Prompts:
         prompts: different ones.
         ids: what a response to each follows.
         seed: of the orders and of the responses.
+        truncated: how many of them were cut.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], ids: Sequence[tuple[int, ...]], seed: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Prompt], ids: Sequence[tuple[int, ...]], seed: int, *, truncated: int = 0
+    ) -> None:
         self.prompts = prompts
         self.ids = ids
+        self.truncated = truncated
         self.seed = seed
         # The order of one pass at a time: numbers are asked for in their order.
         self._order = -1, np.arange(0)
@@ -160,8 +165,8 @@ def weighted(rewards: RewardTerms, responses: Sequence[Response]) -> list[tuple[
         ModelError: a sum that is no finite number.
         RewardlabError: terms that cannot be had.
     """
-    terms, weights = rewards.terms(responses), rewards.weights
-    sums = [sum(weights[name] * own[place] for name, own in terms.items()) for place in range(len(responses))]
+    terms = rewards.terms(responses)
+    sums = weighted_sums(terms, rewards.weights)
     wrong = [
         Problem(f"response {place} (to prompt {one.prompt.id})", f"{total} for {shown(one.text)}", "a finite number")
         for place, (total, one) in enumerate(zip(sums, responses, strict=True))

@@ -3,7 +3,7 @@
 model/                the policy at the end, a plain folder; adapters are merged into its weights, or beside quantised
                       ones are all that it has
 policies/step-000123/ evenly spaced policies: plain folders, or with lora adapter folders
-best/                 the policy with the best reward on held-out prompts, where there are any
+best/                 the policy that is best on held-out prompts, where there are any, by the reward or by `best_by`
 history.jsonl         a line per step, and per evaluation
 samples.jsonl         some responses every few steps, with their rewards
 checkpoints/          the newest state to resume from
@@ -43,6 +43,7 @@ from rewardlab.store.together import together
 from rewardlab.train.policy import MODEL, POLICIES
 from rewardlab.train.policy_run import CHECKED_GROUPS, compare_reloaded
 from rewardlab.train.ppo import PPOTraining
+from rewardlab.train.ppo_checkpoints import HELD_OUT
 from rewardlab.train.ppo_learner import Learner
 from rewardlab.train.ppo_loop import BEST, HISTORY, TIMES, Loop
 from rewardlab.train.ppo_rollout import Prompts, Row
@@ -57,6 +58,10 @@ from rewardlab.train.setup import (
 )
 from rewardlab.train.trackers import check_trackers
 from rewardlab.train.trainer import clear_when_out_of_memory
+
+TRAINED_ON = (
+    f"{BEST}/ is chosen by a reward that is trained on, which flatters it: name a term of weight 0 with best_by."
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,9 @@ class TrainedByPPO:
         ]
         if summary["best"] is not None:
             best = summary["best"]
-            lines.append(f"Best on held-out prompts: {best['score']:.3f}, after step {best['step']}: {BEST}/")
+            by = f" by {summary['best_by']}" if summary["best_by"] else ""
+            lines.append(f"Best on held-out prompts{by}: {best['score']:.3f}, after step {best['step']}: {BEST}/")
+        lines += summary["warnings"]
         counts = summary["counts"]
         lines += [
             f"{counted(counts[name], noun)} {words}."
@@ -261,7 +268,8 @@ def _ends(policy: PolicyModel, prompts: Sequence[Prompt]) -> frozenset[int]:
 
 
 def _stream(config: PPOTraining, policy: PolicyModel, prompts: Sequence[Prompt]) -> Prompts:
-    return Prompts(prompts, [one.ids for one in policy.encoder.prompts(prompts)], config.seed)
+    encoded = policy.encoder.prompts(prompts)
+    return Prompts(prompts, [one.ids for one in encoded], config.seed, truncated=sum(one.truncated for one in encoded))
 
 
 def _check_context(policy: PolicyModel, streams: Sequence[Prompts]) -> None:
@@ -294,6 +302,26 @@ def _log_start(run: Run, loop: Loop) -> None:
         f" ({policy.fallback})" if policy.fallback else "",
         learner.budget,
     )
+    for words in _warnings(loop):
+        run.log.warning(words)
+
+
+def _truncated(loop: Loop) -> dict[str, int]:
+    """How many prompts of each set were cut on the left."""
+    return {"train": loop.prompts.truncated, HELD_OUT: loop.held_out.truncated}
+
+
+def _warnings(loop: Loop) -> list[str]:
+    """What the result has to be read with."""
+    most = loop.learner.policy.encoding.max_prompt_tokens
+    cut = [
+        f"{name}: {counted(count, 'prompt')} cut on the left, to encoding.max_prompt_tokens, {most}."
+        for name, count in _truncated(loop).items()
+        if count
+    ]
+    by = loop.config.best_by
+    trained_on = len(loop.held_out) > 0 and (by is None or loop.rewards.weights[by] != 0)
+    return [*cut, TRAINED_ON] if trained_on else cut
 
 
 def _finish(
@@ -320,8 +348,11 @@ def _summary(loop: Loop) -> dict[str, Any]:
         "steps": state.step,
         "first": _means(lines[:edge]) if lines else None,
         "last": _means(lines[-edge:]) if lines else None,
+        "best_by": loop.config.best_by,
         "best": None if state.best is None else {"score": state.best[0], "step": state.best[1]},
         "counts": state.counts,
+        "truncated_prompts": _truncated(loop),
+        "warnings": _warnings(loop),
         "policies": sorted(path.name for path in run.path(POLICIES).glob("step-*")),
         "completions_per_second": rates[len(rates) // 2] if rates else None,
         "seconds": {name: round(sum(line[f"seconds.{name}"] for line in lines), 2) for name in TIMES},

@@ -32,7 +32,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from rewardlab.data.layout import Group, micro_batches, optimiser_steps, parts
 from rewardlab.errors import ConfigError, Problem, RewardlabError, RunError
 from rewardlab.models.features import FeatureModel
-from rewardlab.models.memory import is_out_of_memory, unless_out_of_memory
+from rewardlab.models.memory import is_out_of_memory, within_memory
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.reward import RewardModel
 from rewardlab.store.files import (
@@ -328,23 +328,15 @@ class GroupTrainer(Trainer):
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         """The result of `work`, which begins anew with half the budget whenever memory runs out in any process.
 
-        Nothing in `work` may wait for another process: they meet when it has ended in all.
+        Raises:
+            RewardlabError: the smallest budget does not fit into memory.
         """
-        while True:
-            results = unless_out_of_memory(work)
-            if not processes().any(not results):
-                return results[0]
-            if self.budget <= SMALLEST_BUDGET:
-                raise RewardlabError(
-                    f"Out of memory at step {self.state.global_step + 1} with {self.budget} tokens a micro-batch, "
-                    "the smallest there is. Use gradient_checkpointing, a smaller encoding.max_tokens, lora, or a "
-                    "smaller model."
-                )
-            self.model.zero_grad()
-            self.budget = max(self.budget // 2, SMALLEST_BUDGET)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self.run_log.warning("out of memory: repeated with %d tokens a micro-batch", self.budget)
+        return within_memory(work, self._halve_budget)
+
+    def _halve_budget(self) -> None:
+        shorter = "a smaller encoding.max_tokens"
+        self.budget = halved_budget(self.budget, f" at step {self.state.global_step + 1}", shorter, self.run_log)
+        self.model.zero_grad()
 
     @property
     def _shared(self) -> bool:
@@ -570,6 +562,28 @@ def clear_when_out_of_memory() -> Iterator[None]:
             "their gradients and the two moments of AdamW take 16 bytes per trained parameter. Use lora, a smaller "
             "model, or a device with more memory."
         ) from error
+
+
+def halved_budget(budget: int, where: str, shorter: str, log: logging.Logger) -> int:
+    """Half the tokens a micro-batch, after memory ran out.
+
+    Args:
+        budget: tokens a micro-batch then.
+        where: it ran out; begins with a space, or is empty.
+        shorter: the option that makes texts shorter, in words.
+        log: is told.
+
+    Raises:
+        RewardlabError: there is nothing smaller.
+    """
+    if budget <= SMALLEST_BUDGET:
+        raise RewardlabError(
+            f"Out of memory{where} with {budget} tokens a micro-batch, the smallest there is. Use "
+            f"gradient_checkpointing, {shorter}, lora, or a smaller model."
+        )
+    smaller = max(budget // 2, SMALLEST_BUDGET)
+    log.warning("out of memory: repeated with %d tokens a micro-batch", smaller)
+    return smaller
 
 
 def _refuse_different_plans(trainer: GroupTrainer) -> None:
