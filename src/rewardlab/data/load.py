@@ -45,12 +45,14 @@ class Loaded:
         set_aside: rows that cannot be used, with reasons.
         adapter: name of the format.
         files: what was read.
+        dropped: empty completions left out of records that have others.
     """
 
     records: tuple[Record, ...]
     set_aside: tuple[SetAside, ...]
     adapter: str
     files: tuple[LoadedFile, ...]
+    dropped: int = 0
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -82,11 +84,11 @@ def load(source: DataSource) -> Loaded:
         )
     if adapter is None or absent:
         raise unreadable(problems)
-    records, aside = _parsed(adapter, files, source, problems)
+    records, aside, dropped = _parsed(adapter, files, source, problems)
     if problems:
         raise unreadable(problems)
     read = tuple(LoadedFile(file.name, file.sha256, len(file.rows), file.commit) for file in files)
-    return Loaded(tuple(records), tuple(aside), adapter.name, read)
+    return Loaded(tuple(records), tuple(aside), adapter.name, read, dropped)
 
 
 def load_all(sources: Iterable[DataSource], *, usable: bool = False) -> list[Loaded]:
@@ -121,6 +123,11 @@ def _all_set_aside(source: DataSource, loaded: Loaded) -> Problem:
 def in_words(reasons: Mapping[str, int]) -> str:
     """Numbers by reason in words: `1 empty, 2 identical`."""
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+
+
+def dropped_words(count: int) -> str:
+    """How many empty completions were dropped, in words."""
+    return f"{counted(count, 'empty completion')} dropped, the others of their rows are used"
 
 
 def _named(source: DataSource, problems: list[Problem]) -> Adapter | None:
@@ -184,9 +191,11 @@ def _detected(files: Sequence[FileRows], source: DataSource, problems: list[Prob
 
 def _parsed(
     adapter: Adapter, files: Sequence[FileRows], source: DataSource, problems: list[Problem]
-) -> tuple[list[Record], list[SetAside]]:
+) -> tuple[list[Record], list[SetAside], int]:
+    """Records, rows set aside, and how many empty completions were dropped."""
     records: list[Record] = []
     aside: list[SetAside] = []
+    dropped = 0
     for file in files:
         if _lacks_columns(adapter, file, source, problems):
             continue
@@ -195,11 +204,12 @@ def _parsed(
             row = Row(position, values, source.columns)
             parsed = adapter.parse(row)
             problems += row.problems
+            dropped += row.dropped
             if isinstance(parsed, SetAside):
                 aside.append(parsed)
             else:
                 records.append(_adjusted(parsed, source))
-    return records, aside
+    return records, aside, dropped
 
 
 def _lacks_columns(adapter: Adapter, file: FileRows, source: DataSource, problems: list[Problem]) -> bool:

@@ -35,11 +35,11 @@ from rewardlab.data.conversions.published import (
 from rewardlab.data.conversions.sentences import first_sentences
 from rewardlab.data.cues import words
 from rewardlab.data.files import unreadable
-from rewardlab.data.load import load_all
-from rewardlab.data.prepare import source_summary
+from rewardlab.data.load import dropped_words, load_all
+from rewardlab.data.prepare import DROPPED, source_summary
 from rewardlab.data.source import with_limit
 from rewardlab.data.tokenize import Encoder, Encoding, read_tokenizer
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, Problem, counted
 from rewardlab.protocols import Folder
 from rewardlab.records import Record, SetAside
 from rewardlab.score.labels import labelled
@@ -65,7 +65,9 @@ class ConversionSummary:
             )
         written = ", ".join(f"{name} ({count:,})" for name, count in self.summary["files"].items())
         aside = sum(sum(one["set_aside"].values()) for one in self.summary["sources"].values())
-        found.append(f"Written: {written}" + (f". {aside:,} rows of the sources set aside" if aside else ""))
+        found.append(f"Written: {written}" + (f". {counted(aside, 'row')} of the sources set aside" if aside else ""))
+        dropped = sum(one.get(DROPPED, 0) for one in self.summary["sources"].values())
+        found += [dropped_words(dropped)] if dropped else []
         return [*found, *self.summary["warnings"]]
 
 

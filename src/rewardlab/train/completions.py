@@ -11,7 +11,7 @@ import numpy as np
 
 from rewardlab.data.conversions.base import alike_together
 from rewardlab.data.layout import share_prompt
-from rewardlab.data.pairs import ended
+from rewardlab.data.pairs import ended, given_places
 from rewardlab.data.turns import Ids
 from rewardlab.errors import DataError, Problem, counted
 from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
@@ -88,6 +88,20 @@ class Grouping(NamedTuple):
             return [list(range(count))]
         found: list[list[int]] = consecutive_groups(count, self.whole).tolist()
         return found
+
+    def groups_of(self, record: Record) -> list[list[int]]:
+        """The groups of a record's completions before anything is drawn.
+
+        A completion stands in the group that it has in its row, where empty ones count too.
+
+        Raises:
+            ValueError: they do not go into groups of that size.
+        """
+        places, count = given_places(record)
+        found = {place: position for position, place in enumerate(places)}
+        if self.whole is None:
+            return self.groups(len(places))
+        return [[found[place] for place in group if place in found] for group in self.groups(count)]
 
     def draw(self, example: PolicyExample, *, seed: int, epoch: int, place: int) -> PolicyExample:
         """What an epoch takes of an example: candidates, or a winner and a loser that are no tie and not the same."""
@@ -182,7 +196,7 @@ def preference_examples(records: Sequence[Record], model: PolicyModel, name: str
         if grouping.is_drawn and len(completions) < (grouping.size or 2):
             counts["fewer_candidates"] += 1
         rewards = (1.0, 0.0) if isinstance(record, Pair) else getattr(record, "rewards", None) or ()
-        for places in grouping.groups(len(completions)):
+        for places in grouping.groups_of(record):
             there = [place for place in places if completions[place].ids]
             counts["empty_completions"] += len(places) - len(there)
             if grouping.pairs:
@@ -260,7 +274,7 @@ def _unusable(records: Sequence[Record], name: str, grouping: Grouping) -> list[
 
 def _problem(record: Record, name: str, grouping: Grouping) -> Problem | None:
     """Why a record cannot be used; None where it can."""
-    where, count, size = str(record.source or name), len(record.completions), grouping.whole
+    where, count, size = str(record.source or name), given_places(record)[1], grouping.whole
     if isinstance(record, Rated) or (isinstance(record, Candidates) and record.rewards is None):
         is_prompt = not isinstance(record, Rated) and not count
         found = "one completion" if isinstance(record, Rated) else "candidates without rewards"
