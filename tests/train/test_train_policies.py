@@ -88,20 +88,15 @@ def test_every_example_that_fills_the_window_trains(tokenizer: Path, tmp_path: P
 
 def test_the_policy_of_the_least_loss_is_kept_and_training_stops_after_it(tokenizer: Path, tmp_path: Path) -> None:
     """A rate at which the loss soon rises: the folder has the weights of the best step, and few steps follow it."""
-    more = {"learning_rate": 0.3, "schedule": "constant_with_warmup", "warmup_share": 0.3, "evaluations_per_epoch": 4}
-    found = train(
-        "train sft",
-        tokenizer,
-        tmp_path / "run",
-        pairs(36),
-        epochs=3,
-        checkpoints=15,
-        early_stopping=2,
-        keep_best=True,
-        validation_share=0.1,
-        report_to=["tensorboard"],
-        **more,
-    )
+    more: dict[str, Any] = {
+        "learning_rate": 0.3,
+        "schedule": "constant_with_warmup",
+        "warmup_share": 0.3,
+        "evaluations_per_epoch": 4,
+    }
+    more |= {"epochs": 3, "early_stopping": 2, "keep_best": True, "validation_share": 0.1}
+    board = {"report_to": ["tensorboard"]}
+    found = train("train sft", tokenizer, tmp_path / "run", pairs(36), checkpoints=15, **board, **more)
     summary = found.summary
     losses = {line["step"]: line["loss"] for line in lines(tmp_path / "run", "val")}
     best = min(losses, key=lambda step: losses[step])
@@ -111,9 +106,19 @@ def test_the_policy_of_the_least_loss_is_kept_and_training_stops_after_it(tokeni
     kept, along = (load_file(tmp_path / "run" / name / "model.safetensors") for name in names)
     assert all(torch.equal(kept[name], along[name]) for name in kept)
     assert found.lines()[-1].endswith(f"model, of step {best}")
+    # One of the end alone: that of a planned step is never reached.
+    train("train sft", tokenizer, tmp_path / "few", pairs(36), checkpoints=1, **more)
+    (end,) = (tmp_path / "few" / "policies").iterdir()
+    assert end.name == f"step-{summary['steps']:06d}"
+    last, same, stale = (
+        load_file(at / "model.safetensors")
+        for at in (end, tmp_path / "run/policies" / end.name, end.parent.parent / "model")
+    )
+    assert all(torch.equal(last[name], same[name]) for name in last)
+    assert not all(torch.equal(last[name], stale[name]) for name in last), "the best is another"
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    board = events.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert {one.step: pytest.approx(one.value) for one in board.Scalars("val/loss")} == losses
+    shown = events.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert {one.step: pytest.approx(one.value) for one in shown.Scalars("val/loss")} == losses
 
 
 def test_all_that_does_not_fit_is_said_at_once(tokenizer: Path) -> None:

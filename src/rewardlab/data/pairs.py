@@ -16,7 +16,7 @@ PER_COMPLETION = (FINISH_REASONS, "tokens", "token_ids", "logprobs")
 """What `rewardlab sample` says of every completion: lists in `meta`, in the order of the completions."""
 
 KEPT = "kept_completions"
-"""In `meta` of candidates whose row had empty completions, too: how many it had (`of`) and which are left (`places`)."""
+"""In `meta` of candidates whose row had empty completions too: how many it had (`of`), which are left (`places`)."""
 
 
 def given_places(record: Record) -> tuple[list[int], int]:
