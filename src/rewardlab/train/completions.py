@@ -143,7 +143,9 @@ class DrawnPlan(StepPlan):
         return self.grouping.draw(example, seed=self.seed, epoch=epoch, place=place)
 
 
-def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str) -> Examples:
+def imitation_examples(
+    records: Sequence[Record], model: PolicyModel, name: str, *, on_prompts: bool = False
+) -> Examples:
     """Completions to imitate: the chosen one of a pair, the one of highest reward, all without rewards, what is not
     labelled bad.
 
@@ -151,6 +153,7 @@ def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str)
         records: of any kind.
         model: its tokenizer and encoding.
         name: of the data set, for messages.
+        on_prompts: imitate all that stands behind the prompt's first token.
 
     Raises:
         DataError: nothing is left.
@@ -167,7 +170,8 @@ def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str)
                 counts["empty_completions"] += 1
                 continue
             counts["truncated_completions"] += ids.truncated
-            items.append(PolicyExample(share_prompt(prompt.ids, [ids.ids]), (0.0,)))
+            start = 1 if on_prompts else len(prompt.ids)
+            items.append(PolicyExample(share_prompt(prompt.ids[:start], [prompt.ids[start:] + ids.ids]), (0.0,)))
     return some(Examples(items, "completion", counts), name)
 
 
