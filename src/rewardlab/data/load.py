@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ TRL = (
     "TRL's formats are preference (chosen, rejected), labelled (completion, label), completion, messages and prompt; "
     "auto tells them apart."
 )
+KNOWN = sorted({column for adapter in ADAPTERS.values() for column in adapter.columns})
+"""The columns of all formats."""
+NEAR = 0.85
+"""How alike the names of two columns are that are taken for one misspelt: `rejcted` and `rejected` are .93."""
 ROWS_LOOKED_AT = 20
 """How many rows at the beginning of each file tell its format."""
 
@@ -131,7 +136,7 @@ def dropped_words(count: int) -> str:
 
 
 def _named(source: DataSource, problems: list[Problem]) -> Adapter | None:
-    known = {column for adapter in ADAPTERS.values() for column in adapter.columns}
+    known = set(KNOWN)
     adapter = for_hub_id(source.path) if source.adapter == AUTO else ADAPTERS.get(source.adapter)
     if adapter is not None:
         known = set(adapter.columns)
@@ -178,15 +183,40 @@ def _lacks(file: FileRows, name: str, source: DataSource) -> bool:
 def _detected(files: Sequence[FileRows], source: DataSource, problems: list[Problem]) -> Adapter | None:
     first = [Row(position, values, source.columns) for file in files for position, values in file.rows[:ROWS_LOOKED_AT]]
     adapter = detect(first)
+    if adapter is not None:
+        problems += _misspelt(adapter, files[0].name, first, source)
     if adapter is None and first:
         columns = ", ".join(map(repr, first[0].values)) or "none"
+        meant = " ".join(_meant(column, KNOWN) for column in first[0].values)
         known = "those of a known format, e.g. prompt, chosen, rejected"
         remedy = (
             "`rewardlab data formats` lists them. Name one with `adapter`, or map columns with `columns` "
             "(our name: their name)."
         )
-        problems.append(Problem(files[0].name, f"columns {columns}", known, remedy))
+        problems.append(Problem(files[0].name, f"columns {columns}", known, " ".join(f"{meant} {remedy}".split())))
     return adapter
+
+
+def _misspelt(adapter: Adapter, name: str, rows: Sequence[Row], source: DataSource) -> list[Problem]:
+    """Columns that nothing reads and that are nearly one which the format would read: silently they would be lost."""
+    absent = [column for column in adapter.optional if not any(row.knows(column) for row in rows)]
+    named = {column for row in rows for column in row.values} - {*KNOWN, *source.columns.values()}
+    return [
+        Problem(
+            f'{name}, column "{column}"',
+            f"a column that the format {adapter.name} does not read",
+            f"none so near to {near[0]}",
+            f"Map it with `columns: {{{near[0]}: {column}}}`, or leave it as it is with `adapter: {adapter.name}`.",
+        )
+        for column in sorted(named)
+        if (near := difflib.get_close_matches(column, absent, n=1, cutoff=NEAR))
+    ]
+
+
+def _meant(column: str, known: Sequence[str]) -> str:
+    """`Did you mean "x"?` for a column that is nearly one of ours; empty for one of ours, and where none is near."""
+    near = [] if column in known else difflib.get_close_matches(column, known, n=1, cutoff=NEAR)
+    return f'Did you mean "{near[0]}" by "{column}"?' if near else ""
 
 
 def _parsed(

@@ -59,9 +59,11 @@ class ConversionSummary:
         """What each conversion did, and what was written."""
         found = []
         for step in self.summary["steps"]:
-            counts = [f"{count:,} {what}" for what, count in step["counts"].items() if count]
+            counts = [_counted(count, what) for what, count in step["counts"].items() if count]
             found.append(
-                f"{step['to']}: {step['before']:,} → {step['after']:,} records; {'; '.join(counts)}".rstrip("; ")
+                f"{step['to']}: {step['before']:,} → {counted(step['after'], 'record')}; {'; '.join(counts)}".rstrip(
+                    "; "
+                )
             )
         written = ", ".join(f"{name} ({count:,})" for name, count in self.summary["files"].items())
         aside = sum(sum(one["set_aside"].values()) for one in self.summary["sources"].values())
@@ -193,6 +195,12 @@ class _Work:
     ) -> None:
         sizes = {"before": sum(map(len, before.values())), "after": sum(map(len, after.values()))}
         self.steps.append({"to": step, **sizes, "counts": counts})
+
+
+def _counted(count: int, what: str) -> str:
+    """`1 record left out`, `2 records left out`: what was counted begins with its noun."""
+    nouns, space, rest = what.partition(" ")
+    return f"{counted(count, nouns.removesuffix('s'))}{space}{rest}" if nouns.endswith("s") else f"{count:,} {what}"
 
 
 def _words(record: Record) -> list[int]:
