@@ -22,7 +22,7 @@ OWN = {"reward": -1.0, GOLD: 8.0}
 
 
 def spanned(value: float, room: float) -> dict[str, Any]:
-    return {"value": value, "low": value - room, "high": value + room}
+    return {"value": value, "low": value - room, "high": value + room, "error": None}
 
 
 def point(kl: float, proxy: float, gold: float) -> dict[str, Any]:
@@ -88,6 +88,34 @@ def test_ends_are_in_standard_deviations_above_the_reference(folders: dict[str, 
         "<b>EXO</b>, 60 pairs, seed 0: at the end, step 3 (9.0 nats), proxy +3.00 (2.50 to 3.50), "
         "gold +0.50 (0.00 to 1.00) sd; −1.00 (−1.50 to −0.50) in gold since step 2."
     )
+
+
+def test_seeds_of_a_method_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second seed's gold is .5 sd above the first one's at every step; both fall by as much."""
+    monkeypatch.setenv("REWARDLAB_ALLOW_UNTRACKED", "1")
+    run = {"run": "<b>EXO</b>"}
+    steps = [(2, 4.0, 2.0), (3, 9.0, 3.0)]
+    points = [
+        {**run, "seed": seed, "step": step, **point(kl, proxy, 2.5 - 1.0 * (step == 3) + 0.5 * seed)}
+        for seed in (0, 1)
+        for step, kl, proxy in steps
+    ]
+    changes = [{**run, "seed": seed, "rewards": {GOLD: {"value": -4.0, "low": -6.0, "high": -2.0}}} for seed in (0, 1)]
+    seeds = {
+        "checkpoints": points,
+        "chosen": [{"by": GOLD, **points[0]}, {"by": GOLD, **points[2]}],
+        "changes": changes,
+    }
+    page = drawn(tmp_path, {"60 pairs": frontier(tmp_path / "a", 0.0, level=0.95, **seeds)})
+    found = read_json(tmp_path / "page" / "overoptimisation.json")
+    exo, best = found["methods"]
+    assert (exo["seeds"], exo["seed"], exo["step"], exo["best_step"], exo["kl"]) == (2, "0 to 1", "3", "2", 9.0)
+    assert [exo[name]["value"] for name in ("best_gold", "gold", "change")] == pytest.approx([2.75, 1.75, -1.0])
+    # Student's over two trainings, 1.5 and 2 sd: 12.7062 standard errors of .25 on either side.
+    assert (exo["gold"]["low"], exo["gold"]["high"]) == pytest.approx((1.75 - 3.17655, 1.75 + 3.17655), abs=1e-4)
+    assert best == {**found["ends"][-1], "seeds": 1}
+    assert page.findings[0].startswith("<b>EXO</b>, 60 pairs, seeds 0 to 1: at the end, step 3 (9.0 nats), proxy +3.00")
+    assert page.findings[0].endswith("in gold since the best, step 2.")
 
 
 def test_several_frontiers_of_a_size_are_in_the_units_of_the_first(

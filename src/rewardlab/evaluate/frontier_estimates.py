@@ -29,6 +29,7 @@ from rewardlab.functional.intervals import (
     ONE_CLUSTER,
     Interval,
     mean,
+    over_trainings,
     proportion,
 )
 
@@ -37,6 +38,7 @@ HELD_OUT = "held_out."
 """What held-out rewards are called by, with their name behind it."""
 TOKENS = "tokens"
 ONE_SEED = "one seed: the interval is over prompts, given this training"
+_ESTIMATED = ("value", "low", "high", "error", "n", "clusters", "reason")
 
 Values = dict[str, Any]
 
@@ -266,8 +268,13 @@ def spread(values: np.ndarray) -> float | None:
 
 def as_values(found: Interval) -> Values:
     """An interval as JSON values."""
-    names = ("value", "low", "high", "error", "n", "clusters", "reason")
-    return {name: getattr(found, name) for name in names}
+    return {name: getattr(found, name) for name in _ESTIMATED}
+
+
+def over_seeds(found: Sequence[Values], level: float) -> Values:
+    """The mean of what several seeds of a training give on the same prompts, as JSON values."""
+    known = [Interval(**{name: one[name] for name in _ESTIMATED if name in one}) for one in found]
+    return as_values(over_trainings(known, level))
 
 
 def _mean(values: np.ndarray, clusters: np.ndarray | None, level: float) -> Interval:

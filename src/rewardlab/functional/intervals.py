@@ -217,6 +217,35 @@ def widened(found: Interval, parts: Sequence[tuple[float, float]], level: float 
     return student(found, found.value, math.sqrt(variance), variance**2 / below, level)
 
 
+def over_trainings(found: Sequence[Interval], level: float = 0.95) -> Interval:
+    """Mean of what several trainings give on the same observations.
+
+        se^2 = (mean of se_s)^2 + V / S
+
+    with the variance V between the S trainings, S - 1 degrees of freedom, and what the observations leave open, of
+    which the first term is the most that there can be: they may be wrong alike in all trainings.
+
+    Args:
+        found: of every training, with its standard error; without any of these only V counts.
+        level: coverage.
+
+    Source: as of `widened`.
+    """
+    values = [one.value for one in found if one.value is not None]
+    if len(values) < len(found):
+        return next(one for one in found if one.value is None)
+    if len(found) == 1:
+        return found[0]
+    own = float(np.mean([one.error or 0.0 for one in found])) ** 2
+    between = float(np.var(values, ddof=1)) / len(values)
+    same = Interval(float(np.mean(values)), n=found[0].n, clusters=found[0].clusters, method="t over trainings")
+    if own + between == 0.0:
+        return same._replace(reason=NO_SPREAD)
+    freedom = min(one.freedom or max(one.clusters - 1.0, 1.0) for one in found)
+    below = own**2 / freedom + between**2 / (len(values) - 1.0)
+    return student(same, float(np.mean(values)), math.sqrt(own + between), (own + between) ** 2 / below, level)
+
+
 def mean(values: Float[np.ndarray, " n"], clusters: Clusters = None, level: float = 0.95) -> Interval:
     """Mean with its clustered Student interval; see `interval`. Source: Student 1908; clustered [1], [2]."""
     if len(values) == 0:

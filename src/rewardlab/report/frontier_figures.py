@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewardlab.evaluate.frontier_estimates import REWARD, Values
+from rewardlab.evaluate.frontier_estimates import REWARD, Values, over_seeds
 from rewardlab.evaluate.frontier_runs import BEST_OF
 from rewardlab.report.audit_figures import PURPLE, TEAL
 from rewardlab.report.vega import (
@@ -170,7 +170,7 @@ def by_data(rows: Sequence[Row], method: str) -> Spec:
         "opacity": faded,
     }
     line: Spec = {**place, "detail": {"field": "line"}, "order": {"field": "step"}}
-    line["strokeDash"] = _dash(*_GOLD_OR_PROXY.values(), orient="bottom")
+    line["strokeDash"] = _dash(_GOLD_OR_PROXY[HELD_OUT], _GOLD_OR_PROXY[TRAINED_ON], orient="bottom")
     band: Spec = {**place, "y": {"field": "low", **y}, "y2": {"field": "high"}}
     tooltip = [
         {"field": "data", "type": "nominal", "title": "Data"},
@@ -218,7 +218,7 @@ def curve_rows(values: Values, name: str) -> list[dict[str, Any]]:
         if role == "seed":
             line = {"curve": run, "line": run, "role": "mean", "label": _ALL_SEEDS}
             found += [{**start, **line}] if run in values["from_reference"] else []
-            found += [{**row, **line} for row in _means(own, name, len(seeds))]
+            found += [{**row, **line} for row in _means(own, name, len(seeds), values["level"])]
     for one in values["best_of"]:
         if one["rewards"][name]["value"] is not None:
             known: Values = {**one, "kl": {"value": one["kl"], "low": None, "high": None}}
@@ -227,14 +227,15 @@ def curve_rows(values: Values, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def _means(own: Sequence[Values], name: str, seeds: int) -> list[dict[str, Any]]:
-    """Means over the seeds at the steps that all of them have."""
+def _means(own: Sequence[Values], name: str, seeds: int, level: float) -> list[dict[str, Any]]:
+    """Means over the seeds at the steps that all of them have, with intervals of the rewards."""
     found = []
     for step in sorted({one["step"] for one in own}):
         points = [_point(one, name) for one in own if one["step"] == step]
         if len(points) == seeds:
             means = {key: _mean([point[key] for point in points]) for key in points[0]}
-            ends = {"low": None, "high": None, "kl_low": None, "kl_high": None}
+            together = over_seeds([one["rewards"][name] for one in own if one["step"] == step], level)
+            ends = {"low": together["low"], "high": together["high"], "kl_low": None, "kl_high": None}
             found.append({**means, **ends, "step": step, "start": False, "chosen": False})
     return found
 

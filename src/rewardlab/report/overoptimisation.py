@@ -13,8 +13,8 @@ from pydantic import Field
 
 from rewardlab.config import Config, Paths
 from rewardlab.errors import DataError, Problem
-from rewardlab.evaluate.frontier import RESULT
-from rewardlab.evaluate.frontier_estimates import REWARD, Values
+from rewardlab.evaluate.frontier import LEVEL, RESULT
+from rewardlab.evaluate.frontier_estimates import REWARD, Values, over_seeds
 from rewardlab.evaluate.frontier_runs import BEST_OF
 from rewardlab.report.blocks import Figure, Section
 from rewardlab.report.figures import write_images
@@ -52,14 +52,15 @@ def compare_frontiers(config: OverOptimisation, run: Run) -> WrittenReport:
     rows = [{**row, "data": data} for data, values in found for row in _standard(values)]
     methods = list(dict.fromkeys(row["curve"] for row in rows))
     ends = [one for data, values in found for one in _ends(data, values)]
-    findings = tuple(_finding(one) for one in ends)
+    together = _together(ends)
+    findings = tuple(_finding(one) for one in together)
     figures = [_panel(rows, name, place) for place, name in enumerate(methods)]
     sections = [
         Section("findings", "Findings", _LEAD, [element("ol", [element("li", line) for line in findings])]),
         Section("panels", "Proxy and gold reward against distance", _READING, figures),
-        Section("ends", "Where the gold reward is best, and where the training ends", "", [_table(ends).to_html()]),
+        Section("ends", "Where the gold reward is best, and where the training ends", "", [_table(together).to_html()]),
     ]
-    write_json(run.path(FILE), {"ends": ends, "findings": list(findings)})
+    write_json(run.path(FILE), {"ends": ends, "methods": together, "findings": list(findings)})
     write_images(run.path("figures"), {one.name: one.spec for one in figures})
     path = run.path("report.html")
     write_text(path, page(config.title, sections))
@@ -69,7 +70,8 @@ def compare_frontiers(config: OverOptimisation, run: Run) -> WrittenReport:
 
 _LEAD = (
     "Rewards are above the reference's, in standard deviations of the rewards of its completions. Intervals (95 %) are "
-    "over prompts, given these trainings; the best step was chosen for being the best, so part of a fall is chance."
+    "over prompts, and over seeds where a method has several; the best step of a training was chosen for being the "
+    "best, so part of a fall is chance."
 )
 _READING = (
     "Dashed the reward trained on (the proxy), solid the gold one; the darker, the more data the proxy learnt from. "
@@ -126,13 +128,7 @@ def _ends(data: str, values: Values) -> list[Values]:
     changes = {(one["run"], one["seed"]): one["rewards"][gold] for one in values["changes"]}
 
     def above(one: Values, name: str) -> Values:
-        found, sd = one["rewards"][name], values["sd"][name]
-        return {end: None if found[end] is None else (found[end] - own[name]) / sd for end in ("value", "low", "high")}
-
-    def scaled(change: Values) -> Values:
-        return {
-            end: None if change[end] is None else change[end] / values["sd"][gold] for end in ("value", "low", "high")
-        }
+        return _scaled(one["rewards"][name], own[name], values["sd"][name])
 
     found = []
     for best in values["chosen"]:
@@ -151,7 +147,7 @@ def _ends(data: str, values: Values) -> list[Values]:
                 "kl": last["kl"]["value"],
                 "proxy": above(last, REWARD),
                 "gold": above(last, gold),
-                "change": None if change is None else scaled(change),
+                "change": None if change is None else _scaled(change, 0.0, values["sd"][gold]),
                 "held_out": {reward_title(name): last["rewards"][name] for name in last["rewards"] if name != REWARD},
             }
         )
@@ -163,14 +159,50 @@ def _ends(data: str, values: Values) -> list[Values]:
     return found
 
 
+def _scaled(found: Values, zero: float, sd: float) -> Values:
+    """An estimate above `zero`, in standard deviations."""
+    ends = {end: None if found[end] is None else (found[end] - zero) / sd for end in ("value", "low", "high")}
+    error = found.get("error")
+    known: Values = {name: found[name] for name in ("n", "clusters", "reason") if name in found}
+    return {**ends, "error": None if error is None else error / sd, **known}
+
+
+def _together(ends: Sequence[Values]) -> list[Values]:
+    """A row per size and method: of several seeds their mean, with what every one is at its own best and end."""
+    groups: dict[tuple[str, str], list[Values]] = {}
+    for one in ends:
+        groups.setdefault((one["data"], one["method"]), []).append(one)
+    return [{**_mean(own), "seeds": len(own)} for own in groups.values()]
+
+
+def _mean(own: Sequence[Values]) -> Values:
+    if len(own) == 1:
+        return own[0]
+    still = _scaled({"value": 0.0, "low": 0.0, "high": 0.0}, 0.0, 1.0)
+    changes = [one["change"] or still for one in own]
+    return {
+        **{name: own[0][name] for name in ("data", "method")},
+        **{name: _range([one[name] for one in own]) for name in ("seed", "step", "best_step")},
+        **{name: sum(one[name] for one in own) / len(own) for name in ("kl", "best_kl")},
+        **{name: over_seeds([one[name] for one in own], LEVEL) for name in ("proxy", "gold", "best_gold")},
+        "change": over_seeds(changes, LEVEL) if any(one["change"] for one in own) else None,
+    }
+
+
+def _range(values: Sequence[int]) -> str:
+    """`3`, or `3 to 5`."""
+    return " to ".join(str(one) for one in sorted({min(values), max(values)}))
+
+
 def _finding(one: Values) -> str:
     end = f"proxy {spanned(one['proxy'], signed=True)}, gold {spanned(one['gold'], signed=True)} sd"
     if one["method"] == BEST_OF:
         return f"Best of {one['step']}, {one['data']} ({one['kl']:.1f} nats): {end}."
-    where = f"{one['method']}, {one['data']}, seed {one['seed']}"
+    where = f"{one['method']}, {one['data']}, {'seed' if one['seeds'] == 1 else 'seeds'} {one['seed']}"
     fall = "the best by gold as well"
     if one["change"] is not None:
-        fall = f"{spanned(one['change'], signed=True)} in gold since step {one['best_step']}"
+        best = "step" if one["seeds"] == 1 else "the best, step"
+        fall = f"{spanned(one['change'], signed=True)} in gold since {best} {one['best_step']}"
     return f"{where}: at the end, step {one['step']} ({one['kl']:.1f} nats), {end}; {fall}."
 
 
