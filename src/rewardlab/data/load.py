@@ -204,8 +204,8 @@ def _misspelt(adapter: Adapter, name: str, rows: Sequence[Row], source: DataSour
     return [
         Problem(
             f'{name}, column "{column}"',
-            f"a column that the format {adapter.name} does not read",
-            f"none so near to {near[0]}",
+            f"a name that the format {adapter.name} does not read",
+            f'"{near[0]}", if that is meant',
             f"Map it with `columns: {{{near[0]}: {column}}}`, or leave it as it is with `adapter: {adapter.name}`.",
         )
         for column in sorted(named)
