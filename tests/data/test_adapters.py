@@ -15,6 +15,7 @@ from rewardlab.data.adapters.preference import common_beginning
 from rewardlab.data.canonical import record_to_dict
 from rewardlab.data.doctor import examine
 from rewardlab.data.load import Loaded
+from rewardlab.data.pairs import KEPT, given_places
 from rewardlab.data.rows import Row
 from rewardlab.records import Candidates, Message, Pair, Prompt, Rated, SetAside, Source
 
@@ -400,7 +401,7 @@ ASIDE: list[tuple[str, dict[str, Any], str]] = [
     ("ultrafeedback", {"instruction": "q", "completions": []}, "empty"),
     ("ultrafeedback", {"instruction": "q", "completions": [{"response": "a", "overall_score": "N/A"}]}, "no_score"),
     ("k-way", {"prompt": "q", "completions": []}, "empty"),
-    ("k-way", {"prompt": "q", "completions": ["a", ""]}, "empty"),
+    ("k-way", {"prompt": "q", "completions": [" ", ""]}, "empty"),
     ("k-way", {"prompt": "q", "completions": [[assistant("a"), user("x"), assistant("b")]]}, "several_turns"),
     ("ranked", {"context": "q", "completions": []}, "empty"),
     ("rewrites", {"w_original": False, "completions": RATE | {"rewrite": ""}, "reward_question": "q"}, "empty"),
@@ -419,7 +420,7 @@ ASIDE: list[tuple[str, dict[str, Any], str]] = [
     ("exo", {"prompt": TRANSCRIPT, "chosen": " a", "rejected": "a"}, "identical"),
     ("exo", {"prompt": "q", "scores_texts": [[1, "q"]]}, "empty"),
     ("generated", {"question": "q", "response": []}, "empty"),
-    ("generated", {"question": "q", "response": ["a", ""]}, "empty"),
+    ("generated", {"question": "q", "response": ["", "\n"]}, "empty"),
     (
         "tldr-comparison",
         {"info": {"id": "x", "article": "News", "site": "cnndm"}, **SUMMARIES, "choice": 0},
@@ -437,6 +438,20 @@ def test_unusable_rows_are_set_aside_with_their_reason(name: str, values: dict[s
     assert aside.reason == reason
     assert aside.detail
     assert dict(aside.row) == values
+
+
+def test_empty_completions_are_dropped_one_by_one_with_what_is_known_of_them() -> None:
+    """All but one of many good answers used to be lost with it."""
+    sampled = {"finish_reasons": ["stop", "stop", "length"], "note": [1, 2, 3]}
+    row = Row(HERE, {"prompt": "q", "completions": ["a", " \n", "c"], "rewards": [1, 2, 3], **sampled})
+    expected = {"finish_reasons": ["stop", "length"], "note": [1, 2, 3], KEPT: {"of": 3, "places": [0, 2]}}
+    found = ADAPTERS["k-way"].parse(row)
+    assert (found, row.dropped) == (Candidates(TEXT, ("a", "c"), (1.0, 3.0), HERE), 1)
+    assert isinstance(found, Candidates)
+    assert found.meta == expected
+    assert given_places(found) == ([0, 2], 3)
+    answers = [{"response": text, "overall_score": 1, "model": text} for text in ("", "b")]
+    assert parsed("ultrafeedback", {"instruction": "q", "completions": answers}).meta["models"] == ["b"]
 
 
 FOUR = {f"prediction {number}": "a" for number in (1, 2, 3, 4)}

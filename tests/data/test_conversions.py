@@ -14,6 +14,7 @@ from rewardlab.data.conversions.pairs import FEW, NEAR, SAME, TIES, as_pairs
 from rewardlab.data.conversions.prefixes import REPEATED, SHORT, as_prefixes
 from rewardlab.data.conversions.sentences import FEWER, NONE, first_sentences
 from rewardlab.data.load import DataSource, load
+from rewardlab.data.pairs import KEPT
 from rewardlab.data.tokenize import read_tokenizer
 from rewardlab.errors import ModelError, Problem
 from rewardlab.records import Candidates, Pair, Prompt, Rated, Record, Source
@@ -166,6 +167,17 @@ def test_best_of_the_first_n_and_the_longest_of_them() -> None:
     assert chosen(3) == chosen(None) == [("c", 2.0), ("e", 3.0)]
     assert chosen(3, longest=True) == [("b", 0.0), ("f", 3.0)]
     assert chosen(2, longest=True) == [("b", 0.0), ("d", 0.0)]
+
+
+def test_dropped_empty_completions_are_among_the_first_n() -> None:
+    """Of four draws the first and the last were empty: the best of one is nothing, of two and of four the second."""
+    record = Candidates(Q, ("b", "c"), (2.0, 1.0), meta={KEPT: {"of": 4, "places": [1, 2]}})
+    problems: list[Problem] = []
+    found = {size: best("x", [record], size, None, problems) for size in (1, 2, 4, 5)}
+    told = [(one.completions, one.meta["best_of"]) for size in (2, 4) for one in found[size].records]
+    assert told == [(("b",), {"n": 2, "candidate": 0}), (("b",), {"n": 4, "candidate": 0})]
+    assert (found[1].records, list(found[1].counts.values())) == ([], [1])
+    assert [one.found for one in problems] == ["4 completions"]
 
 
 def test_the_longest_needs_no_rewards() -> None:

@@ -193,6 +193,28 @@ def test_unknown_columns_say_where_the_known_formats_are_listed(tmp_path: Path) 
     assert "`rewardlab data formats` lists them." in problem.remedy
 
 
+@pytest.mark.parametrize(
+    ("row", "place", "told"),
+    [
+        ({"chosen": "a", "rejcted": "b"}, "", 'Did you mean "rejected" by "rejcted"?'),
+        # Without a second look these would be answers without rejected ones, and pairs without a prompt.
+        ({"prompt": "q", "chosen": "a", "rejcted": "b"}, ', column "rejcted"', "`columns: {rejected: rejcted}`"),
+        ({"promt": "q", "chosen": "a", "rejected": "b"}, ', column "promt"', "`columns: {prompt: promt}`"),
+    ],
+)
+def test_a_misspelt_column_is_told_with_the_one_that_is_meant(
+    row: dict[str, str], place: str, told: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "p.jsonl", row)
+    with pytest.raises(DataError) as error:
+        load(DataSource(path=path))
+    (problem,) = error.value.problems
+    assert (problem.where, told in problem.remedy) == (f"{path}{place}", True)
+    if place:
+        right = dict(zip(("prompt", "chosen", "rejected"), row, strict=True))
+        assert isinstance(load(DataSource(path=path, columns=right)).records[0], Pair)
+
+
 def test_misspelt_formats_and_columns_name_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", *rows(1))
     with pytest.raises(DataError, match='Did you mean "preference"'):

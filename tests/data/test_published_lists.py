@@ -89,6 +89,19 @@ def test_what_fine_tuning_reads(tmp_path: Path) -> None:
     assert found == [(TEXT, (" a",)), (CHAT, ("b",))]
 
 
+def test_an_empty_completion_does_not_take_the_good_ones_of_its_prompt_along(tmp_path: Path) -> None:
+    samples = Candidates(CHAT, ("a", "", "c"), (0.5, -1.0, 2.0), meta={"finish_reasons": ["length", "stop", "stop"]})
+    rows = exo_rows("x", [samples, Candidates(TEXT, ("", " "), (1.0, 0.0))], [])
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    loaded = load(DataSource(path=str(path), adapter="exo"))
+    (record,) = loaded.records
+    assert isinstance(record, Candidates)
+    assert (record.prompt, record.completions, record.rewards) == (CHAT, ("a", "c"), (0.5, 2.0))
+    assert ended(record) == [False, True]
+    assert (loaded.dropped, loaded.reasons) == (1, {"empty": 1})
+
+
 def test_how_sampled_completions_ended_goes_along_and_comes_back(tmp_path: Path) -> None:
     """The published code takes columns by name, so that one more of them changes nothing for it."""
     cut = {"finish_reasons": ["length", "stop"], "temperature": 1.0}

@@ -94,8 +94,8 @@ def test_prompts_with_missing_or_failed_scores_are_left_out_and_told(samples: Pa
     scores = table(tmp_path / "scores.parquet", [row for row in rows if row[:2] != (Q, "b")] + [(Q, "other", 0, 1.0)])
     lines = convert(tmp_path / "out", sources=source(samples), to="labelled", scores=str(scores))
     assert lines[0] == (
-        "labelled: 3 → 1 records; 1 records left out, completions not in the table; "
-        "1 records left out, completions without a score; 1 rows of the table that no completion asked for"
+        "labelled: 3 → 1 record; 1 record left out, completions not in the table; "
+        "1 record left out, completions without a score; 1 row of the table that no completion asked for"
     )
     (record,) = read_records(tmp_path / "out/mine.jsonl")
     assert record.prompt == P
@@ -150,7 +150,7 @@ def test_that_an_evaluation_does_not_say_what_was_cut_off_is_told(samples: Path,
     for form in ("exo-scores", "generated"):
         lines = convert(tmp_path / form, sources=source(samples), to=form)
         assert any(
-            "1 records with completions that were cut off, which nothing in their rows says" in one for one in lines
+            "1 record with completions that were cut off, which nothing in their rows says" in one for one in lines
         )
     assert not any("cut off" in one for one in convert(tmp_path / "exo", sources=source(samples), to="exo"))
 
@@ -206,7 +206,7 @@ def test_sampled_stories_that_were_cut_off_become_whole_ones(samples: Path, tmp_
     (found,) = read_records(tmp_path / "out/mine.jsonl")
     assert found.completions[0] in ("She sang.", "She sang. He danced.")
     assert "finish_reasons" not in found.meta
-    assert "1 completions dropped, without a whole sentence" in lines[0]
+    assert "1 completion dropped, without a whole sentence" in lines[0]
 
 
 def test_a_conversion_that_leaves_nothing_is_an_error(samples: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from small_models import EOS, word_tokenizer
+from transformers import GenerationConfig
 
 import rewardlab
 from rewardlab.errors import ConfigError, DataError, ModelError
@@ -67,6 +68,35 @@ def test_what_a_term_needs_and_is_not_told(tmp_path: Path) -> None:
         rewards(["a"], ["w1"], completion_ids=[[5, 2]])
     with pytest.raises(ConfigError, match=r"tokenizer: found nothing.*counts tokens"):
         rewards(["a"], ["w1"])
+
+
+def test_every_trainer_counts_the_end_of_the_same_response(tmp_path: Path) -> None:
+    """Two words and an end are three tokens, the target, whoever asks."""
+    rewards = loaded(tmp_path, "{length: {length: {target: 3}}}")
+    asked = [
+        rewards(["w1"], ["w5 w6"], completion_ids=[[9, 10, 2]])[0],
+        rewards(["w1"], ["w5 w6"])[0],
+        rewards.reward_func([f"w1 w5 w6{EOS}"], ["w1"], [""])["rewards"].item(),
+        rewards.compute_score("d", "w5 w6", "g")["score"],
+    ]
+    assert asked == [1.0] * 4
+
+
+CHAT = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %} w9{% endif %}{% endfor %}"
+
+
+def test_all_ends_of_the_checkpoint_and_of_its_chat_template_end_a_response(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer(additional_special_tokens=["w9"])
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(tmp_path / "policy")
+    GenerationConfig(eos_token_id=[2, 8]).save_pretrained(tmp_path / "policy")
+    file = tmp_path / "rewards.yaml"
+    file.write_text(f"rewards: {{end: {{missing_eos: {{}}}}}}\ntokenizer: {tmp_path / 'policy'}\n")
+    rewards, ends = load_rewards(file), [2, 8, 13]
+    assert tokenizer.convert_ids_to_tokens(ends) == [EOS, "w4", "w9"]
+    assert rewards(["a"] * 4, ["w1"] * 4, completion_ids=[[5, last] for last in (*ends, 7)]) == [0, 0, 0, -1]
+    queries = [f"w1 w5 {last}" for last in (EOS, "w4", "w9", "w3")]
+    assert rewards.reward_func(queries, ["w1"] * 4, [""] * 4)["rewards"].tolist() == [0, 0, 0, -1]
 
 
 def test_lists_that_do_not_match(tmp_path: Path) -> None:
@@ -137,7 +167,7 @@ def test_verl_gets_the_score_and_every_term(tmp_path: Path) -> None:
     found = rewards.compute_score(
         data_source="d", solution_str="w1 w2", ground_truth="g", extra_info={"question": "Q", "num_turns": 1}, more=2
     )
-    assert found == {"score": 22.0, "words": 2.0, "tokens": 2.0}
+    assert found == {"score": 32.0, "words": 2.0, "tokens": 3.0}
 
 
 def test_verl_has_no_prompt_of_its_own(tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def test_policies_of_length_are_asked_in_the_published_words() -> None:
 def test_rewardlm_punishes_hate_and_measures_three_models(name: str) -> None:
     tuned, rl, meter = (config_of(name, step) for step in ("fine-tuned", "rl", "toxicity"))
     assert (tuned.lora.r, tuned.lora.alpha, tuned.lora.dropout, tuned.learning_rate) == (64, 32, 0.05, 2e-4)
+    assert tuned.on_prompts
     assert (rl.gamma, rl.gae_lambda, rl.clip, rl.value_clip, rl.vf_coef) == (1.0, 0.95, 0.2, 0.2, 0.1)
     assert (rl.inner_epochs, rl.beta, rl.target_kl, rl.horizon) == (4, 0.2, 6.0, 10_000)
     (hate,) = rl.rewards.values()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from policy_toys import ENCODING, policy
 
+from rewardlab.data.load import DataSource, load
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.errors import DataError
 from rewardlab.models.policy import PolicyModel
@@ -118,6 +120,24 @@ def test_rewards_keep_all_candidates_ties_too(model: PolicyModel) -> None:
     four = Grouping(pairs=False, size=2, choice="consecutive")
     found = preference_examples([candidates(4.0, 3.0, 2.0, 2.0)], model, "train", four)
     assert [example.targets for example in found.items] == [(4.0, 3.0), (2.0, 2.0)]
+
+
+def test_a_completion_stays_in_its_group_where_empty_ones_were_dropped(model: PolicyModel, tmp_path: Path) -> None:
+    """Of groups (0, 1), (2, 3) and (4, 5) the second lost one side and the third both; the first is as it was."""
+    row = {
+        "prompt": "river stone ",
+        "completions": ["lamp", "cloud", "", "paper", "", " "],
+        "rewards": [0, 1, 2, 3, 4, 5],
+    }
+    path = tmp_path / "lists.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    loaded = load(DataSource(path=str(path)))
+    found = preference_examples(loaded.records, model, "train", PAIRS)
+    end = model.tokenizer.eos_token
+    assert texts(model, found) == [[f"cloud{end}", f"lamp{end}"]]
+    assert found.counts["too_few_completions"] == 2
+    (whole,) = preference_examples(loaded.records, model, "train", ALL).items
+    assert whole.targets == (0.0, 1.0, 3.0)
 
 
 def test_every_record_that_cannot_be_used_is_named(model: PolicyModel) -> None:

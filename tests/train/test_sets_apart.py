@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from rewardlab.data.canonical import write_records
+from rewardlab.data.load import DataSource, load
 from rewardlab.records import Candidates, Message, Pair, Prompt
 from rewardlab.store.files import read_json
 from rewardlab.store.runs import Run
 from rewardlab.studies.verbs import VERBS
 from rewardlab.train.preference import EXOTraining, train_preference
 from rewardlab.train.reward import RewardTraining, train_reward
-from rewardlab.train.sets import sampling_words, warnings_of
+from rewardlab.train.sets import sampling_words, set_aside_words, warnings_of
+from rewardlab.train.setup import set_aside_of
 from tests.train import toys
 
 
@@ -110,6 +112,17 @@ def test_rows_that_cannot_be_used_are_counted_and_said(tokenizer: Path, tmp_path
         log = (run.folder / "run.log").read_text(encoding="utf-8")
         assert "train: 3 rows set aside (2 empty, 1 identical); `rewardlab data doctor` shows them" in log
         assert log.count("1 row set aside (1 identical)") == len(sets)
+
+
+def test_dropped_completions_are_no_rows(tmp_path: Path) -> None:
+    file = tmp_path / "lists.jsonl"
+    rows = [{"prompt": "q", "completions": own} for own in (["a", "", ""], ["", "b"], ["", ""])]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    counts = set_aside_of({"train": [load(DataSource(path=str(file)))], "val": []})
+    assert counts == {"train": {"empty": 1, "empty_completions_dropped": 3}}
+    dropped, aside = set_aside_words(counts)
+    assert dropped == "train: 3 empty completions dropped, the others of their rows are used"
+    assert aside.startswith("train: 1 row set aside (1 empty);")
 
 
 def test_a_training_says_it(tokenizer: Path, tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ from rewardlab.data.cues import (
     truncated,
     whitespace_cues,
 )
-from rewardlab.data.load import Loaded, in_words, load_all
+from rewardlab.data.load import Loaded, dropped_words, in_words, load_all
 from rewardlab.data.overlap import overlap
-from rewardlab.data.prepare import source_summary
+from rewardlab.data.prepare import DROPPED, source_summary
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.tokenize import Encoded, Encoder, Encoding, read_tokenizer
 from rewardlab.errors import counted
@@ -195,7 +195,8 @@ def format_doctor(result: Mapping[str, Any]) -> str:
     lines = []
     for name, source in result["sets"].items():
         aside = in_words(source["set_aside"]) or "none"
-        lines.append(f"{name}: {counted(source['records'], 'record')} ({source['adapter']}), set aside: {aside}")
+        told = f"; {dropped_words(source[DROPPED])}" if DROPPED in source else ""
+        lines.append(f"{name}: {counted(source['records'], 'record')} ({source['adapter']}), set aside: {aside}{told}")
     if result["set_aside"]:
         lines.append(f"{ALREADY}: {in_words(result['set_aside'])}")
     lines += ["", f"{'':9}{'count':>8} {'of':>8} {'share':>7}  check", "-" * WIDTH]

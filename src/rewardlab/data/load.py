@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ TRL = (
     "TRL's formats are preference (chosen, rejected), labelled (completion, label), completion, messages and prompt; "
     "auto tells them apart."
 )
+KNOWN = sorted({column for adapter in ADAPTERS.values() for column in adapter.columns})
+"""The columns of all formats."""
+NEAR = 0.85
+"""How alike the names of two columns are that are taken for one misspelt: `rejcted` and `rejected` are .93."""
 ROWS_LOOKED_AT = 20
 """How many rows at the beginning of each file tell its format."""
 
@@ -45,12 +50,14 @@ class Loaded:
         set_aside: rows that cannot be used, with reasons.
         adapter: name of the format.
         files: what was read.
+        dropped: empty completions left out of records that have others.
     """
 
     records: tuple[Record, ...]
     set_aside: tuple[SetAside, ...]
     adapter: str
     files: tuple[LoadedFile, ...]
+    dropped: int = 0
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -82,11 +89,11 @@ def load(source: DataSource) -> Loaded:
         )
     if adapter is None or absent:
         raise unreadable(problems)
-    records, aside = _parsed(adapter, files, source, problems)
+    records, aside, dropped = _parsed(adapter, files, source, problems)
     if problems:
         raise unreadable(problems)
     read = tuple(LoadedFile(file.name, file.sha256, len(file.rows), file.commit) for file in files)
-    return Loaded(tuple(records), tuple(aside), adapter.name, read)
+    return Loaded(tuple(records), tuple(aside), adapter.name, read, dropped)
 
 
 def load_all(sources: Iterable[DataSource], *, usable: bool = False) -> list[Loaded]:
@@ -123,8 +130,13 @@ def in_words(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
+def dropped_words(count: int) -> str:
+    """How many empty completions were dropped, in words."""
+    return f"{counted(count, 'empty completion')} dropped, the others of their rows are used"
+
+
 def _named(source: DataSource, problems: list[Problem]) -> Adapter | None:
-    known = {column for adapter in ADAPTERS.values() for column in adapter.columns}
+    known = set(KNOWN)
     adapter = for_hub_id(source.path) if source.adapter == AUTO else ADAPTERS.get(source.adapter)
     if adapter is not None:
         known = set(adapter.columns)
@@ -171,22 +183,49 @@ def _lacks(file: FileRows, name: str, source: DataSource) -> bool:
 def _detected(files: Sequence[FileRows], source: DataSource, problems: list[Problem]) -> Adapter | None:
     first = [Row(position, values, source.columns) for file in files for position, values in file.rows[:ROWS_LOOKED_AT]]
     adapter = detect(first)
+    if adapter is not None:
+        problems += _misspelt(adapter, files[0].name, first, source)
     if adapter is None and first:
         columns = ", ".join(map(repr, first[0].values)) or "none"
+        meant = " ".join(_meant(column, KNOWN) for column in first[0].values)
         known = "those of a known format, e.g. prompt, chosen, rejected"
         remedy = (
             "`rewardlab data formats` lists them. Name one with `adapter`, or map columns with `columns` "
             "(our name: their name)."
         )
-        problems.append(Problem(files[0].name, f"columns {columns}", known, remedy))
+        problems.append(Problem(files[0].name, f"columns {columns}", known, " ".join(f"{meant} {remedy}".split())))
     return adapter
+
+
+def _misspelt(adapter: Adapter, name: str, rows: Sequence[Row], source: DataSource) -> list[Problem]:
+    """Columns that nothing reads and that are nearly one which the format would read: silently they would be lost."""
+    absent = [column for column in adapter.optional if not any(row.knows(column) for row in rows)]
+    named = {column for row in rows for column in row.values} - {*KNOWN, *source.columns.values()}
+    return [
+        Problem(
+            f'{name}, column "{column}"',
+            f"a name that the format {adapter.name} does not read",
+            f'"{near[0]}", if that is meant',
+            f"Map it with `columns: {{{near[0]}: {column}}}`, or leave it as it is with `adapter: {adapter.name}`.",
+        )
+        for column in sorted(named)
+        if (near := difflib.get_close_matches(column, absent, n=1, cutoff=NEAR))
+    ]
+
+
+def _meant(column: str, known: Sequence[str]) -> str:
+    """`Did you mean "x"?` for a column that is nearly one of ours; empty for one of ours, and where none is near."""
+    near = [] if column in known else difflib.get_close_matches(column, known, n=1, cutoff=NEAR)
+    return f'Did you mean "{near[0]}" by "{column}"?' if near else ""
 
 
 def _parsed(
     adapter: Adapter, files: Sequence[FileRows], source: DataSource, problems: list[Problem]
-) -> tuple[list[Record], list[SetAside]]:
+) -> tuple[list[Record], list[SetAside], int]:
+    """Records, rows set aside, and how many empty completions were dropped."""
     records: list[Record] = []
     aside: list[SetAside] = []
+    dropped = 0
     for file in files:
         if _lacks_columns(adapter, file, source, problems):
             continue
@@ -195,11 +234,12 @@ def _parsed(
             row = Row(position, values, source.columns)
             parsed = adapter.parse(row)
             problems += row.problems
+            dropped += row.dropped
             if isinstance(parsed, SetAside):
                 aside.append(parsed)
             else:
                 records.append(_adjusted(parsed, source))
-    return records, aside
+    return records, aside, dropped
 
 
 def _lacks_columns(adapter: Adapter, file: FileRows, source: DataSource, problems: list[Problem]) -> bool:

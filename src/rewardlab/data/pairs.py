@@ -15,6 +15,17 @@ CUT_OFF = "length"
 PER_COMPLETION = (FINISH_REASONS, "tokens", "token_ids", "logprobs")
 """What `rewardlab sample` says of every completion: lists in `meta`, in the order of the completions."""
 
+KEPT = "kept_completions"
+"""In `meta` of candidates whose row had empty completions too: how many it had (`of`), which are left (`places`)."""
+
+
+def given_places(record: Record) -> tuple[list[int], int]:
+    """Where the completions stood in their row, and how many it had: empty ones are dropped when it is read."""
+    count, kept = len(record.completions), record.meta.get(KEPT)
+    if isinstance(record, Candidates) and isinstance(kept, Mapping) and len(kept.get("places", ())) == count:
+        return list(kept["places"]), kept["of"]
+    return list(range(count)), count
+
 
 def finish_reasons(record: Record) -> list[str] | None:
     """How each completion of a sampled record ended; None of one that was not sampled, or does not say of all."""
@@ -27,10 +38,12 @@ def ended(record: Record) -> list[bool]:
     return [reason != CUT_OFF for reason in finish_reasons(record) or [""] * len(record.completions)]
 
 
-def picked(meta: Mapping[str, Any], completions: int, order: Sequence[int]) -> dict[str, Any]:
+def picked(
+    meta: Mapping[str, Any], completions: int, order: Sequence[int], lists: Sequence[str] = PER_COMPLETION
+) -> dict[str, Any]:
     """`meta` for some of the completions: lists with an element for each of them hold those of `order`."""
     found = dict(meta)
-    for name in PER_COMPLETION:
+    for name in lists:
         values = found.get(name)
         if isinstance(values, list) and len(values) == completions:
             found[name] = [values[position] for position in order]

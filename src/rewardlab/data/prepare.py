@@ -16,7 +16,7 @@ from pydantic import Field
 
 from rewardlab.config import Config
 from rewardlab.data.canonical import write_records, write_set_aside
-from rewardlab.data.load import Loaded, LoadedFile, load_all
+from rewardlab.data.load import Loaded, LoadedFile, dropped_words, load_all
 from rewardlab.data.pairs import Flattened, as_pairs, flattened
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.data.splits import Fractions, Side, cross_fit, split
@@ -25,6 +25,8 @@ from rewardlab.protocols import Folder
 from rewardlab.records import Candidates, Record
 from rewardlab.store.files import write_json
 
+DROPPED = "empty_completions_dropped"
+"""Of a source in a summary, where there are any: how many completions its records do without."""
 SHOWN_SIDES = 6
 """How many empty files a message names."""
 
@@ -59,9 +61,11 @@ class Prepared:
             aside.update(source["set_aside"])
         sides = ", ".join(_side_sizes(counts["splits"]))
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(aside.items()))
+        dropped = sum(source.get(DROPPED, 0) for source in counts["sources"].values())
         return [
             f"{counted(counts['records'], 'record')} of {counted(counts['roots'], 'conversation')}: {sides}",
             f"{counted(aside.total(), 'row')} set aside{f': {reasons}' if reasons else ''}",
+            *([dropped_words(dropped)] if dropped else []),
             *([Flattened(**counts["candidates_to_pairs"]).line()] if "candidates_to_pairs" in counts else []),
         ]
 
@@ -175,6 +179,7 @@ def source_summary(loaded: Loaded) -> dict[str, Any]:
         "adapter": loaded.adapter,
         "records": len(loaded.records),
         "set_aside": loaded.reasons,
+        **({DROPPED: loaded.dropped} if loaded.dropped else {}),
         "files": [_file_summary(file) for file in loaded.files],
     }
 

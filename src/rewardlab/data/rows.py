@@ -64,6 +64,7 @@ class Row:
         columns: our column name → theirs; a dotted name of theirs reaches into nested objects.
         problems: what the typed readers found wrong, in reading order.
         read: top-level columns that a reader has asked for; `rest` is what remains.
+        dropped: empty completions that its record does without.
     """
 
     source: Source
@@ -71,6 +72,7 @@ class Row:
     columns: Mapping[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
+    dropped: int = 0
 
     def theirs(self, name: str) -> str:
         """The column of the file that stands for our column `name`."""

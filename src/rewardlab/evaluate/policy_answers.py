@@ -134,6 +134,8 @@ def _file(source: DataSource) -> DataSource:
 def _gathered(name: str, loaded: Loaded, counts: Counter[str]) -> dict[str, tuple[Prompt, list[str]]]:
     """By what was asked, the prompt and all answers to it."""
     counts[f"rows of {name} set aside"] = len(loaded.set_aside)
+    if loaded.dropped:
+        counts[f"empty completions of {name} dropped"] = loaded.dropped
     found: dict[str, tuple[Prompt, list[str]]] = {}
     several = set()
     for record in loaded.records:

@@ -297,6 +297,8 @@ def _answers(config: WinrateEvaluation, counts: dict[str, int]) -> dict[str, _An
         found[name] = own
         if loaded.set_aside:
             counts[f"rows of {name} set aside"] = len(loaded.set_aside)
+        if loaded.dropped:
+            counts[f"empty completions of {name} dropped"] = loaded.dropped
     return found
 
 

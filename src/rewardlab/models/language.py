@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from rewardlab.errors import ModelError, Problem
 from rewardlab.models.adapters import merge_adapter
 from rewardlab.models.backbones import name_decoder_start
 from rewardlab.models.checkpoint import listed, quiet_transformers
-from rewardlab.models.located import CONFIG_NAME, adapter_weights, base_of, file_of, first_line, located
+from rewardlab.models.located import CONFIG_NAME, Located, adapter_weights, base_of, file_of, first_line, located
 from rewardlab.models.own_code import check_code_is_its_own
 from rewardlab.models.quantisation import REMEDY, loading_options
 from rewardlab.models.source import ModelSource, Precision, torch_dtype
@@ -48,11 +50,26 @@ def load_language_model(source: ModelSource, *, device: str = "cpu", precision: 
     with quiet_transformers():
         network, sources = language_network(source, torch_dtype(precision))
     tokenizer = load_tokenizer(source.tokenizer or str(source.path), source)
-    own = network.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+    ends = answer_ends(tokenizer, network.generation_config)
     # What a checkpoint would sample with (a top-k, a repetition penalty) is no part of what is asked for.
     network.generation_config = GenerationConfig()
-    return LanguageModel(network.to(device).eval(), tokenizer, frozenset(ends), sources)
+    return LanguageModel(network.to(device).eval(), tokenizer, ends, sources)
+
+
+def answer_ends(tokenizer: Any, generation: GenerationConfig | None) -> frozenset[int]:
+    """The tokens that end an answer: the tokenizer's EOS and those of the checkpoint, where there is one."""
+    own = None if generation is None else generation.eos_token_id
+    return frozenset({tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None})
+
+
+def generation_beside(tokenizer: Any) -> GenerationConfig | None:
+    """The generation configuration in the folder or hub id that a tokenizer was read from; None where none is found."""
+    place = Located(str(tokenizer.name_or_path), None)
+    file = None
+    if place.path:
+        with suppress(ModelError):  # the folder is gone or the hub out of reach: the tokenizer has its own end
+            file = file_of(place, GENERATION_CONFIG_NAME)
+    return None if file is None else GenerationConfig.from_pretrained(file.parent)
 
 
 def language_network(source: ModelSource, dtype: torch.dtype | str) -> tuple[Any, tuple[str, ...]]:

@@ -35,11 +35,11 @@ from rewardlab.data.conversions.published import (
 from rewardlab.data.conversions.sentences import first_sentences
 from rewardlab.data.cues import words
 from rewardlab.data.files import unreadable
-from rewardlab.data.load import load_all
-from rewardlab.data.prepare import source_summary
+from rewardlab.data.load import dropped_words, load_all
+from rewardlab.data.prepare import DROPPED, source_summary
 from rewardlab.data.source import with_limit
 from rewardlab.data.tokenize import Encoder, Encoding, read_tokenizer
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import DataError, Problem, counted
 from rewardlab.protocols import Folder
 from rewardlab.records import Record, SetAside
 from rewardlab.score.labels import labelled
@@ -59,13 +59,17 @@ class ConversionSummary:
         """What each conversion did, and what was written."""
         found = []
         for step in self.summary["steps"]:
-            counts = [f"{count:,} {what}" for what, count in step["counts"].items() if count]
+            counts = [_counted(count, what) for what, count in step["counts"].items() if count]
             found.append(
-                f"{step['to']}: {step['before']:,} → {step['after']:,} records; {'; '.join(counts)}".rstrip("; ")
+                f"{step['to']}: {step['before']:,} → {counted(step['after'], 'record')}; {'; '.join(counts)}".rstrip(
+                    "; "
+                )
             )
         written = ", ".join(f"{name} ({count:,})" for name, count in self.summary["files"].items())
         aside = sum(sum(one["set_aside"].values()) for one in self.summary["sources"].values())
-        found.append(f"Written: {written}" + (f". {aside:,} rows of the sources set aside" if aside else ""))
+        found.append(f"Written: {written}" + (f". {counted(aside, 'row')} of the sources set aside" if aside else ""))
+        dropped = sum(one.get(DROPPED, 0) for one in self.summary["sources"].values())
+        found += [dropped_words(dropped)] if dropped else []
         return [*found, *self.summary["warnings"]]
 
 
@@ -191,6 +195,12 @@ class _Work:
     ) -> None:
         sizes = {"before": sum(map(len, before.values())), "after": sum(map(len, after.values()))}
         self.steps.append({"to": step, **sizes, "counts": counts})
+
+
+def _counted(count: int, what: str) -> str:
+    """`1 record left out`, `2 records left out`: what was counted begins with its noun."""
+    nouns, space, rest = what.partition(" ")
+    return f"{counted(count, nouns.removesuffix('s'))}{space}{rest}" if nouns.endswith("s") else f"{count:,} {what}"
 
 
 def _words(record: Record) -> list[int]:

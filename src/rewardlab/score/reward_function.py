@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from torch import Tensor
 
 from rewardlab.config import Config
 from rewardlab.data.tokenize import read_tokenizer
+from rewardlab.data.turns import PolicyEncoder, PolicyEncoding
 from rewardlab.errors import ConfigError, DataError, Problem
+from rewardlab.models.language import answer_ends, generation_beside
 from rewardlab.records import Prompt, Response
 from rewardlab.score.base import CompletionLike, PromptLike, check_lists, read_completion, read_prompt
 from rewardlab.score.manager import RewardManager, TermsByName, load_manager
@@ -149,7 +152,7 @@ class RewardFunction:
 
         Args:
             data_source: not looked at.
-            solution_str: the response, without special tokens.
+            solution_str: the response, without special tokens; counted as one that has ended, with its end.
             ground_truth: not looked at.
             extra_info: the row's; its `prompt` (or `question`), a text or messages, is what the response answers.
 
@@ -170,7 +173,7 @@ class RewardFunction:
             expected = f"the prompt as one of {', '.join(PROMPT_KEYS)}, which a term of the reward reads"
             raise DataError("The prompt is missing", [Problem("extra_info", str(extra_info)[:200], expected)])
         prompt = Prompt.of_text("") if given is None else read_prompt(given, 0)
-        values, (score,) = self._asked([Response(prompt, solution_str, self._tokens(solution_str), True)])
+        values, (score,) = self._asked([Response(prompt, solution_str, self._tokens(solution_str) + 1, True)])
         return {"score": score} | {name: own for name, (own,) in values.items()}
 
     def _asked(self, responses: Sequence[Response]) -> tuple[dict[str, list[float]], list[float]]:
@@ -180,8 +183,10 @@ class RewardFunction:
 
     def _told_from(self, prompt: Prompt, written: str) -> Response:
         """The response in a text that has the policy's special tokens in it."""
-        tokens, end = self._tokens(written), self.tokenizer.eos_token
-        finished = bool(end) and written.endswith(end)
+        tokens = self._tokens(written)
+        finished = not self.manager.needs_end or written.endswith(
+            tuple(self.tokenizer.decode([end]) for end in self._ends)
+        )
         for special in sorted(self.tokenizer.all_special_tokens, key=len, reverse=True):
             written = written.replace(special, "")
         return Response(prompt, written, tokens, finished)
@@ -208,7 +213,19 @@ class RewardFunction:
             return True
         if self.tokenizer is None:
             raise self._no_tokenizer("missing_eos: it says which token ends a response")
-        return len(ids) > 0 and int(ids[-1]) == self.tokenizer.eos_token_id
+        return len(ids) > 0 and int(ids[-1]) in self._ends
+
+    @cached_property
+    def _ends(self) -> frozenset[int]:
+        """The tokens that end a response, as of `train ppo`: the EOS, those of the checkpoint, and the chat template's.
+
+        Raises:
+            ModelError, DataError: a chat template, and a tokenizer or a template that says no end.
+        """
+        ends = answer_ends(self.tokenizer, generation_beside(self.tokenizer))
+        if not self.tokenizer.chat_template:
+            return ends
+        return ends.union(PolicyEncoder(self.tokenizer, PolicyEncoding(form="chat")).end(Prompt.of_text("")))
 
     @staticmethod
     def _no_tokenizer(purpose: str) -> ConfigError:

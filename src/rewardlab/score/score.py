@@ -25,6 +25,7 @@ from tqdm import tqdm
 from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.pairs import ended
 from rewardlab.data.perturb import PERTURBATIONS, Perturbation, perturbed
+from rewardlab.data.prepare import DROPPED
 from rewardlab.data.source import Sources, with_limit
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.models.reward import form_of, form_warning
@@ -165,6 +166,7 @@ def score_file(config: Scoring, run: Run, load: Callable[[Scoring], AnyScorer] |
     for probe in config.all_probes:
         _scored_table(work, probe)
     said = form_warning(form_of(record.prompt for record in records), scorer.facts["trained_prompts"])
+    dropped = sum(one.dropped for one in loaded)
     summary = {
         "scorer": scorer.name,
         **scorer.facts,
@@ -173,6 +175,7 @@ def score_file(config: Scoring, run: Run, load: Callable[[Scoring], AnyScorer] |
         "unscored": unscored,
         "truncated": pc.sum(table["truncated"]).as_py(),
         "set_aside": dict(Counter(row.reason for one in loaded for row in one.set_aside)),
+        **({DROPPED: dropped} if dropped else {}),
         "probes": config.all_probes,
         "completions_per_second": None if run.resumed else round(table.num_rows / seconds, 2),
         "verified": processes().first(lambda: _verified(config, scorer, records, table)),

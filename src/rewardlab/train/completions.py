@@ -11,7 +11,7 @@ import numpy as np
 
 from rewardlab.data.conversions.base import alike_together
 from rewardlab.data.layout import share_prompt
-from rewardlab.data.pairs import ended
+from rewardlab.data.pairs import ended, given_places
 from rewardlab.data.turns import Ids
 from rewardlab.errors import DataError, Problem, counted
 from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
@@ -89,6 +89,20 @@ class Grouping(NamedTuple):
         found: list[list[int]] = consecutive_groups(count, self.whole).tolist()
         return found
 
+    def groups_of(self, record: Record) -> list[list[int]]:
+        """The groups of a record's completions before anything is drawn.
+
+        A completion stands in the group that it has in its row, where empty ones count too.
+
+        Raises:
+            ValueError: they do not go into groups of that size.
+        """
+        places, count = given_places(record)
+        found = {place: position for position, place in enumerate(places)}
+        if self.whole is None:
+            return self.groups(len(places))
+        return [[found[place] for place in group if place in found] for group in self.groups(count)]
+
     def draw(self, example: PolicyExample, *, seed: int, epoch: int, place: int) -> PolicyExample:
         """What an epoch takes of an example: candidates, or a winner and a loser that are no tie and not the same."""
         count = len(example.targets)
@@ -129,7 +143,9 @@ class DrawnPlan(StepPlan):
         return self.grouping.draw(example, seed=self.seed, epoch=epoch, place=place)
 
 
-def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str) -> Examples:
+def imitation_examples(
+    records: Sequence[Record], model: PolicyModel, name: str, *, on_prompts: bool = False
+) -> Examples:
     """Completions to imitate: the chosen one of a pair, the one of highest reward, all without rewards, what is not
     labelled bad.
 
@@ -137,6 +153,7 @@ def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str)
         records: of any kind.
         model: its tokenizer and encoding.
         name: of the data set, for messages.
+        on_prompts: imitate all that stands behind the prompt's first token.
 
     Raises:
         DataError: nothing is left.
@@ -153,7 +170,8 @@ def imitation_examples(records: Sequence[Record], model: PolicyModel, name: str)
                 counts["empty_completions"] += 1
                 continue
             counts["truncated_completions"] += ids.truncated
-            items.append(PolicyExample(share_prompt(prompt.ids, [ids.ids]), (0.0,)))
+            start = 1 if on_prompts else len(prompt.ids)
+            items.append(PolicyExample(share_prompt(prompt.ids[:start], [prompt.ids[start:] + ids.ids]), (0.0,)))
     return some(Examples(items, "completion", counts), name)
 
 
@@ -182,7 +200,7 @@ def preference_examples(records: Sequence[Record], model: PolicyModel, name: str
         if grouping.is_drawn and len(completions) < (grouping.size or 2):
             counts["fewer_candidates"] += 1
         rewards = (1.0, 0.0) if isinstance(record, Pair) else getattr(record, "rewards", None) or ()
-        for places in grouping.groups(len(completions)):
+        for places in grouping.groups_of(record):
             there = [place for place in places if completions[place].ids]
             counts["empty_completions"] += len(places) - len(there)
             if grouping.pairs:
@@ -260,7 +278,7 @@ def _unusable(records: Sequence[Record], name: str, grouping: Grouping) -> list[
 
 def _problem(record: Record, name: str, grouping: Grouping) -> Problem | None:
     """Why a record cannot be used; None where it can."""
-    where, count, size = str(record.source or name), len(record.completions), grouping.whole
+    where, count, size = str(record.source or name), given_places(record)[1], grouping.whole
     if isinstance(record, Rated) or (isinstance(record, Candidates) and record.rewards is None):
         is_prompt = not isinstance(record, Rated) and not count
         found = "one completion" if isinstance(record, Rated) else "candidates without rewards"

@@ -17,14 +17,14 @@ from rewardlab.train.objectives import correct
 
 
 class Imitation:
-    """The negative log-likelihood of completions: the loss of a step is the mean over its completions' tokens."""
+    """The negative log-likelihood of completions: the loss of a step is the mean over the tokens that it learns."""
 
     def losses(self, _: Target, values: Tensor, __: Sequence[Example]) -> Tensor:
         """Minus the log-probability of each example's one completion, nats."""
         return -values
 
     def weight(self, examples: Sequence[Example]) -> float:
-        """Tokens of all completions."""
+        """Tokens of all completions, and of their prompts where these are learned."""
         return sum(sum(example.lengths) for example in policy_examples(examples))
 
     def measures(self, _: Target, __: Tensor, examples: Sequence[Example]) -> dict[str, float]:

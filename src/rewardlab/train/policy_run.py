@@ -53,10 +53,12 @@ def run_policy_training(config: PolicyTraining, run: Run, prepared: Prepared, da
         if board is not None:
             trainer.add_callback(board)
         steps = kept_steps(len(prepared.plan), config.checkpoints)
-        trainer.add_callback(KeptPolicies(prepared.model, run.path(POLICIES), steps, merge=config.lora is None))
+        policies = KeptPolicies(prepared.model, run.path(POLICIES), steps, merge=config.lora is None)
+        trainer.add_callback(policies)
         log_start(run.log, trainer, prepared.examples)
         if not run_training(trainer, resume=run.resumed):
             raise KeyboardInterrupt
+        policies.keep_end(trainer.state.global_step)
         kept = trainer.load_best() if config.keep_best else trainer.state.global_step
         return TrainedPolicy(
             run.path(MODEL), processes().first(lambda: _finish(config, run, trainer, prepared, data, kept))
@@ -86,8 +88,20 @@ class KeptPolicies(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save, where this is one of the steps."""
-        if state.global_step in self.steps and processes().is_first:
-            folder = self.folder / f"step-{state.global_step:06d}"
+        if state.global_step in self.steps:
+            self._save(state.global_step)
+
+    def keep_end(self, step: int) -> None:
+        """Save the policy of the last step, which is none of the steps where training stopped early.
+
+        Where none were asked for, none is kept.
+        """
+        if self.steps and step not in self.steps:
+            self._save(step)
+
+    def _save(self, step: int) -> None:
+        folder = self.folder / f"step-{step:06d}"
+        if processes().is_first:
             with clear_when_disk_is_full(folder):
                 save_policy(self.model, folder, merge=self.merge)
 

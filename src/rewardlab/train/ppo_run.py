@@ -26,6 +26,7 @@ from rewardlab.errors import DataError, ModelError, Problem, RunError, counted
 from rewardlab.functional import shaping
 from rewardlab.models.card import policy_card
 from rewardlab.models.critic import Critic, head_on, own_critic
+from rewardlab.models.language import answer_ends
 from rewardlab.models.loading import context_length
 from rewardlab.models.memory import keep_freed_memory
 from rewardlab.models.policies import new_policy, saved_encoding
@@ -262,9 +263,8 @@ def _critic(config: PPOTraining, policy: PolicyModel, device: str) -> Critic | N
 
 def _ends(policy: PolicyModel, prompts: Sequence[Prompt]) -> frozenset[int]:
     """The tokens that end a response: the checkpoint's own, and what its chat template ends one with."""
-    own = policy.plain_network.generation_config.eos_token_id
-    named = {policy.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
-    return frozenset(named.union(*(policy.encoder.end(prompt) for prompt in prompts)))
+    own = answer_ends(policy.tokenizer, policy.plain_network.generation_config)
+    return own.union(*(policy.encoder.end(prompt) for prompt in prompts))
 
 
 def _stream(config: PPOTraining, policy: PolicyModel, prompts: Sequence[Prompt]) -> Prompts:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from rewardlab.data.load import in_words
+from rewardlab.data.load import dropped_words, in_words
+from rewardlab.data.prepare import DROPPED
 from rewardlab.errors import counted
 from rewardlab.models.reward import form_of, form_warning
 from rewardlab.records import Record
@@ -13,9 +14,13 @@ from rewardlab.records import Record
 
 def set_aside_words(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """How many rows of which set cannot be used, and why: set → reason → number."""
-    for name, reasons in counts.items():
+    for name, found in counts.items():
+        reasons = {reason: count for reason, count in found.items() if reason != DROPPED}
+        if DROPPED in found:
+            yield f"{name}: {dropped_words(found[DROPPED])}"
         total = sum(reasons.values())
-        yield f"{name}: {counted(total, 'row')} set aside ({in_words(reasons)}); `rewardlab data doctor` shows them"
+        if total:
+            yield f"{name}: {counted(total, 'row')} set aside ({in_words(reasons)}); `rewardlab data doctor` shows them"
 
 
 def sampling_words(records: Sequence[Record], temperature: float) -> Iterator[str]:

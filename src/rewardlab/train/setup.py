@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from transformers import TrainingArguments
 
 from rewardlab.data.load import Loaded, load_all
+from rewardlab.data.prepare import DROPPED
 from rewardlab.data.source import with_limit
 from rewardlab.data.splits import place
 from rewardlab.errors import DataError, ModelError, Problem, counted
@@ -50,7 +51,7 @@ class TrainingData(NamedTuple):
         train: its records.
         evaluation: records of evaluation sets by name.
         described: a line per training file, for the card.
-        set_aside: set → reason → number of rows that cannot be used; sets without any are left out.
+        set_aside: what `set_aside_of` gives.
     """
 
     train: Sequence[Record]
@@ -79,8 +80,14 @@ def training_records(config: Training) -> TrainingData:
 
 
 def set_aside_of(sets: Mapping[str, Sequence[Loaded]]) -> dict[str, dict[str, int]]:
-    """Set → reason → number of rows of it that cannot be used; sets without any are left out."""
-    totals = {name: sum((Counter(one.reasons) for one in parts), Counter[str]()) for name, parts in sets.items()}
+    """Set → reason → number of rows of it that cannot be used, with that of empty completions dropped from others.
+
+    Sets without any are left out.
+    """
+    totals = {
+        name: sum((Counter(one.reasons) + Counter({DROPPED: one.dropped}) for one in parts), Counter[str]())
+        for name, parts in sets.items()
+    }
     return {name: dict(total) for name, total in totals.items() if total}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rewardlab.data.files import FileRows
+from rewardlab.data.pairs import KEPT, PER_COMPLETION, picked
 from rewardlab.data.rows import Row, json_safe
 from rewardlab.data.source import DataSource, read_source
 from rewardlab.errors import Problem
@@ -58,18 +59,40 @@ def broken(row: Row) -> SetAside:
     return set_aside(row, "invalid", "has problems")
 
 
-def usable(row: Row, record: Record) -> Parsed:
-    """The record, or the row set aside where a completion is empty or the sides of a pair are identical."""
+def usable(row: Row, record: Record, *, whole: bool = False, lists: tuple[str, ...] = ()) -> Parsed:
+    """The record, or the row set aside where a side is empty or the sides of a pair are identical.
+
+    Of candidates the empty ones are dropped one by one, and the row is set aside where nothing is left.
+
+    Args:
+        row: counts the completions that are dropped.
+        record: of the row.
+        whole: candidates that say nothing without all of their completions: one that is empty sets the row aside.
+        lists: names in `meta` of lists with an element a completion, beside those of sampled ones.
+    """
     if isinstance(record, Pair):
         sides = {"chosen": record.chosen, "rejected": record.rejected}
         if record.chosen.strip() == record.rejected.strip():
             return set_aside(row, "identical", "chosen and rejected are the same text")
     elif isinstance(record, Candidates):
         sides = {f"completion {number}": text for number, text in enumerate(record.completions)}
+        filled = [place for place, text in enumerate(record.completions) if text.strip()]
+        if filled and not whole and len(filled) < len(sides):
+            return _without_empty(row, record, filled, lists)
     else:
         sides = {"completion": record.completion}
     empty = [name for name, text in sides.items() if not text.strip()]
     return set_aside(row, "empty", f"empty: {', '.join(empty)}") if empty else record
+
+
+def _without_empty(row: Row, record: Candidates, filled: list[int], lists: tuple[str, ...]) -> Candidates:
+    """The candidates at these places, with their rewards; `meta` says which they were of how many."""
+    count = len(record.completions)
+    row.dropped += count - len(filled)
+    meta = picked(record.meta, count, filled, PER_COMPLETION + lists) | {KEPT: {"of": count, "places": filled}}
+    completions = tuple(record.completions[place] for place in filled)
+    rewards = None if record.rewards is None else tuple(record.rewards[place] for place in filled)
+    return replace(record, completions=completions, rewards=rewards, meta=meta)
 
 
 def prompt_of(conversation: str | Turns, options: Mapping[str, Any] | None = None) -> Prompt:

@@ -25,7 +25,7 @@ def parse(row: Row) -> Parsed:
     if not right or not wrong:
         return set_aside(row, "empty", "no chosen or no rejected answers")
     rewards = (1.0,) * len(right) + (0.0,) * len(wrong)
-    return usable(row, Candidates(prompt, right + wrong, rewards, row.source, row.rest()))
+    return usable(row, Candidates(prompt, right + wrong, rewards, row.source, row.rest()), whole=True)
 
 
 def fits(row: Row) -> bool:

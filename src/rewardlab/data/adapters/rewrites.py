@@ -26,7 +26,7 @@ def parse(row: Row) -> Parsed:
     if row.problems:
         return broken(row)
     meta = {**row.rest(), "w_original": attribute, "steps": list(STEPS)}
-    return usable(row, Candidates(prompt, tuple(texts[step] for step in STEPS), None, row.source, meta))
+    return usable(row, Candidates(prompt, tuple(texts[step] for step in STEPS), None, row.source, meta), whole=True)
 
 
 ADAPTER = Adapter(

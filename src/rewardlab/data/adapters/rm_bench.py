@@ -27,7 +27,7 @@ def parse(row: Row) -> Parsed:
         return set_aside(row, "empty", "no chosen or no rejected answers")
     rewards = (1.0,) * len(right) + (0.0,) * len(wrong)
     meta = {**row.rest(), "subset": domain, "styles": [*STYLES, *STYLES]}
-    return usable(row, Candidates(prompt, right + wrong, rewards, row.source, meta))
+    return usable(row, Candidates(prompt, right + wrong, rewards, row.source, meta), whole=True)
 
 
 def fits(row: Row) -> bool:

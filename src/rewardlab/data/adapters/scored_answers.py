@@ -78,7 +78,8 @@ def _candidates(
     known = tuple(reward for reward in rewards if reward is not None)
     if len(known) < len(rewards):
         return set_aside(row, "no_score", f"{len(rewards) - len(known)} of {len(rewards)} answers without a score")
-    return usable(row, Candidates(user_prompt(prompt), tuple(texts), known, row.source, meta))
+    record = Candidates(user_prompt(prompt), tuple(texts), known, row.source, meta)
+    return usable(row, record, lists=(ANSWERS, "models"))
 
 
 HELPSTEER = Adapter(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from rewardlab.data.conversions.base import Converted, place, rewarded
-from rewardlab.data.pairs import picked
+from rewardlab.data.pairs import given_places, picked
 from rewardlab.errors import Problem
 from rewardlab.records import Candidates, Rated, Record
 
@@ -34,7 +34,8 @@ def best(
 ) -> Converted:
     """The best completion of every prompt: rated with its reward, or, of candidates without rewards, alone.
 
-    Of equals the first is taken. `meta.best_of` has how many there were (`n`) and which it was (`candidate`).
+    Of equals the first is taken. `meta.best_of` has how many there were (`n`) and which it was (`candidate`). Empty
+    completions that were dropped when the data were read count among the n, and are never the best.
 
     Args:
         name: of the set, for messages.
@@ -44,19 +45,24 @@ def best(
         problems: records with other content, or with fewer completions than `size`, are added here.
     """
     found: list[Record] = []
+    empty = 0
     for number, record in enumerate(records, start=1):
         where = place(name, number, record)
         candidates = record if lengths and isinstance(record, Candidates) else rewarded(record, where, problems)
         if candidates is None:
             continue
-        count = len(candidates.completions)
+        places, count = given_places(candidates)
         if count < (size or 1):
             found_words = f"{count} completions"
             problems.append(Problem(where, found_words, f"{size or 1} or more", "Sample more, or lower --of."))
             continue
         values = lengths(candidates) if lengths else candidates.rewards or ()
-        found.append(_only(candidates, max(range(size or count), key=values.__getitem__), size or count))
-    return Converted(found)
+        first = [position for position, place in enumerate(places) if place < (size or count)]
+        if not first:
+            empty += 1
+            continue
+        found.append(_only(candidates, max(first, key=values.__getitem__), size or count))
+    return Converted(found, {"prompts whose first completions are all empty": empty} if empty else {})
 
 
 def _only(candidates: Candidates, position: int, size: int) -> Record:

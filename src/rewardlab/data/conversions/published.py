@@ -26,7 +26,7 @@ from rewardlab.records import Candidates, Pair, Prompt, Rated, Record
 
 Rows = list[dict[str, Any]]
 LOST_REASONS = "records with completions that were cut off, which nothing in their rows says"
-OTHER_PROMPT = "prompts that are read back as another: turns or options that a transcript does not hold"
+OTHER_PROMPT = "prompts read back as another: turns or options that a transcript does not hold"
 
 
 def exo_rows(name: str, records: Sequence[Record], problems: list[Problem]) -> Rows:
