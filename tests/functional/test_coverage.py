@@ -7,7 +7,7 @@ import pytest
 from benchmarks.coverage import coverage, resampled_intervals, t_intervals, t_intervals_and_in_sd
 from rewardlab.functional import effects
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # 4,000 simulations give the share held with a standard error of 0.35 points, 1,000 with one of 0.7.
 LOW, HIGH = 0.93, 0.97
@@ -20,7 +20,6 @@ def test_t_intervals(groups: int, clustered: bool) -> None:
     assert {key: one for key, one in found.items() if not LOW <= one.held <= HIGH or one.made < 1.0} == {}
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_resampled_intervals(method: effects.BootstrapMethod) -> None:
     found = coverage(resampled_intervals(method), 100, 1000, clustered=True, seed=2)
