@@ -54,6 +54,12 @@ def _options() -> argparse.Namespace:
         help='only this setting of the peer beside its default, in alignment or ppo, e.g. "TRL 1x16"; may be repeated '
         "(default: all)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="of products in alignment, candidates and ppo (default: bfloat16 where the processor has it)",
+    )
     parser.add_argument("--note", default="", help="what a reader has to know of the machine")
     parser.add_argument("--quick", action="store_true", help="a toy model and a handful of pairs: tests the harness")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "hh-rlhf", help="HH-RLHF files")
@@ -81,11 +87,11 @@ def _part(
     if name == "memory":
         return {"peaks": memory.run(work, sizes, log)}
     if name == "alignment":
-        return alignment.run(work, sizes, repeats, log, options.setting)
+        return alignment.run(work, sizes, repeats, log, options.setting, options.precision)
     if name == "ppo":
-        return ppo.run(work, sizes, repeats, log, options.setting)
+        return ppo.run(work, sizes, repeats, log, options.setting, options.precision)
     if name == "candidates":
-        return alignment.by_candidates(work, sizes, repeats, log)
+        return alignment.by_candidates(work, sizes, repeats, log, options.precision)
     if name == "sampling":
         return sampling.run(sizes, repeats, peer, own)
     if name == "growth":

@@ -1,6 +1,6 @@
 """Training of policies: TRL's DPOTrainer with its loss `exo_pair` and ours; the same ids, order and weights.
 
-Products are in bfloat16 where the processor multiplies it in hardware, else in float32, on both sides.
+Products are in bfloat16 where the processor multiplies it in hardware, else in float32, on both sides, or as asked for.
 
 The clock is one callback for both, from the beginning of training to the end of the last optimiser step; seconds of the
 process's processors are taken beside it, which neighbours on a busy machine change less. TRL computes the reference in
@@ -31,6 +31,7 @@ from benchmarks.setting import (
     alone,
     clocks,
     cpu_precision,
+    output_parameters,
     prepare_policy,
     rows,
     working,
@@ -137,7 +138,9 @@ def of_candidates(
         return _trained(folder, root, len(prompts), {}, options, precision, per_step)
 
 
-def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[str] = (), precision: str = "auto"
+) -> dict[str, Any]:
     """All rounds: TRL's settings and ours; and losses of some steps in float32.
 
     Args:
@@ -146,9 +149,12 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
         repeats: rounds.
         log: of the processes.
         settings: names of TRL's settings, measured beside its default; all where there are none.
+        precision: of products; `auto` for what the processor multiplies in hardware.
     """
-    every, precision = _prepared(folder, sizes.steps * PAIRS_PER_STEP * repeats, log)
-    done = Done(folder / "alignment.json")
+    every, precision = _prepared(folder, sizes.steps * PAIRS_PER_STEP * repeats, log, precision)
+    with working(log) as worker:
+        tokens = worker(tokens_of, folder, every)
+    done = Done(folder / f"alignment-{precision}.json")
     rounds = []
     for number in range(repeats):
         pairs = every[number * sizes.steps * PAIRS_PER_STEP :][: sizes.steps * PAIRS_PER_STEP]
@@ -168,13 +174,19 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
         for name in ("TRL", COLD)
     }
     done.path.unlink()
-    return {"rounds": rounds, "agreement": losses, "precision": precision}
+    return {
+        "rounds": rounds,
+        "agreement": losses,
+        "precision": precision,
+        "tokens": tokens,
+        "output_layer": output_parameters(folder),
+    }
 
 
-def by_candidates(folder: Path, sizes: Sizes, repeats: int, log: Path) -> dict[str, Any]:
+def by_candidates(folder: Path, sizes: Sizes, repeats: int, log: Path, precision: str = "auto") -> dict[str, Any]:
     """Training on K answers to every prompt: each K of a round on the same prompts."""
     per_step = PAIRS_PER_STEP // 2
-    prompts, precision = _prepared(folder, sizes.steps * per_step, log)
+    prompts, precision = _prepared(folder, sizes.steps * per_step, log, precision)
     answers = [row[side] for row in prompts for side in SIDES]
     rounds = []
     for _ in range(repeats):
@@ -187,11 +199,26 @@ def by_candidates(folder: Path, sizes: Sizes, repeats: int, log: Path) -> dict[s
     return {"rounds": rounds, "precision": precision}
 
 
-def _prepared(folder: Path, count: int, log: Path) -> tuple[list[Row], str]:
+def _prepared(folder: Path, count: int, log: Path, precision: str) -> tuple[list[Row], str]:
     """So many pairs, and the precision of products."""
     with working(log) as worker:
         worker(prepare_policy, folder)
-        return worker(usable, folder, count), worker(cpu_precision)
+        return worker(usable, folder, count), worker(cpu_precision, precision)
+
+
+def tokens_of(folder: Path, pairs: list[Row]) -> dict[str, int]:
+    """Tokens that a pass over these pairs reads.
+
+    Returns:
+        `padded`: both sides of a pair whole and of equal length, as in a micro-batch of one pair; `shared`: what the
+        sides have in common once; `logits`: those of `shared` that are predicted.
+    """
+    groups = _groups(folder, pairs)
+    return {
+        "padded": sum(len(SIDES) * (len(one.prefix) + max(map(len, one.branches))) for one in groups),
+        "shared": sum(len(one.prefix) + sum(map(len, one.branches)) for one in groups),
+        "logits": sum(len(one.prefix) - one.start + sum(map(len, one.branches)) for one in groups),
+    }
 
 
 def _in_float32(folder: Path, pairs: list[Row], peer: bool) -> Timed:

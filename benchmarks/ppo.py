@@ -34,6 +34,7 @@ from benchmarks.setting import (
     Timed,
     alone,
     cpu_precision,
+    output_parameters,
     prepare_policy,
     rows,
     working,
@@ -143,7 +144,9 @@ def theirs(folder: Path, prompts: list[list[int]], precision: str, setting: tupl
     return measured
 
 
-def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[str] = (), precision: str = "auto"
+) -> dict[str, Any]:
     """All rounds: TRL's settings, the ceilings, ours, the ceilings again.
 
     Args:
@@ -152,6 +155,7 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
         repeats: rounds.
         log: of the processes.
         settings: names of TRL's settings beside its default; all where there are none.
+        precision: of products; `auto` for what the processor multiplies in hardware.
     """
     if not PEER.is_file():
         raise SystemExit("The peer of this part has an environment of its own: make .venv-ppo/.ready")
@@ -159,8 +163,8 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
     with working(log) as worker:
         worker(prepare_policy, folder)
         every = worker(prompts_of, folder, count * repeats)
-        precision = worker(cpu_precision)
-    done = Done(folder / "ppo.json")
+        precision = worker(cpu_precision, precision)
+    done = Done(folder / f"ppo-{precision}.json")
     rounds, versions = [], {}
     for number in range(repeats):
         prompts = every[number * count :][:count]
@@ -181,7 +185,6 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
         read = sum(len(one["ids"]) for one in prompts)
         rounds.append({"results": results, "ceilings": ceilings, "prompt_tokens": read})
     done.path.unlink()
-    shape = json.loads((folder / "policy" / "config.json").read_text(encoding="utf-8"))
     return {
         "rounds": rounds,
         "default": peer_name(GRID[0]),
@@ -190,7 +193,7 @@ def run(folder: Path, sizes: Sizes, repeats: int, log: Path, settings: Sequence[
         "responses": RESPONSES,
         "longest": LONGEST,
         "inner_epochs": INNER_EPOCHS,
-        "output_layer": shape["hidden_size"] * shape["vocab_size"],
+        "output_layer": output_parameters(folder),
     }
 
 

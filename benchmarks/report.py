@@ -248,9 +248,19 @@ def _alignment(part: Mapping[str, Any]) -> str:
     losses = ", ".join(f"{a:.6f} and {b:.6f}" for a, b in zip(theirs, ours, strict=True))
     apart = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
     line = f"Losses of {len(ours)} steps in float32, TRL's and ours: {losses}; at most {apart:.1e} apart."
+    tokens, output = part["tokens"], part["output_layer"]
+    operations = [
+        part["parameters"] * tokens[read] + output * tokens[predicted]
+        for read, predicted in (("padded", "padded"), ("shared", "logits"))
+    ]
+    less = (
+        f"Of these pairs TRL at one to a micro-batch reads {tokens['padded']:,} tokens and has logits at all of them; "
+        f"with shared prompts ours has {tokens['shared']:,}, of which {tokens['logits']:,} are predicted: "
+        f"{operations[0] / operations[1]:.1f} times our operations, attention apart."
+    )
     title = "## Alignment: training with EXO on pairs"
     table = _table(head, rows)
-    made = [title, "", _made(part), *_note(part), "", claim, "", table, "", line, ""]
+    made = [title, "", _made(part), *_note(part), "", claim, "", table, "", line, "", less, ""]
     count = f"{len(rounds)}, of {rounds[0]['results'][OURS]['pairs']} pairs each"
     return "\n".join([*made, f"Rounds: {count}; products in {part['precision']}.", ""])
 

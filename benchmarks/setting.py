@@ -254,11 +254,17 @@ def backbone_parameters(folder: Path) -> int:
     return sum(math.prod(shape) for name, shape in shapes.items() if "embed" not in name)
 
 
-def cpu_precision() -> str:
-    """Of products, on both sides: bfloat16 where the processor multiplies it in hardware, float32 elsewhere."""
+def output_parameters(folder: Path) -> int:
+    """Parameters of the policy's output layer."""
+    shape = json.loads((folder / "policy" / "config.json").read_text(encoding="utf-8"))
+    return int(shape["hidden_size"] * shape["vocab_size"])
+
+
+def cpu_precision(asked: str) -> str:
+    """Of products, on both sides; `auto`: bfloat16 where the processor multiplies it in hardware, float32 elsewhere."""
     from rewardlab.models.source import product_precision
 
-    return product_precision("auto", "cpu")
+    return product_precision(asked, "cpu")
 
 
 def peak_mebibytes() -> int:
