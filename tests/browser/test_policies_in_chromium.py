@@ -14,8 +14,8 @@ from tests.report.compared import compared, whole
 __all__ = ["chromium", "pytestmark"]
 
 
-def written(folder: Path, text: str = "") -> Path:
-    found = compared(text)
+def written(folder: Path, text: str = "", answers: int = 2) -> Path:
+    found = compared(text, answers=answers)
     values = whole(found, kl=True)
     path = folder / "report.html"
     path.write_text(
@@ -42,6 +42,15 @@ def test_answers_stand_side_by_side_and_long_ones_unfold(chromium: playwright.Br
     page.locator(".controls select").first.select_option("2. ppo")
     assert all("ppo" in badge for badge in page.locator(".example .badge").all_inner_texts())
     only_itself(page, watch)
+
+
+def test_many_answers_of_a_policy_do_not_push_the_others_away(chromium: playwright.Browser, tmp_path: Path) -> None:
+    page, _ = opened(chromium, written(tmp_path, answers=7))
+    side = page.locator(".example[open] .side").first
+    notes = side.locator("p.note:visible")
+    assert notes.count() == 4
+    side.locator("summary", has_text="3 more").click()
+    assert [note.split(" · ")[0] for note in notes.all_inner_texts()] == [f"{number} of 7" for number in range(1, 8)]
 
 
 @pytest.mark.parametrize("width", [360, 1280])

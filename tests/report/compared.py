@@ -16,7 +16,11 @@ PROMPTS, REWARDS = 24, ("rm", "other")
 
 @cache
 def compared(
-    text: str = "", names: tuple[str, ...] = ("sft", "ppo", "best"), bad: bool = False, count: int = PROMPTS
+    text: str = "",
+    names: tuple[str, ...] = ("sft", "ppo", "best"),
+    bad: bool = False,
+    count: int = PROMPTS,
+    answers: int = 2,
 ) -> Compared:
     """What was measured of policies of these names, better and longer from one to the next; `text` is in all texts.
 
@@ -24,7 +28,7 @@ def compared(
     """
     generator = np.random.default_rng(0)
     prompts = [Prompt((Message("user", f"asked {number} {text}"),)) for number in range(count)]
-    lengths = {name: generator.integers(5, 30, (count, 2)) + 4 * place for place, name in enumerate(names)}
+    lengths = {name: generator.integers(5, 30, (count, answers)) + 4 * place for place, name in enumerate(names)}
     texts = {
         name: [
             tuple(f"said {number} by {place} {text} {'word ' * int(n)}" for n in own) for number, own in enumerate(rows)
@@ -46,7 +50,7 @@ def compared(
          "draws": 100, "difficulty": "none"}
     )  # fmt: skip
     matches = {one.name: compared_by(one, sets, names[0]) for one in scores}
-    values: dict[str, list[np.ndarray]] = {name: list(generator.random((count, 2))) for name in names}
+    values: dict[str, list[np.ndarray]] = {name: list(generator.random((count, answers))) for name in names}
     how_bad = Bad(values, f"the probability of {text}") if bad else None
     found = policy_values(config, sets, scores, matches, how_bad)
     by = {name: preferences(one, sets) for name, one in matches.items()}

@@ -397,6 +397,7 @@
   // ---- browser of policies side by side --------------------------------------------------------------------
 
   const LONG_CHARACTERS = 900;
+  const FIRST_ANSWERS = 4;
 
   // A long text is folded: its first part, and a button for the rest.
   function foldable(text) {
@@ -434,6 +435,14 @@
       return [make("p", { class: "note" }, (count > 1 ? `${number + 1} of ${count} · ` : "") + parts.join(" · ")),
         ...foldable(one.text)];
     };
+    // A policy with many answers does not push the others off the screen.
+    const answers = (all) => {
+      const shown = all.map((one, number) => answer(one, number, all.length));
+      const rest = shown.slice(FIRST_ANSWERS).flat();
+      const more = `${(all.length - FIRST_ANSWERS).toLocaleString("en")} more`;
+      return [...shown.slice(0, FIRST_ANSWERS).flat(),
+        ...(rest.length ? [make("details", {}, make("summary", {}, more), ...rest)] : [])];
+    };
     const table = (row) => {
       const cell = (label, value) => make("td", { class: "number", "data-label": label }, make("span", {}, value));
       const line = (title, values) => make("tr", {}, make("th", { scope: "row" }, title),
@@ -459,8 +468,7 @@
       details.addEventListener("toggle", () => {
         if (!details.open || details.children.length > 1) return;
         const boxes = policies.map((name, policy) => make("div", { class: "side" },
-          make("h3", {}, make("bdi", {}, name)),
-          ...row.answers[policy].flatMap((one, number) => answer(one, number, row.answers[policy].length))));
+          make("h3", {}, make("bdi", {}, name)), ...answers(row.answers[policy])));
         details.append(make("h3", {}, "Prompt"), make("p", { class: "text prompt", dir: "auto" }, row.prompt.trim()),
           make("div", { class: columns }, ...boxes), table(row),
           make("p", { class: "note" }, `prompt ${row.id}`));
