@@ -47,12 +47,18 @@ def test_alignment_is_compared_like_with_like() -> None:
         "rounds": [{"results": results}],
         "agreement": {"TRL": [2.0, 1.5], "rewardlab": [2.0, 1.50002]},
         "precision": "float32",
+        "parameters": 20,
+        "output_layer": 10,
+        "tokens": {"padded": 3000, "shared": 2000, "logits": 500},
     }
     page = report.page({"parts": {"alignment": part}})
     assert "**10.0x the peer's default from an empty cache, 2.0x its best setting" in page
     assert "in seconds of processors 8.0x and 3.0x.**" in page
     assert "| TRL 2x8, precomputed | 1.067 | 0.38 | 2.5x | 2.0x | 1,234 |" in page
     assert "at most 2.0e-05 apart" in page
+    # (20 + 10) * 3,000 against 20 * 2,000 + 10 * 500.
+    assert "reads 3,000 tokens and has logits at all of them; with shared prompts ours has 2,000, of which 500" in page
+    assert "2.0 times our operations" in page
     assert "Rounds: 1, of 16 pairs each; products in float32." in page
 
 
