@@ -191,3 +191,16 @@ def test_what_cannot_be_shared_or_used_is_said_once(place: Path) -> None:
     said = launch(place, ["train", "reward", "--config", config, "--train", str(place / "bad.jsonl")], count=2, code=1)
     assert said.count("bad.jsonl:1") == 1
     assert "rewardlab, process 1" not in said
+
+
+def test_the_first_process_says_what_is_wrong_though_it_is_the_last_to_begin(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher stops all processes as soon as one has failed: the silent ones may not be it."""
+    late = "import os, time\nif os.environ.get('RANK') == '0':\n    time.sleep(4)\n"
+    (tmp_path / "sitecustomize.py").write_text(late)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    said = launch(place, ["train", "reward", "--batch_size", "0"], count=2, code=1)
+    assert said.count("problems in the configuration") == 1
+    said = launch(place, ["data", "doctor", "--sources.train.path", str(place / "train.jsonl")], count=2, code=1)
+    assert said.count("rewardlab: too many processes") == 1

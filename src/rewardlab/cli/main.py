@@ -11,12 +11,14 @@ Of several processes that a launcher has started, the first one speaks; another 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -33,6 +35,8 @@ from rewardlab.studies.verbs import VERBS, Verb
 STOPPED = 130
 READER_GONE = 141
 """128 + SIGPIPE, as for any program in a pipe."""
+FIRST_SPEAKS = 30.0
+"""Seconds within which the first of several processes has said what is wrong; under torchrun they end with its end."""
 
 
 def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) -> int:
@@ -50,7 +54,8 @@ def main(words: Sequence[str] | None = None, verbs: Mapping[str, Verb] = VERBS) 
     except RewardlabError as error:
         return _fail(str(error), error, error.exit_code)
     except KeyboardInterrupt as error:
-        return _fail("stopped", error, STOPPED)
+        begun = bool(getattr(error, "__notes__", ()))
+        return _fail("stopped" if begun else "stopped before a run was begun", error, STOPPED)
     except BrokenPipeError:
         # The interpreter flushes standard output once more at exit, and must not fail there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,11 +132,20 @@ def _fail(message: str, error: BaseException, code: int) -> int:
     rank = launched().rank
     # The others have the same command line, and end with the first one.
     if rank and isinstance(error, ElsewhereError | ConfigError | KeyboardInterrupt):
+        if not isinstance(error, KeyboardInterrupt):
+            _let_the_first_speak()
         return code
     lines = [message, *getattr(error, "__notes__", ())]
     speaker = f"rewardlab, process {rank}" if rank else "rewardlab"
     print(f"{speaker}: " + "\n".join(lines), file=sys.stderr)
     return code
+
+
+def _let_the_first_speak() -> None:
+    """Wait for the launcher, which stops all processes when one has failed: to go before the first one has said why would
+    silence it."""
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(FIRST_SPEAKS)
 
 
 def _fail_unexpectedly(error: Exception, words: Sequence[str]) -> int:
