@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import datasets
 import fake_verbs
@@ -18,7 +19,7 @@ import pytest
 from fake_hub import COMMIT, FakeHub
 from fake_verbs import VERBS
 
-from rewardlab.cli import environment, main, runs
+from rewardlab.cli import environment, main, runs, verb
 from rewardlab.data.adapters import ADAPTERS
 from rewardlab.errors import DataError, InputError, ModelError, RunError
 from rewardlab.store.files import read_json, read_jsonl
@@ -153,6 +154,14 @@ def test_what_is_advised_after_an_error_is_what_can_help(
     monkeypatch.setattr(fake_verbs, "append_line", late)
     assert call("make", "--word", "a", "--times", "2", "--run", "first") == 2
     assert capsys.readouterr().err.rstrip().endswith(expected)
+
+
+def test_stopped_while_it_was_loading(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verb, "run_verb", Mock(side_effect=KeyboardInterrupt))
+    assert call("make", "--word", "a") == 130
+    assert capsys.readouterr().err == "rewardlab: stopped before a run was begun\n"
 
 
 def test_stopped_and_resumed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -409,8 +418,8 @@ def test_every_verb_leaves_the_options_to_the_command_line() -> None:
         "wait",
         "slurm",
     }
-    for name, verb in REAL_VERBS.items():
-        assert not taken & set(verb.config_class().model_fields), name
+    for name, known in REAL_VERBS.items():
+        assert not taken & set(known.config_class().model_fields), name
 
 
 def test_settings_come_from_the_env_file_where_the_environment_is_silent(

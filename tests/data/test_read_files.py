@@ -329,6 +329,7 @@ def test_what_is_wrong_before_the_end_is_no_cut(line: bytes, tmp_path: Path) -> 
     path.write_bytes(b'{"a": 1}\n' + line)
     _, (problem,) = read(path)
     assert CUT not in problem.remedy
+    assert "JSON library" in problem.remedy
     path.write_bytes(b'{"a": "b\n{"a": 1}\n')
     _, (problem,) = read(path)
     assert CUT not in problem.remedy, "a torn line in the middle"
@@ -395,13 +396,16 @@ def test_all_broken_lines_of_all_files_are_told(tmp_path: Path) -> None:
     ]
 
 
-def test_missing_and_unreadable_paths(tmp_path: Path) -> None:
+def test_missing_and_unreadable_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pairs.jsonl").write_text('{"a": 1}\n')
     _, problems = read(tmp_path / "pears.jsonl")
     assert problems[0].found == "no such file"
     assert problems[0].remedy == f'Did you mean "{tmp_path / "pairs.jsonl"}"?'
     _, problems = read(tmp_path / "nowhere" / "pairs.jsonl")
     assert "There is no folder" in problems[0].remedy
+    monkeypatch.setenv("REWARDLAB_HOME", str(tmp_path))
+    _, problems = read(Path("pairs.jsonl"))
+    assert problems[0].remedy == f"Did you mean {tmp_path / 'pairs.jsonl'}?"
     (tmp_path / "empty").mkdir()
     _, problems = read(tmp_path / "empty")
     assert problems[0].found == "a folder without data files"

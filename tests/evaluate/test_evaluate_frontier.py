@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -521,6 +522,13 @@ def test_policies_may_differ_in_how_much_they_wrote_but_not_in_how_they_read(pla
 def test_the_reference_is_where_the_runs_started_if_they_agree(place: Path, tmp_path: Path) -> None:
     training = place / "training"
     assert reference_of([training, training], None) == (place / "reference").resolve()
+    copy = tmp_path / "copy"
+    shutil.copytree(place / "reference", copy)
+    recorded(tmp_path / "copied", copy)
+    assert reference_of([training, tmp_path / "copied"], None) == (place / "reference").resolve()
+    save(copy, 1.0)
+    with pytest.raises(ConfigError, match="do not agree"):
+        reference_of([training, tmp_path / "copied"], None)
     recorded(tmp_path / "other", place / "training")
     with pytest.raises(ConfigError, match="do not agree"):
         reference_of([training, tmp_path / "other"], None)

@@ -207,5 +207,5 @@ def test_without_the_battery_there_is_nothing_to_compare(workshop: Workshop) -> 
 def test_a_table_alone_does_not_say_its_seed(workshop: Workshop) -> None:
     records = pairs([(1, 2)])
     data, folder = workshop.records("data.jsonl", records), workshop.scores("scores", records, score_words)
-    with pytest.raises(ConfigError, match="--scoring-seed"):
+    with pytest.raises(ConfigError, match="--scoring_seed"):
         evaluate_perturb(PerturbEvaluation(data=(data,), scores=(folder,)), workshop)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from small_models import FLAT_SHAPES, SHAPES, network_of, reward_model_of, word_tokenizer
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -278,6 +280,37 @@ def test_a_path_that_is_not_there_is_not_looked_for_elsewhere(path: str, monkeyp
     monkeypatch.setattr(located, "commit_of", None)
     with pytest.raises(ModelError, match="no such folder"):
         load_tokenizer(path, ModelSource(path=path))
+
+
+@pytest.mark.parametrize("path", ["./first/model", "first/model"])
+def test_a_run_that_is_named_without_the_folder_of_all_runs(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have the form of a hub id, which the hub does not know, or cannot be asked for."""
+    home, there = tmp_path / "home", tmp_path / "home" / "first" / "model"
+    there.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def said() -> str:
+        with pytest.raises(ModelError) as caught:
+            load_tokenizer(path, ModelSource(path=path))
+        return str(caught.value)
+
+    failures = (RepositoryNotFoundError("unknown", response=Mock()), OSError("no network"))
+    for failure in failures:
+        monkeypatch.setattr(located, "commit_of", Mock(side_effect=failure))
+        monkeypatch.setenv("REWARDLAB_HOME", str(home))
+        assert f"Did you mean {there}?" in said()
+        monkeypatch.setenv("REWARDLAB_HOME", str(tmp_path / "other"))
+        assert f"which begins in {tmp_path}." in said()
+        monkeypatch.setenv("REWARDLAB_GROUP", "no-such-group")
+        assert f"which begins in {tmp_path}." in said()
+        monkeypatch.delenv("REWARDLAB_GROUP")
+
+
+def test_the_home_of_a_user_is_the_shells_to_find() -> None:
+    with pytest.raises(ModelError, match="~ stands for itself"):
+        load_tokenizer("~/model", ModelSource(path="~/model"))
 
 
 @pytest.mark.parametrize(

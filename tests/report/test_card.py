@@ -187,13 +187,13 @@ def test_names_are_text_and_nothing_of_this_machine_is_shown(
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ("/home/ann/runs/rm/model", "model"),
-        ("~ann/x.py:reward", "x.py:reward"),
-        ("python:/home/ann/rule.py:degree@6c08", "python:rule.py:degree@6c08"),
+        ("/data/store/runs/rm/model", "model"),
+        ("~me/x.py:reward", "x.py:reward"),
+        ("python:/data/store/rule.py:degree@6c08", "python:rule.py:degree@6c08"),
         ("../../private/data.jsonl", "data.jsonl"),
         ("[/a/b/c.jsonl, /d/e.jsonl]", "[c.jsonl, e.jsonl]"),
         ("runs/study/step/file.txt", "file.txt"),
-        (r"C:\Users\ann\x.txt", "x.txt"),
+        (r"C:\Users\me\x.txt", "x.txt"),
         ("http://gpu7.internal:8000/v1", "[address]"),
         ("https://ann:secret@host/x", "[address]"),
         ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
@@ -303,7 +303,7 @@ def test_a_policy_is_found_at_its_own_step(root: Path, tmp_path: Path) -> None:
     change = {"run": "dpo", "seed": 0, "from": 4, "to": 8, "rewards": {"held_out.short": spanned(-0.4, 0.1)}}
     frontier = {
         "level": 0.95, "n": 4, "temperature": 1.0, "max_new_tokens": 9, "sd": {}, "from_reference": [], "best_of": [],
-        "scorers": {"reward": "rm@1", "held_out.short": "python:/home/ann/rule.py:short@2"},
+        "scorers": {"reward": "rm@1", "held_out.short": "python:/data/store/rule.py:short@2"},
         "reference": policy(0, 0.0), "checkpoints": [policy(4, 4.25), policy(8, 8.75)], "chosen": [],
         "changes": [change], "findings": [],
     }  # fmt: skip
@@ -344,7 +344,7 @@ def test_a_policy_is_found_at_its_own_step(root: Path, tmp_path: Path) -> None:
     # More than the other model: the difference was recorded the other way around.
     assert figures["toxicity.difference.probability"] == 0.1
     assert {one["rule"] for one in values["failures"]} == {"over-optimised", "unfinished", "toxic", "drift"}
-    assert not [one for one in ("/home/ann", "## Win rates") if one in text]
+    assert not [one for one in ("/data/store", "## Win rates") if one in text]
     assert "- Win rates (" in text
     step = training / "policies/step-000004"
     text, values = card(root, tmp_path, model=str(step), runs=[str(given[0])])

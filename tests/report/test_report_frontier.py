@@ -11,6 +11,7 @@ import pytest
 
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.report.frontier_figures import frontier_curves, over_optimisation
+from rewardlab.report.frontier_sections import findings
 from rewardlab.report.inputs import read_inputs
 from rewardlab.report.lineage import rewarded_by
 from rewardlab.report.page import Report, page_sections, write_report
@@ -149,3 +150,33 @@ def test_a_legend_of_many_curves_has_several_lines(tmp_path: Path) -> None:
     columns = {int(found) for found in re.findall(r'"legend": {"columns": (\d+)}', spec)}
     # A line of the picture is as wide as about 80 characters, the marks before the names included.
     assert columns == {80 // (len("a training by rule 0") + 5)}
+
+
+def found(tmp_path: Path, **changes: Any) -> list[str]:
+    values = json.loads((write_frontier(tmp_path / "one", **changes) / "frontier.json").read_text())
+    none: dict[str, Any] = {name: [] for name in ("changes", "areas", "differences", "warnings")}
+    return findings({**none, "area_from": 0.5, "area_to": 5.0, **values})
+
+
+def chosen(gold: float) -> dict[str, Any]:
+    return policy("exo", 5, 2.25, 2.0, gold) | {"by": f"held_out.{HOSTILE}"}
+
+
+@pytest.mark.parametrize(("gold", "none"), [(1.5, False), (1.0, True), (0.5, True)])
+def test_the_best_of_a_training_may_be_no_more_than_the_reference(gold: float, none: bool, tmp_path: Path) -> None:
+    text = "\n".join(found(tmp_path, chosen=[chosen(gold)]))
+    assert f"step 5 has the best {HOSTILE} (held out)" in text
+    assert ("which is no more than the reference's" in text) == none
+
+
+def test_a_policy_that_writes_longer_or_stops_ending_is_told_by_its_last_step(tmp_path: Path) -> None:
+    def writes(run: str, step: int, tokens: float, unfinished: float) -> dict[str, Any]:
+        return policy(run, step, 1.0, 1.0, 1.0) | {"tokens": spanned(tokens), "unfinished": spanned(unfinished)}
+
+    checkpoints = [
+        writes("alike", 5, 30.0, 0.9), writes("alike", 10, 13.0, 0.52), writes("long", 5, 18.0, 0.5),
+        writes("short", 5, 6.0, 0.5), writes("endless", 5, 12.0, 0.75),
+    ]  # fmt: skip
+    lines = [line for line in found(tmp_path, checkpoints=checkpoints, chosen=[]) if "without an end" in line]
+    assert [line.partition(",")[0] for line in lines] == ["long", "short", "endless"]
+    assert "step 5: 12 tokens on average in place of 12, and 75.0% without an end in place of 50.0%" in lines[2]

@@ -252,7 +252,7 @@ def test_the_encoding_comes_with_the_policy_and_flags_replace_it(sampled: Sample
 
 
 def test_what_cannot_be_sampled_is_said(sampled: Sample, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a prompt of 8 tokens and 125 to come.*128 tokens.*max-new-tokens"):
+    with pytest.raises(ConfigError, match=r"a prompt of 8 tokens and 125 to come.*128 tokens.*max_new_tokens"):
         sampled(max_new_tokens=125)
     with pytest.raises(DataError, match="bottom: found 10; expected less than 10"):
         sampled(bottom=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rewardlab.train.completions import (
     Choice,
     DrawnPlan,
     Grouping,
+    check_preferences,
     imitation_examples,
     policy_examples,
     preference_examples,
@@ -143,23 +145,25 @@ def test_a_completion_stays_in_its_group_where_empty_ones_were_dropped(model: Po
 def test_every_record_that_cannot_be_used_is_named(model: PolicyModel) -> None:
     records = [Candidates(ASK, ("a", "b"), source=Source("f", 1)), Rated(ASK, "a", score=1.0, source=Source("f", 2))]
     with pytest.raises(DataError) as caught:
-        preference_examples([*records, candidates(1.0, 2.0, 3.0)], model, "train", PAIRS)
+        check_preferences({"train": [*records, candidates(1.0, 2.0, 3.0)]}, PAIRS)
     said = str(caught.value)
     assert all(place in said for place in ("f:1", "f:2", "file:7", "3 candidates to a prompt", "--choice drawn"))
     assert "--objective exo-rw (train exo) or dpo-rw (train dpo)" in said
     many = [Candidates(ASK, ("a", "b"), source=Source("f", row)) for row in range(1, 101)]
-    with pytest.raises(DataError, match=r"f:1; f:2; f:3; and 97 more: found candidates without rewards"):
-        preference_examples(many, model, "train", PAIRS)
+    told = r"train, 100 of 100 records \(f:1, f:2, f:3, \.\.\.\): found candidates without rewards"
+    with pytest.raises(DataError, match=told):
+        check_preferences({"train": many[::-1]}, PAIRS)
     with pytest.raises(DataError, match=r"nothing to learn from in 1 record \(1 ties\)"):
         preference_examples([candidates(1.0, 1.0)], model, "train", PAIRS)
 
 
-def test_a_prompt_alone_is_told_all_the_steps_once(model: PolicyModel) -> None:
+def test_a_prompt_alone_is_told_all_the_steps_once() -> None:
     prompts = [Candidates(ASK, (), source=Source("f", row)) for row in range(1, 6)]
     with pytest.raises(DataError) as caught:
-        preference_examples(prompts, model, "train", ALL)
-    (problem,) = caught.value.problems
-    assert (problem.where, problem.found) == ("f:1; f:2; f:3; and 2 more", "a prompt alone")
+        check_preferences({"train": prompts[:4], "val": [prompts[4], Pair(ASK, "a", "b")]}, ALL)
+    problem, other = caught.value.problems
+    assert (problem.where, problem.found) == ("train, 4 of 4 records (f:1, f:2, f:3, ...)", "a prompt alone")
+    assert other == replace(problem, where="val, 1 of 2 records (f:5)")
     assert "rewardlab sample, rewardlab score, then rewardlab data convert --to labelled" in problem.remedy
 
 
@@ -171,10 +175,12 @@ def test_more_candidates_than_there_are_cannot_be_had(model: PolicyModel, choice
     with pytest.raises(
         DataError, match=r"found 2 candidates to a prompt.*expected 4 or more.*--candidates 2"
     ) as caught:
-        preference_examples([pair], model, "train", four)
+        check_preferences({"train": [pair]}, four)
     assert "drawn" not in str(caught.value)
     if choice == "drawn":
-        found = preference_examples([pair, candidates(1.0, 2.0, 3.0, 4.0)], model, "train", four)
+        records = [pair, candidates(1.0, 2.0, 3.0, 4.0)]
+        check_preferences({"train": records}, four)
+        found = preference_examples(records, model, "train", four)
         assert (len(found), found.counts["fewer_candidates"]) == (2, 1)
 
 
@@ -184,7 +190,7 @@ def test_an_evaluation_set_without_an_example_is_told_with_advice(model: PolicyM
     (problem,) = caught.value.problems
     assert (problem.where, problem.found) == ("val", "nothing to learn from in 1 record (1 identical completions)")
     assert "--validation.NAME FILE" in problem.remedy
-    assert "--validation-share" in problem.remedy
+    assert "--validation_share" in problem.remedy
 
 
 # --- drawn --------------------------------------------------------------------------------------------------------
@@ -228,3 +234,13 @@ def test_the_window_is_as_asked_for(model: PolicyModel) -> None:
     (example,) = policy_examples(imitation_examples([long], model, "train").items)
     assert example.group.start == ENCODING.max_prompt_tokens
     assert example.lengths == [ENCODING.max_completion_tokens]
+
+
+def test_a_refusal_names_the_columns_that_were_not_read() -> None:
+    answered = [Candidates(ASK, ("a",), meta={"refused": f"bad answer {row}"}) for row in range(3)]
+    with pytest.raises(DataError, match=r"Text of the column 'refused' was not read; .*Or: Sample several"):
+        check_preferences({"train": answered}, PAIRS)
+    many = [candidates(1.0, 2.0, 3.0, note=f"some words {row}") for row in range(3)]
+    with pytest.raises(DataError, match="a multiple of 2") as caught:
+        check_preferences({"train": many}, PAIRS)
+    assert "not read" not in str(caught.value)

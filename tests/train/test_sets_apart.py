@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rewardlab.data.canonical import write_records
 from rewardlab.data.load import DataSource, load
+from rewardlab.errors import InputError
 from rewardlab.records import Candidates, Message, Pair, Prompt
 from rewardlab.store.files import read_json
 from rewardlab.store.runs import Run
@@ -136,3 +139,52 @@ def test_a_training_says_it(tokenizer: Path, tmp_path: Path) -> None:
     log = (run.folder / "run.log").read_text(encoding="utf-8")
     assert "validation.val is not apart from train: of its 8 records 8 are in train too" in log
     assert log.count("is not apart from") == 3
+
+
+# --- columns that were not read ------------------------------------------------------------------------------------
+
+
+def table(path: Path, **row: str) -> str:
+    path.write_text("".join(json.dumps(row).replace("{}", str(n)) + "\n" for n in range(8)), encoding="utf-8")
+    return str(path)
+
+
+def refused(verb: str, tokenizer: Path, tmp_path: Path, **settings: Any) -> str:
+    model = {"model": {"shape": toys.LLAMA, "tokenizer": str(tokenizer)}}
+    config = VERBS[verb].config_class().build({**model, "device": "cpu", **settings})
+    with pytest.raises(InputError) as caught, Run.create(config, verb=verb, name="run", root=tmp_path) as run:
+        VERBS[verb].run(config, run)
+    return str(caught.value)
+
+
+def test_data_without_a_preference_name_their_files_and_the_columns_left_unread(
+    tokenizer: Path, tmp_path: Path
+) -> None:
+    """What is held out of the training data counts with it; of a set of its own the faults come in the same error."""
+    file = table(tmp_path / "a.jsonl", prompt="river {}", chosen="stone {}", refused="no stone {}")
+    alone = table(tmp_path / "b.jsonl", prompt="cloud {}")
+    told = refused("train dpo", tokenizer, tmp_path, train=file)
+    assert f"train ({file}), 8 of 8 records ({file}:1, {file}:2, {file}:3, ...): found one completion" in told
+    assert "Text of the column 'refused' was not read" in told
+    told = refused("train exo", tokenizer, tmp_path, train=[file, alone], validation={"dev": alone})
+    assert f"train ({file}, {alone}), 8 of 16 records ({file}:1" in told
+    assert f"train ({file}, {alone}), 8 of 16 records ({alone}:1" in told
+    assert f"validation.dev ({alone}), 8 of 8 records ({alone}:1" in told
+    assert told.count("found a prompt alone") == 2
+
+
+def test_a_reward_model_cannot_be_trained_on_half_a_pair(tokenizer: Path, tmp_path: Path) -> None:
+    file = table(tmp_path / "a.jsonl", prompt="river {}", good="stone {}", rejected="no stone {}")
+    told = refused("train reward", tokenizer, tmp_path, train=file)
+    assert "Text of the columns 'good', 'rejected' was not read" in told
+
+
+@pytest.mark.parametrize("verb", ["train sft", "train reward"])
+def test_data_and_a_model_that_are_not_there_are_told_together(verb: str, tokenizer: Path, tmp_path: Path) -> None:
+    there = table(tmp_path / "a.jsonl", prompt="river {}", chosen="stone {}", rejected="no stone {}")
+    absent, model = str(tmp_path / "pairs.jsonl"), str(tmp_path / "model")
+    told = refused(verb, tokenizer, tmp_path, train=absent, model=model)
+    assert f"{absent}: found no such file" in told
+    assert f"{model}: found no such folder" in told
+    assert "no such folder" not in refused(verb, tokenizer, tmp_path, train=absent)
+    assert "no such file" not in refused(verb, tokenizer, tmp_path, train=there, model=model)

@@ -292,7 +292,9 @@ def test_length_only(tokenizer: Path, tmp_path: Path) -> None:
 # --- awkward responses --------------------------------------------------------------------------------------------
 
 
-def test_responses_that_did_not_end_are_replaced_or_punished(tokenizer: Path, tmp_path: Path) -> None:
+def test_responses_that_did_not_end_are_replaced_or_punished(
+    tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A random policy hardly ever ends: where no response has, the batch is left out, and counted."""
     run = tmp_path / "left_out"
     done = ppo(tokenizer, run, omit_long=True, steps=2)
@@ -301,6 +303,10 @@ def test_responses_that_did_not_end_are_replaced_or_punished(tokenizer: Path, tm
         "responses": 16, "unfinished": 16, "empty": 0, "replaced": 0, "skipped": 2, "level": 0, "negative_kl": 0,
     }  # fmt: skip
     assert any("2 batches without a finished response" in line for line in done.lines())
+    told = [line for line in done.lines() if "100 % of the responses did not end within" in line]
+    assert len(told) == 1
+    assert [record.getMessage() for record in caplog.records].count(told[0]) == 1, "after the first step"
+    assert "rewardlab train sft" in told[0]
     ppo(tokenizer, tmp_path / "punished", missing_eos_penalty=3.0, steps=1)
     (line,) = lines(tmp_path / "punished")
     assert line["unfinished"] == 1.0
@@ -326,7 +332,9 @@ def test_responses_of_their_end_alone_are_learned_from(
     for line in lines(tmp_path / "run"):
         assert (line["empty"], line["unfinished"], line["skipped"]) == (0.5, 0.25, 0)
         assert all(value == value for value in line.values())
-    assert read_json(tmp_path / "run" / "summary.json")["counts"]["replaced"] == 4
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["counts"]["replaced"] == 4
+    assert not any("did not end" in words for words in summary["warnings"])
 
 
 def test_prompts_that_are_cut_are_counted_and_told(

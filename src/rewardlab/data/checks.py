@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
@@ -21,6 +21,7 @@ import numpy as np
 
 from rewardlab.data.render import plain_text
 from rewardlab.data.tokenize import Encoded
+from rewardlab.data.unread import is_half_read, unread_columns, without_prompt
 from rewardlab.functional.intervals import proportion
 from rewardlab.records import Estimate, Pair, Prompt, Record, SetAside, content_id
 
@@ -242,6 +243,24 @@ def empty_turns(examined: Examined) -> Check:
     found = [member for member in examined.members if any(not turn.content.strip() for turn in member.prompt.messages)]
     reading = "Somebody says nothing in the prompt; templates may render such a turn badly. The rows are used."
     return _members_check(examined, "empty_turns", "Records with an empty turn in the prompt", found, reading)
+
+
+def unread_texts(examined: Examined) -> Check:
+    """Columns of text that nothing has read, and the records for which that is wrong: prompts that are empty, and one
+    side of a pair without the other."""
+    found, columns = [], {}
+    for name in examined.sets:
+        records = [member.record for member in examined.members if member.set == name]
+        if unread := unread_columns(records):
+            columns[name] = unread
+            wrong = {id(record) for record in without_prompt(records)}
+            found += [Member(name, one) for one in records if id(one) in wrong or is_half_read(one)]
+    told = " ".join(f"{name}: {', '.join(map(repr, names))}." for name, names in columns.items())
+    reading = f"Not read: {told} `columns` maps what is meant (our name: their name)." if told else "All text was read."
+    title = "Records without a prompt or a side, with columns of text that were not read"
+    check = _members_check(examined, "unread_texts", title, found, reading)
+    severity: Severity = "warning" if found else "note" if columns else "ok"
+    return replace(check, severity=severity, numbers={**check.numbers, "columns": columns})
 
 
 def _members_check(examined: Examined, name: str, title: str, found: Sequence[Member], reading: str) -> Check:

@@ -25,6 +25,7 @@ from rewardlab.data.checks import (
     duplicates,
     empty_turns,
     leakage,
+    unread_texts,
     unusable,
 )
 from rewardlab.data.cues import (
@@ -174,6 +175,7 @@ def examine(
         *unusable(examined),
         *truncated(examined, rules)[::-1],
         empty_turns(examined),
+        unread_texts(examined),
         duplicates(examined),
         conflicting_duplicates(examined),
         *leakage(examined),
@@ -197,6 +199,10 @@ def format_doctor(result: Mapping[str, Any]) -> str:
         aside = in_words(source["set_aside"]) or "none"
         told = f"; {dropped_words(source[DROPPED])}" if DROPPED in source else ""
         lines.append(f"{name}: {counted(source['records'], 'record')} ({source['adapter']}), set aside: {aside}{told}")
+    unread = next(check for check in result["checks"] if check["name"] == "unread_texts")
+    lines += [
+        f"{name}: text not read: {', '.join(map(repr, names))}" for name, names in unread["numbers"]["columns"].items()
+    ]
     if result["set_aside"]:
         lines.append(f"{ALREADY}: {in_words(result['set_aside'])}")
     lines += ["", f"{'':9}{'count':>8} {'of':>8} {'share':>7}  check", "-" * WIDTH]

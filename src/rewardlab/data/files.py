@@ -31,6 +31,7 @@ from rewardlab.data.rows import is_messages, json_safe, shown
 from rewardlab.errors import DataError, MissingExtraError, Problem
 from rewardlab.records import Source
 from rewardlab.store.files import ENDLESS, is_endless
+from rewardlab.store.settings import found_at_home
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 """Endings of data files, each also with `.gz` behind it."""
@@ -70,6 +71,7 @@ SEPARATORS = (";", "\t", "|", ",")
 NEAR_NAME = 0.8
 """How like a missing file's name another must be to be suggested: their endings alone make names alike."""
 CUT = "It is where the file ends: was it cut off? Fetch or write it again."
+WRITTEN = "Mend it there, or write the rows with a JSON library."
 READABLE = f"one of {', '.join(SUFFIXES)}, each also gzipped (.gz)"
 
 Values = Mapping[str, Any]
@@ -449,7 +451,7 @@ def _parsed(data: bytes, where: str, problems: list[Problem], *, is_end: bool) -
         problems.append(Problem(where, "JSON nested too deeply", "JSON with a row's columns"))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"character {error.colno}"
-        remedy = CUT if is_end and _ran_out(text, error) else ""
+        remedy = CUT if is_end and _ran_out(text, error) else WRITTEN
         problems.append(Problem(where, f"no valid JSON: {error.msg} at {place}", "valid JSON", remedy))
     except ValueError as error:
         problems.append(Problem(where, f"no valid JSON: {error}", "valid JSON"))
@@ -546,6 +548,9 @@ def _words(error: Exception) -> str:
 
 
 def _near(path: Path) -> str:
+    """What may have been meant by a file that is not there."""
+    if (at_home := found_at_home(path)) is not None:
+        return f"Did you mean {at_home}?"
     try:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from rewardlab.config import nearest
-from rewardlab.data.adapters import ADAPTERS, detect, dialoconan, for_hub_id
+from rewardlab.data.adapters import ADAPTERS, detect, dialoconan, for_hub_id, preference
 from rewardlab.data.adapters.base import Adapter
 from rewardlab.data.files import FileRows, unreadable
 from rewardlab.data.rows import Row
 from rewardlab.data.source import AUTO, DataSource, read_source
+from rewardlab.data.unread import unread_columns, without_prompt
 from rewardlab.errors import DataError, Problem, counted
 from rewardlab.records import TEXT_ROLE, Candidates, Message, Pair, Prompt, Record, SetAside
 
@@ -27,6 +28,8 @@ KNOWN = sorted({column for adapter in ADAPTERS.values() for column in adapter.co
 """The columns of all formats."""
 NEAR = 0.85
 """How alike the names of two columns are that are taken for one misspelt: `rejcted` and `rejected` are .93."""
+WITHOUT_PROMPT = 0.1
+"""Share of the pairs without any prompt from which on text beside them is taken for prompts that were missed."""
 ROWS_LOOKED_AT = 20
 """How many rows at the beginning of each file tell its format."""
 
@@ -90,6 +93,8 @@ def load(source: DataSource) -> Loaded:
     if adapter is None or absent:
         raise unreadable(problems)
     records, aside, dropped = _parsed(adapter, files, source, problems)
+    if source.adapter == AUTO and adapter is preference.ADAPTER and all(_lacks(one, "prompt", source) for one in files):
+        problems += _unread_prompt(records, files[0].name)
     if problems:
         raise unreadable(problems)
     read = tuple(LoadedFile(file.name, file.sha256, len(file.rows), file.commit) for file in files)
@@ -211,6 +216,21 @@ def _misspelt(adapter: Adapter, name: str, rows: Sequence[Row], source: DataSour
         for column in sorted(named)
         if (near := difflib.get_close_matches(column, absent, n=1, cutoff=NEAR))
     ]
+
+
+def _unread_prompt(records: Sequence[Record], name: str) -> list[Problem]:
+    """Pairs without a prompt column, of which many have no common beginning either, beside text that was not read: what
+    was asked stands in it, and would silently be lost."""
+    lacking, columns = without_prompt(records), unread_columns(records)
+    if not columns or len(lacking) < WITHOUT_PROMPT * len(records):
+        return []
+    named, meant = ", ".join(map(repr, columns)), columns[0] if len(columns) == 1 else "its name"
+    found = f"no column prompt, and no common beginning of the sides in {len(lacking):,} of {len(records):,} rows"
+    remedy = (
+        f"Text was not read of {named}. Map the column that has it, `columns: {{prompt: {meant}}}`; or take common "
+        "beginnings, or nothing, for prompts: `adapter: preference`."
+    )
+    return [Problem(name, found, "a prompt in every row", remedy)]
 
 
 def _meant(column: str, known: Sequence[str]) -> str:

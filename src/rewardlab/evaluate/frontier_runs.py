@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardlab.errors import ConfigError, DataError, Problem, RewardlabError
+from rewardlab.errors import ConfigError, DataError, ModelError, Problem, RewardlabError
+from rewardlab.models.seal import content_of
+from rewardlab.models.upload import contents_of
 from rewardlab.store.files import read_json
 from rewardlab.store.keys import RECORD
 from rewardlab.store.record import RunRecord
@@ -108,7 +110,8 @@ def checkpoints_of(runs: Mapping[str, Sequence[Path]], rule: str) -> list[Checkp
 
 
 def reference_of(folders: Sequence[Path], given: Path | None) -> Path:
-    """The folder of the reference: the one given, else the one that all runs went away from.
+    """The folder of the reference: the one given, else the one that all runs went away from, be it in one folder or in
+    copies of it.
 
     Raises:
         ConfigError: the runs do not say, or do not agree.
@@ -116,12 +119,21 @@ def reference_of(folders: Sequence[Path], given: Path | None) -> Path:
     if given is not None:
         return given
     starts = {folder: started_from(folder) for folder in folders}
-    known = {start for start in starts.values() if start is not None}
-    if len(known) == 1 and None not in starts.values():
-        return known.pop()
+    known = list(dict.fromkeys(start for start in starts.values() if start is not None))
+    if known and None not in starts.values() and _is_one_policy(known):
+        return known[0]
     said = "; ".join(f"{folder} from {start or 'an unknown one'}" for folder, start in starts.items())
     problem = Problem("reference", f"none given, and {said}", "one policy", "Name it: --reference FOLDER.")
     raise ConfigError("The runs do not agree on a reference", [problem])
+
+
+def _is_one_policy(folders: Sequence[Path]) -> bool:
+    """Whether folders hold the same files of a model, as copies do."""
+    if len(folders) == 1:
+        return True
+    with suppress(ModelError):
+        return len({content_of(contents_of(folder).files) for folder in folders}) == 1
+    return False
 
 
 def started_from(folder: Path) -> Path | None:

@@ -97,6 +97,6 @@ def _seed(scores: Path, given: int | None) -> int:
         return int(read_config(scores if scores.is_dir() else scores.parent)["seed"])
     except (RunError, KeyError, TypeError, ValueError) as error:
         problem = Problem(
-            str(scores), "no record of a score run", "the folder of a score run", "Give --scoring-seed, 0 by default."
+            str(scores), "no record of a score run", "the folder of a score run", "Give --scoring_seed, 0 by default."
         )
         raise ConfigError("the seed of the perturbations is not known", [problem]) from error

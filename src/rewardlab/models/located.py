@@ -14,6 +14,7 @@ from rewardlab.errors import ModelError, Problem
 from rewardlab.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_beside
 from rewardlab.models.heads import INDEX, WEIGHTS
 from rewardlab.store.hub import UNKNOWN, commit_of
+from rewardlab.store.settings import found_at_home
 
 SIDECAR = "rewardlab.json"
 SIDECAR_FORMAT = 1
@@ -51,14 +52,14 @@ def located(path: str, revision: str | None) -> Located:
         _refuse_run(folder)
         return Located(path, None)
     if not path or folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
-        problem = Problem(
-            path or "model.path", "no such folder", "a folder, or a hub id like owner/name", "Check the path."
-        )
+        expected, remedy = "a folder, or a hub id like owner/name", _looked_for(folder)
+        problem = Problem(path or "model.path", "no such folder", expected, remedy if path else "Give its path.")
         raise ModelError("The model cannot be loaded", [problem])
     try:
         return Located(path, commit_of(path, revision, "model"))
     except UNKNOWN as error:
-        problem = Problem(path, first_line(error), "a folder here, or a model on the hub", "Check the name.")
+        expected, remedy = "a folder here, or a model on the hub", f"Check the name. {_looked_for(folder)}"
+        problem = Problem(path, first_line(error), expected, remedy)
         raise ModelError("The model cannot be loaded", [problem]) from error
     except Exception as error:  # no network, in the words of whichever HTTP library is below
         cached = try_to_load_from_cache(path, "config.json", revision=revision)
@@ -66,8 +67,20 @@ def located(path: str, revision: str | None) -> Located:
             # The cache has a folder per commit, named by it.
             return Located(str(Path(cached).parent), Path(cached).parent.name)
         found = f"no such folder here, and the hub is out of reach ({first_line(error)})"
-        problem = Problem(path, found, "a folder, or a hub id that is in the cache", "Check the path or the network.")
+        remedy = f"{_looked_for(folder)} Or check the network."
+        problem = Problem(path, found, "a folder, or a hub id that is in the cache", remedy)
         raise ModelError("The model cannot be loaded", [problem]) from error
+
+
+def _looked_for(folder: Path) -> str:
+    """What to do about a folder that is not there; one of a run is easily named without the folder of all runs."""
+    if folder.is_absolute():
+        return "Check the path."
+    if str(folder).startswith("~"):
+        return "Check the path: ~ stands for itself in it."
+    if (at_home := found_at_home(folder)) is not None:
+        return f"Did you mean {at_home}?"
+    return f"Check the path, which begins in {Path.cwd()}."
 
 
 def check_located(places: Mapping[str, tuple[str, str | None]]) -> None:

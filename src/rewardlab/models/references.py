@@ -128,7 +128,12 @@ def cached_references(
     sequences = len({digest for group in groups for digest in completion_digests(group)})
     missing = _missing(groups, store)
     count = _count(missing)
-    log.info("reference: %d completions, %d of them cached in %s", sequences, sequences - count, folder)
+    log.info(
+        "log-probabilities of %d completions: those of %d are in %s from before",
+        sequences,
+        sequences - count,
+        folder,
+    )
     if missing:
         with store.writing():
             # For people; what a model is called is no part of the key.

@@ -13,6 +13,8 @@ from rewardlab.report.frontier_figures import frontier_curves, over_optimisation
 from rewardlab.report.html import Html
 from rewardlab.report.tables import Column, ResultTable
 
+LONGER, ENDLESS = 0.2, 0.05
+"""From what change of the mean length, as a share of it, and of the share without an end on it is a finding."""
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -28,22 +30,42 @@ def findings(values: Values) -> list[str]:
     length = number(reference["tokens"]["value"])
     count = f"{reference['completions']:,} completions of {reference['prompts']:,} prompts"
     lines = [f"The reference: {own}; {length} tokens on average ({count})."]
-    lines += [_choice(one) for one in values["chosen"]]
+    lines += [_choice(one, reference) for one in values["chosen"]]
+    lines += _lengthened(values)
     lines += [line for one in values["changes"] if (line := _after(one))]
     lines += [line for name in values["scorers"] if (line := _areas(values, name))]
     lines += _reasons(values)
     return [*lines, *values["warnings"]]
 
 
-def _choice(one: Values) -> str:
+def _choice(one: Values, reference: Values) -> str:
     if is_reference(one):
         return (
             f"{one['run']}, seed {one['seed']}: step {one['step']}, the best by {reward_title(one['by'])}, is the "
             "reference: every log-ratio is 0. Its rewards differ by the number of completions alone."
         )
     rewards = "; ".join(f"{reward_title(name)} {spanned(found)}" for name, found in one["rewards"].items())
-    where = f"{one['run']}, seed {one['seed']}: step {one['step']} has the best {reward_title(one['by'])}"
-    return f"{where}, at {spanned(one['kl'])} nats: {rewards}."
+    title = reward_title(one["by"])
+    where = f"{one['run']}, seed {one['seed']}: step {one['step']} has the best {title}"
+    none = one["rewards"][one["by"]]["value"] <= reference["rewards"][one["by"]]["value"]
+    no_more = ", which is no more than the reference's" if none else ""
+    return f"{where}{no_more}, at {spanned(one['kl'])} nats: {rewards}."
+
+
+def _lengthened(values: Values) -> list[str]:
+    """The last checkpoints that write much longer or shorter than the reference, or stop ending: what counts words, and
+    what dislikes a cut, moves with that."""
+    reference = values["reference"]
+    last = {(one["run"], one["seed"]): one for one in values["checkpoints"]}
+    before = (reference["tokens"]["value"], reference["unfinished"]["value"])
+    return [
+        f"{run}, seed {seed}, step {one['step']}: {one['tokens']['value']:.0f} tokens on average in place of "
+        f"{before[0]:.0f}, and {one['unfinished']['value']:.1%} without an end in place of {before[1]:.1%}. "
+        "Rewards that depend on length move with that."
+        for (run, seed), one in last.items()
+        if abs(one["tokens"]["value"] - before[0]) > LONGER * before[0]
+        or one["unfinished"]["value"] - before[1] > ENDLESS
+    ]
 
 
 def _after(one: Values) -> str:
@@ -155,14 +177,13 @@ def _policies(values: Values) -> ResultTable:
         Column("unfinished", "Unfinished", lambda value: f"{value:.1%}"),
         Column("distinct_1", "Distinct 1-grams", lambda value: f"{value:.3f}"),
         Column("distinct_2", "Distinct 2-grams", lambda value: f"{value:.3f}"),
-        Column("completions", "n", lambda value: f"{value:,}"),
     )
     return ResultTable("Every policy, with 95 % intervals", columns, rows)
 
 
 def _row(one: Values, names: Sequence[str]) -> dict[str, Any]:
     return {
-        **{name: one[name] for name in ("run", "distinct_1", "distinct_2", "completions")},
+        **{name: one[name] for name in ("run", "distinct_1", "distinct_2")},
         **{name: None if one["run"] == REFERENCE else one[name] for name in ("seed", "step")},
         "kl": _in_cell(one["kl"]),
         "error": one["kl"]["error"],

@@ -192,7 +192,7 @@ class LocalSampler:
         longest, context = max(len(one.ids) for one in self.encoded), self._policy.context
         if context is not None and longest + self._wanted.most > context:
             found = f"a prompt of {longest} tokens and {self._wanted.most} to come"
-            remedy = "Set --max-new-tokens or --encoding.max-prompt-tokens lower."
+            remedy = "Set --max_new_tokens or --encoding.max_prompt_tokens lower."
             problem = Problem("data", found, f"{context} tokens, the model's context, at most", remedy)
             raise ConfigError("Prompts and completions are longer than the model can read", [problem])
 

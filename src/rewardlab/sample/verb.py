@@ -156,7 +156,8 @@ class Sampled:
         summary = self.summary
         mean = "" if summary["mean_tokens"] is None else f", {summary['mean_tokens']:.1f} tokens each on average"
         lines = [f"{summary['completions']} completions of {summary['prompts']} prompts{mean}."]
-        lines.append(f"{summary['unfinished']:.1%} were cut off at {summary['max_new_tokens']} tokens.")
+        endless = " A policy that does not end is to be fine-tuned on whole answers." * (summary["unfinished"] > 0.5)
+        lines.append(f"{summary['unfinished']:.1%} were cut off at {summary['max_new_tokens']} tokens.{endless}")
         if summary["tokens_per_second"] is not None:
             lines.append(f"{summary['tokens_per_second']:,.0f} tokens a second.")
         if summary["truncated_prompts"]:

@@ -96,7 +96,7 @@ def describe_templates() -> str:
         rules, label = one.encoding, "" if one.label is None else f", label {one.label}"
         names = ", ".join([name, *one.aliases])
         read = f"{rules.form}, {rules.max_tokens:,} tokens, {rules.truncation_side} cut; {one.output}{label}"
-        code = "; code of its own, by --trust-remote-code" if one.needs_own_code else ""
+        code = "; code of its own, by --trust_remote_code" if one.needs_own_code else ""
         lines += [f"  {names}", f"    model   {one.model}", f"    read    {read}{code}"]
     return "\n".join(lines)
 

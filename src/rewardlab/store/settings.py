@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,16 @@ class Settings:
         if problems:
             raise ConfigError("the environment cannot be used", problems)
         return settings
+
+
+def found_at_home(path: Path) -> Path | None:
+    """A relative path that leads somewhere from the folder of all runs: that of a run is easily given without it."""
+    if path.is_absolute():
+        return None
+    with suppress(ConfigError):  # what is wrong with the environment is told where it matters
+        there = Settings.from_environment().home / path
+        return there if there.exists() else None
+    return None
 
 
 def _group(name: str | None, problems: list[Problem]) -> str | None:

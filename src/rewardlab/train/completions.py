@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from rewardlab.data.conversions.base import alike_together
+from rewardlab.data.conversions.base import SHOWN_ALIKE
 from rewardlab.data.layout import share_prompt
 from rewardlab.data.pairs import ended, given_places
 from rewardlab.data.turns import Ids
+from rewardlab.data.unread import unread_words
 from rewardlab.errors import DataError, Problem, counted
 from rewardlab.functional.candidates import consecutive_groups, drawn_candidates
 from rewardlab.models.policy import PolicyModel
@@ -22,6 +23,7 @@ from rewardlab.train.examples import CHUNK_RECORDS, Example, Examples, some
 from rewardlab.train.trainer import StepPlan
 
 Choice = Literal["consecutive", "drawn"]
+PREFERENCE = "a pair, or candidates with rewards"
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,21 @@ def imitation_examples(
     return some(Examples(items, "completion", counts), name)
 
 
+def check_preferences(sets: Mapping[str, Sequence[Record]], grouping: Grouping) -> None:
+    """Refuse records that show no preference, and completions that do not go into groups.
+
+    Args:
+        sets: records by the name of their set, for messages.
+        grouping: which of a prompt's completions stand in one example.
+
+    Raises:
+        DataError: what is wrong with the records of all sets.
+    """
+    problems = [problem for name, records in sets.items() for problem in _unusable(records, name, grouping)]
+    if problems:
+        raise DataError("The policy cannot learn from these data", problems)
+
+
 def preference_examples(records: Sequence[Record], model: PolicyModel, name: str, grouping: Grouping) -> Examples:
     """Completions to choose among, with rewards; of a pair they are (1, 0).
 
@@ -183,17 +200,14 @@ def preference_examples(records: Sequence[Record], model: PolicyModel, name: str
     is first.
 
     Args:
-        records: pairs, or candidates with rewards.
+        records: pairs, or candidates with rewards, that `check_preferences` has let pass.
         model: its tokenizer and encoding.
         name: of the data set, for messages.
         grouping: which of a prompt's completions stand in one example.
 
     Raises:
-        DataError: records of another kind, completions that do not go into groups, or nothing is left.
+        DataError: nothing is left.
     """
-    problems = _unusable(records, name, grouping)
-    if problems:
-        raise DataError("The data cannot be aligned to", alike_together(problems))
     counts: Counter[str] = Counter(records=len(records))
     items: list[Example] = []
     for record, prompt, completions in _encoded(records, model, counts):
@@ -267,43 +281,65 @@ def _imitated(record: Record) -> list[int]:
     return list(range(len(record.completions))) if rewards is None else [int(np.argmax(rewards))]
 
 
+class _Fault(NamedTuple):
+    """Why records cannot be used: what was found, what was expected, what to do."""
+
+    found: str
+    expected: str
+    remedy: str
+
+
 def _unusable(records: Sequence[Record], name: str, grouping: Grouping) -> list[Problem]:
-    """A problem per record that has no preference, or whose completions do not go into groups."""
-    problems = [problem for record in records if (problem := _problem(record, name, grouping)) is not None]
+    """A problem for every reason that a record has no preference, or has completions that do not go into groups."""
+    alike: dict[_Fault, list[Record]] = {}
+    for record in records:
+        if (fault := _fault(record, grouping)) is not None:
+            alike.setdefault(fault, []).append(record)
     most = max((len(record.completions) for record in records), default=0)
-    if not problems and grouping.is_drawn and most < (grouping.size or 2):
-        problems = [_too_few(name, most, grouping.size or 2, "at most")]
+    if not alike and grouping.is_drawn and most < (grouping.size or 2):
+        return [Problem(name, *_too_few(most, grouping.size or 2, "at most"))]
+    problems = []
+    for (found, expected, remedy), own in alike.items():
+        # Further candidates are sampled; a preference that is not there may stand in a column of another name.
+        unread = unread_words(own) if expected == PREFERENCE else ""
+        problems.append(
+            Problem(_where(name, own, len(records)), found, expected, " Or: ".join(filter(None, [unread, remedy])))
+        )
     return problems
 
 
-def _problem(record: Record, name: str, grouping: Grouping) -> Problem | None:
+def _where(name: str, records: Sequence[Record], total: int) -> str:
+    """How many records of a set, and the rows that the first of them came from."""
+    rows = sorted({(record.source.file, record.source.row) for record in records if record.source})
+    shown = ", ".join([f"{file}:{row}" for file, row in rows[:SHOWN_ALIKE]] + ["..."] * (len(rows) > SHOWN_ALIKE))
+    return f"{name}, {len(records):,} of {counted(total, 'record')}" + (f" ({shown})" if shown else "")
+
+
+def _fault(record: Record, grouping: Grouping) -> _Fault | None:
     """Why a record cannot be used; None where it can."""
-    where, count, size = str(record.source or name), given_places(record)[1], grouping.whole
+    count, size = given_places(record)[1], grouping.whole
     if isinstance(record, Rated) or (isinstance(record, Candidates) and record.rewards is None):
-        is_prompt = not isinstance(record, Rated) and not count
-        found = "one completion" if isinstance(record, Rated) else "candidates without rewards"
+        lone = "a prompt alone" if not count else "one completion" if count == 1 else ""
         steps = "rewardlab score, then rewardlab data convert --to labelled"
         remedy = f"Give completions their rewards: {steps}."
-        if isinstance(record, Rated) or is_prompt:
+        if lone:
             remedy = f"Sample several completions of every prompt, then give them rewards: rewardlab sample, {steps}."
-        return Problem(where, "a prompt alone" if is_prompt else found, "a pair, or candidates with rewards", remedy)
+        return _Fault(lone or "candidates without rewards", PREFERENCE, remedy)
     if size is not None and count < size:
-        return _too_few(where, count, size)
+        return _too_few(count, size)
     if size is not None and count % size:
         drawn = f"Draw {size} of them in every epoch: --choice drawn"
         others = "--objective exo-rw (train exo) or dpo-rw (train dpo)" if grouping.pairs else "no --candidates"
         remedy = f"{drawn}. Or learn from all of them: {others}."
-        return Problem(
-            where, f"{counted(count, 'candidate')} to a prompt", f"a multiple of {size}, to go into groups", remedy
-        )
+        return _Fault(f"{counted(count, 'candidate')} to a prompt", f"a multiple of {size}, to go into groups", remedy)
     return None
 
 
-def _too_few(where: str, count: int, size: int, more: str = "") -> Problem:
+def _too_few(count: int, size: int, more: str = "") -> _Fault:
     remedy = f"Give --candidates {count}, or leave it out: all that there are." if count > 1 else ""
     sample = f"`rewardlab sample --n {size}` makes more."
     found = " ".join(filter(None, [f"{counted(count, 'candidate')} to a prompt", more]))
-    return Problem(where, found, f"{size} or more, to make groups of {size}", f"{remedy} {sample}".strip())
+    return _Fault(found, f"{size} or more, to make groups of {size}", f"{remedy} {sample}".strip())
 
 
 def _of_no_use(rewards: Sequence[float], ids: Sequence[tuple[int, ...]], grouping: Grouping) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from rewardlab.data.layout import Group
 from rewardlab.data.tokenize import TokenSequence
+from rewardlab.data.unread import unread_words
 from rewardlab.errors import DataError, Problem, counted
 from rewardlab.models.reward import RewardModel, grouped
 from rewardlab.records import Candidates, Pair, Rated, Record
@@ -120,7 +121,7 @@ def some(examples: Examples, name: str) -> Examples:
     if name not in ("train", "test"):
         remedy = (
             "Name another evaluation set with --validation.NAME FILE; one that is held out of the training data grows "
-            f"with --validation-share. {remedy}"
+            f"with --validation_share. {remedy}"
         )
     raise DataError("No example is left", [Problem(name, found, "at least one usable record", remedy)])
 
@@ -146,7 +147,7 @@ def _target(records: Sequence[Record], name: str) -> Target:
         return kind
     found = ", ".join(sorted(KINDS[kind] for kind in kinds)) or "no records"
     expected = f"one kind of: {', '.join(KINDS[kind] for kind in KINDS if kind is not None)}"
-    raise DataError("The data cannot train a reward model", [Problem(name, found, expected)])
+    raise DataError("The data cannot train a reward model", [Problem(name, found, expected, unread_words(records))])
 
 
 def _kind(record: Record) -> Target | None:

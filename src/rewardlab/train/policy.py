@@ -27,7 +27,7 @@ from rewardlab.store.processes import processes
 from rewardlab.train.configuration import Beta, Training
 from rewardlab.train.examples import Examples
 from rewardlab.train.objectives import AnyObjective
-from rewardlab.train.sets import set_aside_words, warnings_of
+from rewardlab.train.sets import set_aside_words, too_few_words, warnings_of
 from rewardlab.train.setup import (
     TrainingData,
     checkpoint_activations,
@@ -113,6 +113,7 @@ class TrainedPolicy:
         split, best, last = self.summary["split"], self.summary["best"], self.summary["last"]
         count = self.summary["counts"][split]["used"]
         lines = [f"At the end, step {last['step']}: {_words(last)}, on {counted(count, 'held-out record')} ({split})."]
+        lines += too_few_words(count)
         if best["step"] != last["step"]:
             lines.append(f"The held-out loss was least at step {best['step']}: {_words(best)}.")
         lines += self.summary["left_out"]

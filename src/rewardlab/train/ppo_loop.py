@@ -136,7 +136,10 @@ class Loop:
             self.run.log.warning("step %d: no response ended within max_new_tokens; nothing is learned from it", step)
         # Nothing of the state changes before rewards are there: a step that fails for lack of them was never begun.
         self.state.step = step
-        line = {"step": step, "epoch": self._epoch(step), "split": "train"} | self._counted(rows, replaced) | learned
+        counts = self._counted(rows, replaced)
+        if step == 1 and (words := self.endless_words(counts["unfinished"])):
+            self.run.log.warning(words)
+        line = {"step": step, "epoch": self._epoch(step), "split": "train"} | counts | learned
         line["completions_per_second"] = round(len(rows) / (time.perf_counter() - began), 3)
         return line | {f"seconds.{name}": round(seconds, 4) for name, seconds in self._seconds.items()}
 
@@ -244,6 +247,20 @@ class Loop:
         for name, count in found.items():
             self.state.counts[name] += count
         return {"unfinished": unfinished / len(rows), "empty": empty / len(rows), "skipped": found["skipped"]}
+
+    def endless_words(self, unfinished: float) -> str:
+        """What to do where most responses are cut off; empty where they are not.
+
+        Args:
+            unfinished: the share of them.
+        """
+        if unfinished <= 0.5:
+            return ""
+        return (
+            f"{100 * unfinished:.0f} % of the responses did not end within "
+            f"{self.learner.policy.encoding.max_completion_tokens} tokens. Fine-tune the policy on whole answers first "
+            "(rewardlab train sft), or raise max_new_tokens."
+        )
 
     def _evaluate_where_due(self) -> None:
         """Before the first step, every so many steps, and after the last one."""

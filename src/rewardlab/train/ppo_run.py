@@ -341,7 +341,10 @@ def _finish(
 
 def _summary(loop: Loop) -> dict[str, Any]:
     run, learner, state = loop.run, loop.learner, loop.state
-    lines = [line for line in read_jsonl(run.path(HISTORY)) if line["split"] == "train" and "score" in line]
+    steps = [line for line in read_jsonl(run.path(HISTORY)) if line["split"] == "train"]
+    late = steps[-max(1, len(steps) // 10) :]
+    endless = loop.endless_words(sum(line["unfinished"] for line in late) / len(late))
+    lines = [line for line in steps if "score" in line]
     edge = max(1, len(lines) // 10)
     rates = sorted(line["completions_per_second"] for line in lines)
     return {
@@ -352,7 +355,7 @@ def _summary(loop: Loop) -> dict[str, Any]:
         "best": None if state.best is None else {"score": state.best[0], "step": state.best[1]},
         "counts": state.counts,
         "truncated_prompts": _truncated(loop),
-        "warnings": _warnings(loop),
+        "warnings": [*_warnings(loop), *filter(None, [endless])],
         "policies": sorted(path.name for path in run.path(POLICIES).glob("step-*")),
         "completions_per_second": rates[len(rates) // 2] if rates else None,
         "seconds": {name: round(sum(line[f"seconds.{name}"] for line in lines), 2) for name in TIMES},

@@ -19,6 +19,7 @@ from rewardlab.train.completions import (
     Choice,
     DrawnPlan,
     Grouping,
+    check_preferences,
     policy_examples,
     preference_examples,
     with_references,
@@ -168,6 +169,7 @@ def train_preference(config: PreferenceTraining, run: Run) -> TrainedPolicy:
     check_trackers(config.report_to)
     objective, grouping = OBJECTIVES[config.objective], config.grouping()
     data = policy_data(config)
+    check_preferences(data.as_given(config), grouping)
     model = start_policy(config, temperature=config.temperature)
     examples = {
         name: preference_examples(records, model, name, grouping)

@@ -45,7 +45,7 @@ from rewardlab.train.features import BUDGET, FeatureChoice, on_features, summary
 from rewardlab.train.margins import MARGINS, write_margins
 from rewardlab.train.objectives import Objective
 from rewardlab.train.schedules import EpochDecay, gamma_of
-from rewardlab.train.sets import set_aside_words, warnings_of
+from rewardlab.train.sets import set_aside_words, too_few_words, warnings_of
 from rewardlab.train.setup import (
     checkpoint_activations,
     log_start,
@@ -59,8 +59,6 @@ from rewardlab.train.trackers import check_trackers, tensor_board
 from rewardlab.train.trainer import TRAINER_STATE, GroupTrainer, StepPlan, clear_when_out_of_memory, run_training
 
 CHECKED_SEQUENCES = 8
-FEW_RECORDS = 30
-"""Below so many held-out records the interval of an accuracy is wide, and too narrow all the same."""
 SAME_SCORE = 1e-5
 """What a saved folder may differ by from the model that was saved, of max(1, |reward|)."""
 OTHER_SCORE = 1e-3
@@ -159,8 +157,7 @@ class TrainedReward:
         count = self.summary["counts"][split]["used"]
         head = f"Best at step {best['step']} of {self.summary['steps']}: {_measure_words(metrics, count)}"
         lines = [f"{head}, on {counted(count, 'held-out record')} ({split})."]
-        if count < FEW_RECORDS:
-            lines.append(f"{count} are too few to choose a checkpoint by: name a larger set with --validation.")
+        lines += too_few_words(count)
         if "test" in self.summary:
             test = self.summary["test"]
             lines.append(f"On the test set: {_measure_words(test, test['n'])}, on {counted(test['n'], 'record')}.")

@@ -11,6 +11,15 @@ from rewardlab.errors import counted
 from rewardlab.models.reward import form_of, form_warning
 from rewardlab.records import Record
 
+FEW_RECORDS = 30
+"""Below so many held-out records the interval of an accuracy is wide, and too narrow all the same."""
+
+
+def too_few_words(count: int) -> list[str]:
+    """What is to be said of a held-out set of so many records; nothing of one that is large enough."""
+    few = f"{count} are too few to choose a checkpoint by: name a larger set with --validation."
+    return [few] if count < FEW_RECORDS else []
+
 
 def set_aside_words(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """How many rows of which set cannot be used, and why: set → reason → number."""

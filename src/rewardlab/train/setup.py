@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 from transformers import TrainingArguments
 
+from rewardlab.data.files import unreadable
 from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.prepare import DROPPED
 from rewardlab.data.source import with_limit
 from rewardlab.data.splits import place
 from rewardlab.errors import DataError, ModelError, Problem, counted
+from rewardlab.models.located import located
 from rewardlab.models.policy import PolicyModel
 from rewardlab.models.reward import RewardModel
 from rewardlab.models.source import torch_device
@@ -59,15 +61,28 @@ class TrainingData(NamedTuple):
     described: Sequence[str]
     set_aside: Mapping[str, Mapping[str, int]]
 
+    def as_given(self, config: Training) -> dict[str, Sequence[Record]]:
+        """The records by the names of the sets that the user gave, with their files: what was held out of the training
+        data stands among them."""
+        files = {"train": ", ".join(source.path for source in config.train)}
+        files |= {f"validation.{name}": source.path for name, source in config.validation.items()}
+        held_out = [] if config.validation else [record for one in self.evaluation.values() for record in one]
+        validation = [self.evaluation[name] for name in config.validation]
+        sets = [[*self.train, *held_out], *validation]
+        return {f"{name} ({own})": records for (name, own), records in zip(files.items(), sets, strict=True)}
+
 
 def training_records(config: Training) -> TrainingData:
     """Training records and validation records.
 
     Raises:
-        DataError: unusable data.
+        DataError: unusable data; with a model that is not there either in the same error.
     """
     sources = [*config.train, *config.validation.values()]
-    loaded = load_all((with_limit(source, config.limit) for source in sources), usable=True)
+    try:
+        loaded = load_all((with_limit(source, config.limit) for source in sources), usable=True)
+    except DataError as error:
+        raise unreadable([*error.problems, *_absent_model(config)]) from error
     training = [record for one in loaded[: len(config.train)] for record in one.records]
     named = {name: list(one.records) for name, one in zip(config.validation, loaded[len(config.train) :], strict=True)}
     described = lines_of(loaded[: len(config.train)])
@@ -77,6 +92,16 @@ def training_records(config: Training) -> TrainingData:
         training, held_out = _held_out(training, config)
         named = {"val": held_out}
     return TrainingData(training, named, described, set_aside_of(sets))
+
+
+def _absent_model(config: Training) -> Sequence[Problem]:
+    """Why the model that training begins with is not found; nothing where it is, or is none."""
+    if config.model.path is not None:
+        try:
+            located(config.model.path, config.model.revision)
+        except ModelError as error:
+            return error.problems
+    return ()
 
 
 def set_aside_of(sets: Mapping[str, Sequence[Loaded]]) -> dict[str, dict[str, int]]:
