@@ -89,6 +89,28 @@ def test_labels_go_by_ids_and_not_by_places(samples: Path, tmp_path: Path) -> No
     assert [one.id for one in records] == [one.id for one in read_records(samples)]
 
 
+def test_rewards_in_standard_deviations_within_prompts(samples: Path, tmp_path: Path) -> None:
+    """Variances 1/2 (1 and 2), 1/2 (3 and 4) and 1/8 (0 and 1/2): their mean is 3/8."""
+    scores = table(tmp_path / "scores.parquet", WHOLE)
+    values = {"sources": source(samples), "to": "labelled", "scores": str(scores), "unit_sd": True}
+    assert "Rewards were divided by 0.6124, their standard deviation within prompts." in convert(
+        tmp_path / "out", **values
+    )
+    found = read_records(tmp_path / "out" / "mine.jsonl")
+    sd = (3 / 8) ** 0.5
+    expected = [(1.0, 2.0), (3.0, 4.0), (0.5, 0.0)]
+    for record, rewards in zip(found, expected, strict=True):
+        assert record.rewards == pytest.approx([reward / sd for reward in rewards])
+        assert record.meta["reward_sd"] == pytest.approx(sd)
+
+
+def test_rewards_that_never_differ_have_no_standard_deviation(samples: Path, tmp_path: Path) -> None:
+    scores = table(tmp_path / "scores.parquet", [(*row[:3], 2.0) for row in WHOLE])
+    with pytest.raises(DataError, match="never differ within a record"):
+        convert(tmp_path / "out", sources=source(samples), to="labelled", scores=str(scores), unit_sd=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_prompts_with_missing_or_failed_scores_are_left_out_and_told(samples: Path, tmp_path: Path) -> None:
     rows = [*WHOLE[1:5], (R, "a", 0, None), (R, "b", 0, 0.0)]
     scores = table(tmp_path / "scores.parquet", [row for row in rows if row[:2] != (Q, "b")] + [(Q, "other", 0, 1.0)])

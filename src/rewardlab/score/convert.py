@@ -121,10 +121,12 @@ class _Work:
         """The sets after a conversion; of `best` with several sizes, more of them."""
         found: Sets
         if step == "labelled" and self._table is not None:
-            done = labelled(sets, self._table)
+            done = labelled(sets, self._table, unit_sd=self.config.unit_sd)
             found, counts = done.sets, done.counts
             self.aside += done.unscored
             self.warnings += self._table.warnings
+            if self.config.unit_sd:
+                self.warnings.append(f"Rewards were divided by {done.sd:.4g}, their standard deviation within prompts.")
         else:
             found, counts = self._one_by_one(step, sets)
         self._note(step, sets, found, counts)

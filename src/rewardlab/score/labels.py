@@ -18,14 +18,16 @@ NOT_SCORED = "no_score"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Candidates with rewards by set, records without a reward for every completion, and what was counted."""
+    """Candidates with rewards by set, records without a reward for every completion, what was counted, and what the
+    rewards were divided by."""
 
     sets: Sets
     unscored: list[SetAside]
     counts: dict[str, int]
+    sd: float = 1.0
 
 
-def labelled(sets: Sets, table: ScoreTable) -> Labelled:
+def labelled(sets: Sets, table: ScoreTable, *, unit_sd: bool = False) -> Labelled:
     """Every record as candidates with the rewards that the table has for them, in place of those that it had.
 
     A record of which a completion has no row, or a row without a score, is left out: no reward stands in for one that
@@ -34,9 +36,12 @@ def labelled(sets: Sets, table: ScoreTable) -> Labelled:
     Args:
         sets: records of any kind, in the order in which they were scored.
         table: of one scorer.
+        unit_sd: divide the rewards of all sets by one number, their standard deviation within records: the root of the
+            mean of the records' variances (with n - 1). `meta.reward_sd` has it.
 
     Raises:
-        DataError: the table has none of the completions.
+        DataError: the table has none of the completions, or rewards that never differ within a record are to be
+            divided.
     """
     matcher = Matcher(table)
     found: Sets = {name: [] for name in sets}
@@ -62,7 +67,27 @@ def labelled(sets: Sets, table: ScoreTable) -> Labelled:
         "records left out, no completions": len(unscored) - missing - failed,
         "rows of the table that no completion asked for": matcher.unused,
     }
-    return Labelled(found, unscored, counts)
+    if not unit_sd:
+        return Labelled(found, unscored, counts)
+    sd = _sd_within(found, table)
+    scaled: Sets = {name: [_divided(record, sd) for record in records] for name, records in found.items()}
+    return Labelled(scaled, unscored, counts, sd)
+
+
+def _sd_within(sets: Sets, table: ScoreTable) -> float:
+    several = [
+        np.array(record.rewards) for records in sets.values() for record in records if len(record.completions) > 1
+    ]
+    sd = float(np.sqrt(np.mean([np.var(rewards, ddof=1) for rewards in several]))) if several else 0.0
+    if not sd > 0.0:
+        problem = Problem(str(table.path), "rewards that never differ within a record", "some that differ, for unit_sd")
+        raise DataError("Rewards cannot be divided by their standard deviation", [problem])
+    return sd
+
+
+def _divided(record: Record, sd: float) -> Candidates:
+    rewards = tuple(reward / sd for reward in record.rewards or ())
+    return Candidates(record.prompt, record.completions, rewards, record.source, {**record.meta, "reward_sd": sd})
 
 
 def _aside(name: str, number: int, record: Record, lacking: int, empty: int) -> SetAside:

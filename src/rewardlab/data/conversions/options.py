@@ -20,6 +20,7 @@ FORMS = ("exo", "exo-scores", "generated")
 """The last step, where what is written is for other programs."""
 BELONGS_TO = {
     "scores": ("labelled",),
+    "unit_sd": ("labelled",),
     "merge": ("candidates",),
     "pairs": ("pairs",),
     "margin": ("pairs",),
@@ -45,6 +46,9 @@ class DataConversion(Config):
     exo, exo-scores or generated."""
     scores: Path | None = None
     """labelled: the folder of `rewardlab score` on the same sources in the same order, or its table."""
+    unit_sd: bool = False
+    """labelled: rewards divided by their standard deviation within prompts, so that a temperature or a margin means the
+    same under every reward model."""
     merge: bool = False
     """candidates: all records of a prompt as one."""
     pairs: Choice = "best-worst"
