@@ -142,8 +142,8 @@ def _fail(message: str, error: BaseException, code: int) -> int:
 
 
 def _let_the_first_speak() -> None:
-    """Wait for the launcher, which stops all processes when one has failed: to go before the first one has said why would
-    silence it."""
+    """Wait for the launcher, which stops all processes when one has failed: to go before the first one has said why
+    would silence it."""
     with contextlib.suppress(KeyboardInterrupt):
         time.sleep(FIRST_SPEAKS)
 

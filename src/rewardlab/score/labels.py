@@ -44,7 +44,7 @@ def labelled(sets: Sets, table: ScoreTable, *, unit_sd: bool = False) -> Labelle
             divided.
     """
     matcher = Matcher(table)
-    found: Sets = {name: [] for name in sets}
+    found: dict[str, list[Candidates]] = {name: [] for name in sets}
     unscored: list[SetAside] = []
     missing = failed = 0
     for name, records in sets.items():
@@ -67,17 +67,15 @@ def labelled(sets: Sets, table: ScoreTable, *, unit_sd: bool = False) -> Labelle
         "records left out, no completions": len(unscored) - missing - failed,
         "rows of the table that no completion asked for": matcher.unused,
     }
-    if not unit_sd:
-        return Labelled(found, unscored, counts)
-    sd = _sd_within(found, table)
-    scaled: Sets = {name: [_divided(record, sd) for record in records] for name, records in found.items()}
+    sd = _sd_within([record for records in found.values() for record in records], table) if unit_sd else 1.0
+    scaled: Sets = {
+        name: [_divided(record, sd) if unit_sd else record for record in records] for name, records in found.items()
+    }
     return Labelled(scaled, unscored, counts, sd)
 
 
-def _sd_within(sets: Sets, table: ScoreTable) -> float:
-    several = [
-        np.array(record.rewards) for records in sets.values() for record in records if len(record.completions) > 1
-    ]
+def _sd_within(records: list[Candidates], table: ScoreTable) -> float:
+    several = [np.array(record.rewards) for record in records if len(record.completions) > 1]
     sd = float(np.sqrt(np.mean([np.var(rewards, ddof=1) for rewards in several]))) if several else 0.0
     if not sd > 0.0:
         problem = Problem(str(table.path), "rewards that never differ within a record", "some that differ, for unit_sd")
@@ -85,7 +83,7 @@ def _sd_within(sets: Sets, table: ScoreTable) -> float:
     return sd
 
 
-def _divided(record: Record, sd: float) -> Candidates:
+def _divided(record: Candidates, sd: float) -> Candidates:
     rewards = tuple(reward / sd for reward in record.rewards or ())
     return Candidates(record.prompt, record.completions, rewards, record.source, {**record.meta, "reward_sd": sd})
 
