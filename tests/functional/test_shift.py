@@ -11,6 +11,7 @@ from scipy import stats
 from rewardlab.functional.intervals import Statistic, interval, mean_statistic
 from rewardlab.functional.shift import (
     MEASURES,
+    ceiling_of,
     covers,
     crossing,
     log_odds_shift,
@@ -18,6 +19,7 @@ from rewardlab.functional.shift import (
     meetings,
     permutation_p,
     right_signs,
+    share_of_known,
     shifts_at,
 )
 
@@ -124,8 +126,7 @@ def test_log_odds_by_hand() -> None:
 
 
 def met(predicted: list[float], realised: list[float]) -> dict[str, float]:
-    nothing = np.full(len(predicted), np.nan)
-    return dict(zip(MEASURES, meeting(np.array(predicted), np.array(realised), nothing, nothing).tolist(), strict=True))
+    return dict(zip(MEASURES, meeting(np.array(predicted), np.array(realised)).tolist(), strict=True))
 
 
 def test_forecasts_meet_shifts_as_scipy_says() -> None:
@@ -138,7 +139,6 @@ def test_forecasts_meet_shifts_as_scipy_says() -> None:
     assert found["error"] == pytest.approx(
         sum(abs(one - two) for one, two in zip(realised, predicted, strict=True)) / 30
     )
-    assert math.isnan(found["signs"])
 
 
 def test_measures_that_are_not_defined_are_no_numbers() -> None:
@@ -154,9 +154,7 @@ def test_signs_count_where_a_shift_is_told() -> None:
     realised = np.array([[0.5, -0.5, 0.02, 0.5, 0.5]])
     found = right_signs(predicted, realised, np.full((1, 5), 0.03))
     np.testing.assert_array_equal(found, [[1.0, 0.0, np.nan, 0.0, np.nan]])
-    nothing = np.full(5, np.nan)
-    shown = meeting(predicted[0][:4], realised[0][:4], found[0][:4], nothing[:4])
-    assert shown[MEASURES.index("signs")] == pytest.approx(1.0 / 3.0)
+    assert share_of_known(found, np.ones((1, 1), dtype=np.int64)) == pytest.approx(1.0 / 3.0)
 
 
 def test_intervals_of_both_are_added_as_roots_of_squares() -> None:
@@ -174,17 +172,44 @@ def test_of_two_equally_wide_intervals_the_difference_is_covered_at_their_level(
     assert covers(both[0], both[1], half, half).mean() == pytest.approx(0.95, abs=0.011)
 
 
-def test_a_resample_takes_reward_models_whole() -> None:
+def test_a_resample_is_measured_as_if_it_were_written_out() -> None:
+    """Units drawn twice, gaps, ties, and a resample of one unit alone, in which all are the same."""
     generator = np.random.default_rng(7)
-    predicted, realised = generator.standard_normal((2, 4, 3))
-    predicted[1, 2] = np.nan
-    nothing = np.full((4, 3), np.nan)
-    chosen = np.array([[0, 1, 2, 3], [1, 1, 3, 0]])
-    found = meetings(predicted, realised, nothing, nothing, chosen)
-    for row, units in zip(found, chosen, strict=True):
-        points = [(unit, point) for unit in units for point in range(3) if (unit, point) != (1, 2)]
-        expected = np.mean([abs(realised[one] - predicted[one]) for one in points])
-        assert row[0] == pytest.approx(expected)
+    predicted, realised = generator.standard_normal((2, 5, 3)).round(1)
+    predicted[1, 2] = predicted[3] = np.nan
+    predicted[4], realised[2, 1] = 0.5, np.nan
+    chosen = np.vstack([generator.integers(0, 5, (50, 5)), [[4] * 5, [3] * 5]])
+    counts = np.array([np.bincount(units, minlength=5) for units in chosen])
+    found = meetings(predicted, realised, counts)
+    flags = right_signs(predicted, realised, np.full((5, 3), 0.3))
+    shares = share_of_known(flags, counts)
+    for row, share, units in zip(found, shares, chosen, strict=True):
+        points = [(unit, point) for unit in units for point in range(3)]
+        both = np.array([(predicted[one], realised[one]) for one in points])
+        told = both[np.isfinite(both).all(axis=1)]
+        np.testing.assert_allclose(row, meeting(told[:, 0], told[:, 1]), atol=1e-12)
+        said = [flags[one] for one in points if np.isfinite(flags[one])]
+        assert share == pytest.approx(np.mean(said)) if said else np.isnan(share)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_ceiling_is_what_the_truth_itself_reaches(seeds: int) -> None:
+    """20,000 shifts whose truth is known: error and correlation of the truth with the mean over seeds, within 3 %."""
+    generator = np.random.default_rng(seeds)
+    truth = generator.standard_normal(20_000)
+    told = truth[:, None] + 0.8 * generator.standard_normal((20_000, seeds))
+    error, rank = ceiling_of(told)
+    expected = meeting(truth, told.mean(axis=1))
+    assert error == pytest.approx(expected[0], rel=0.03)
+    assert rank == pytest.approx(expected[1], abs=0.015)
+
+
+def test_seeds_that_say_opposite_things_leave_no_ceiling() -> None:
+    error, rank = ceiling_of(np.array([[1.0, -1.0], [2.0, -2.0], [3.0, -3.0]]))
+    assert error == pytest.approx(2.0)
+    assert rank is None
+    with pytest.raises(ValueError, match="two seeds"):
+        ceiling_of(np.ones((4, 1)))
 
 
 def test_what_all_reward_models_have_in_common_proves_nothing() -> None:

@@ -206,8 +206,8 @@ def _shifts(path: Sequence[Wrote], divergence: float) -> list[Statistic] | None:
 
 
 def _is_before_first(path: Sequence[Wrote], divergence: float) -> bool:
-    """Whether a training's first checkpoint, of several, is beyond the distance."""
-    return len(path) > 2 and float(path[1].divergence.mean()) > divergence
+    """Whether a training's first checkpoint is beyond the distance."""
+    return float(path[1].divergence.mean()) > divergence
 
 
 def _row(reference: np.ndarray, by_seed: Sequence[Statistic | None], level: float) -> Values:

@@ -16,13 +16,16 @@ from rewardlab.functional import shift as maths
 
 Values = dict[str, Any]
 
-FEWEST = 3
-"""Reward models that an interval over them needs."""
+FEWEST = 8
+"""Reward models that an interval over them needs: of 8 percentiles hold 89 % in place of 95, of 3 they hold 74."""
 FEWEST_DEALT = 4
 """Reward models that a permutation of forecasts needs: of three there are but six."""
 PERMUTATIONS = 2000
-COMPARED = ("error", "rank")
-"""Measures of which two forecasts are compared."""
+COMPARED = ("rank", "error")
+"""Measures of which two forecasts are compared, the one that no common factor of the shifts changes first."""
+SHARES = ("signs", "carried", "coverage")
+"""Of all shifts: those whose sign was forecast, where the attribute has an effect of its own and where it has none told
+from 0, and those that are within the intervals."""
 
 
 def predicted_at(rows: Sequence[Mapping[str, Any]], divergence: float) -> Values | None:
@@ -62,18 +65,19 @@ def agreements(rows: Sequence[Values], ways: Sequence[str], least: float, draws:
     if not known:
         return {"measures": [], "differences": [], "permutations": [], "ceiling": ceiling(rows), "unpaid": []}
     units = sorted({row["unit"] for row in known})
-    chosen = settings.generator("reward models").integers(0, len(units), (draws, len(units)))
+    counts = _counts(settings.generator("reward models").integers(0, len(units), (draws, len(units))))
     found: Values = {"measures": [], "differences": [], "permutations": []}
     for divergence in dict.fromkeys(row["divergence"] for row in known):
         at = [row for row in known if row["divergence"] == divergence]
         tables = {by: _Table(at, units, by, least) for by in ways}
         present = {by: one for by, one in tables.items() if np.isfinite(one.predicted).any()}
         for by, one in present.items():
-            met = one.meetings(chosen)
+            met = one.meetings(counts)
+            shares = [one.shares(name, counts) for name in SHARES]
             about = {"by": by, "divergence": divergence, "n": one.points, "units": one.units}
             found["measures"] += [
-                {**about, "measure": name, **_ends(met[:, place], settings.level, one.units)}
-                for place, name in enumerate(maths.MEASURES)
+                {**about, "measure": name, **_ends(drawn, settings.level, one.units)}
+                for name, drawn in zip((*maths.MEASURES, *SHARES), (*met.T, *shares), strict=True)
             ]
             found["permutations"].append({"by": by, "divergence": divergence, **_permuted(one, settings)})
         if ways[0] in present:
@@ -81,9 +85,18 @@ def agreements(rows: Sequence[Values], ways: Sequence[str], least: float, draws:
                 row
                 for by, one in present.items()
                 if by != ways[0]
-                for row in _differences(present[ways[0]], one, (ways[0], by), divergence, chosen, settings.level)
+                for row in _differences(present[ways[0]], one, (ways[0], by), divergence, counts, settings.level)
             ]
     return {**found, "ceiling": ceiling(known), "unpaid": _unpaid(known, least)}
+
+
+def _counts(chosen: np.ndarray) -> np.ndarray:
+    """How often every unit is in the sample itself, then in every resample, [1 + draws, units]."""
+    draws, units = chosen.shape
+    counts = np.zeros((1 + draws, units), dtype=np.int64)
+    counts[0] = 1
+    np.add.at(counts, (np.arange(1, draws + 1)[:, None], chosen), 1)
+    return counts
 
 
 class _Table:
@@ -101,6 +114,7 @@ class _Table:
         shape = (len(units), max(map(len, own)))
         self.predicted, self.realised, self.halves, self.other_halves = (np.full(shape, np.nan) for _ in range(4))
         self.least = np.full(shape, least)
+        self.unpaid = np.zeros(shape, dtype=bool)
         self.names = [[row["attribute"] for row in of_unit] for of_unit in own]
         for unit, of_unit in enumerate(own):
             for point, row in enumerate(of_unit):
@@ -110,6 +124,7 @@ class _Table:
                     self.halves[unit, point] = _half(predicted)
                     self.other_halves[unit, point] = _half(row)
                     self.least[unit, point] = max(least, 2.0 * (row["error"] or 0.0))
+                    self.unpaid[unit, point] = _is_unpaid(row)
 
     @property
     def known(self) -> np.ndarray:
@@ -127,20 +142,29 @@ class _Table:
         """Reward models with a shift to compare."""
         return int(self.known.any(axis=1).sum())
 
-    def meetings(self, chosen: np.ndarray, only: np.ndarray | None = None) -> np.ndarray:
-        """The measures of the sample, then of every resample, [1 + draws, measures].
+    def meetings(self, counts: np.ndarray, only: np.ndarray | None = None) -> np.ndarray:
+        """`functional.shift.MEASURES` of the sample, then of every resample, [1 + draws, measures].
 
         Args:
-            chosen: units of the resamples.
+            counts: how often every unit is in each.
             only: of which shifts, [units, points]; None is all.
         """
         predicted = self.predicted if only is None else np.where(only, self.predicted, np.nan)
-        signs = maths.right_signs(predicted, self.realised, self.least)
-        covered = maths.covers(predicted, self.realised, self.halves, self.other_halves)
-        everything = np.arange(len(predicted))[None, :]
-        # Of too few reward models nothing is resampled.
-        drawn = [everything, chosen] if self.units >= FEWEST else [everything]
-        return np.concatenate([maths.meetings(predicted, self.realised, signs, covered, one) for one in drawn])
+        return maths.meetings(predicted, self.realised, self._enough(counts))
+
+    def shares(self, name: str, counts: np.ndarray) -> np.ndarray:
+        """One of `SHARES` of the sample, then of every resample, [1 + draws]."""
+        if name == "coverage":
+            flags = maths.covers(self.predicted, self.realised, self.halves, self.other_halves)
+        else:
+            flags = maths.right_signs(self.predicted, self.realised, self.least)
+            # Without an effect the effect alone forecasts 0, which has no sign: such shifts are counted apart.
+            flags = np.where(self.unpaid if name == "carried" else ~self.unpaid, flags, np.nan)
+        return maths.share_of_known(flags, self._enough(counts))
+
+    def _enough(self, counts: np.ndarray) -> np.ndarray:
+        """Of too few reward models nothing is resampled."""
+        return counts if self.units >= FEWEST else counts[:1]
 
 
 def _half(row: Mapping[str, Any]) -> float:
@@ -163,12 +187,12 @@ def _ends(met: np.ndarray, level: float, units: int) -> Values:
 
 
 def _differences(
-    first: _Table, second: _Table, names: tuple[str, str], divergence: float, chosen: np.ndarray, level: float
+    first: _Table, second: _Table, names: tuple[str, str], divergence: float, counts: np.ndarray, level: float
 ) -> list[Values]:
     """First minus second forecast, on the shifts that both speak of, in the same resamples."""
     both = first.known & second.known
     units = int(both.any(axis=1).sum())
-    apart = first.meetings(chosen, both) - second.meetings(chosen, both)
+    apart = first.meetings(counts, both) - second.meetings(counts, both)
     about = {"first": names[0], "second": names[1], "divergence": divergence, "n": int(both.sum()), "units": units}
     return [
         {**about, "measure": name, **_ends(apart[:, maths.MEASURES.index(name)], level, units)} for name in COMPARED
@@ -176,21 +200,23 @@ def _differences(
 
 
 def _permuted(table: _Table, settings: Settings) -> Values:
-    """How often forecasts of other reward models do as well."""
+    """How often forecasts of other reward models do as well, among those with all shifts."""
+    whole: np.ndarray = table.known.all(axis=1)
+    units = int(whole.sum())
     reason = ""
-    if table.units < FEWEST_DEALT:
-        reason = f"{table.units} reward models; to deal out their forecasts anew takes {FEWEST_DEALT}"
-    elif not table.known.all() or len(set(map(tuple, table.names))) > 1:
-        reason = "not all reward models have the same shifts"
+    if units < FEWEST_DEALT:
+        reason = f"{units} reward models with all shifts; to deal out their forecasts anew takes {FEWEST_DEALT}"
+    elif len({tuple(names) for names, one in zip(table.names, whole, strict=True) if one}) > 1:
+        reason = "not all reward models have the same attributes"
     if reason:
-        return {"error_p": None, "rank_p": None, "reason": reason}
+        return {"error_p": None, "rank_p": None, "units": units, "reason": reason}
     generator = settings.generator("permutations")
-    error, rank = maths.permutation_p(table.predicted, table.realised, generator, PERMUTATIONS)
-    return {"error_p": error, "rank_p": rank, "reason": ""}
+    error, rank = maths.permutation_p(table.predicted[whole], table.realised[whole], generator, PERMUTATIONS)
+    return {"error_p": error, "rank_p": rank, "units": units, "reason": ""}
 
 
 def ceiling(rows: Sequence[Values]) -> list[Values]:
-    """How well one half of the seeds forecasts the other, at each distance: what noise leaves for a forecast to reach.
+    """What a perfect forecast would reach at each distance, for the noise of seeds: of the shifts with most of them.
 
     Args:
         rows: as in `agreements`.
@@ -198,20 +224,24 @@ def ceiling(rows: Sequence[Values]) -> list[Values]:
     found = []
     for divergence in dict.fromkeys(row["divergence"] for row in rows):
         seeds = [[one for one in row["seeds"] if one is not None] for row in rows if row["divergence"] == divergence]
-        halves = np.array([[np.mean(one[::2]), np.mean(one[1::2])] for one in seeds if len(one) > 1])
-        if len(halves):
-            nothing = np.full(len(halves), np.nan)
-            error, rank, *_ = maths.meeting(halves[:, 0], halves[:, 1], nothing, nothing).tolist()
-            rank = None if np.isnan(rank) else rank
-            found.append({"divergence": divergence, "error": error, "rank": rank, "n": len(halves)})
+        most = max(map(len, seeds))
+        if most > 1:
+            told = np.array([one for one in seeds if len(one) == most])
+            error, rank = maths.ceiling_of(told)
+            found.append({"divergence": divergence, "error": error, "rank": rank, "n": len(told), "seeds": most})
     return found
 
 
+def _is_unpaid(row: Mapping[str, Any]) -> bool:
+    """Whether the effect of the attribute is not told from 0."""
+    return row["effect"] is not None and abs(row["effect"]) <= 2.0 * row["effect_error"]
+
+
 def _unpaid(rows: Sequence[Values], least: float) -> list[Values]:
-    """Attributes whose effect is not told from 0 and that have moved all the same."""
+    """Attributes without an effect of their own that have moved all the same."""
     return [
         {name: row[name] for name in ("run", "attribute", "divergence", "value", "effect")}
         for row in rows
-        if row["effect"] is not None and abs(row["effect"]) <= 2.0 * row["effect_error"]
+        if _is_unpaid(row)
         if row["value"] is not None and abs(row["value"]) > max(least, 2.0 * (row["error"] or 0.0))
     ]

@@ -19,11 +19,14 @@ References
     [4] Spearman 1904, The proof and measurement of association between two things.
     [5] Phipson and Smyth 2010, Permutation p-values should never be zero.
     [6] Cox 1958, Two further applications of a model for binary regression (the calibration slope).
+    [7] Brown 1910, Some experimental results in the correlation of mental abilities; Spearman 1910, Correlation
+        calculated from faulty data (split halves).
 """
 
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +36,7 @@ from numpy.random import Generator
 from rewardlab.functional.agreement import spearman_along
 from rewardlab.functional.intervals import Statistic
 
-MEASURES = ("error", "rank", "slope", "signs", "coverage")
+MEASURES = ("error", "rank", "slope")
 """How a forecast meets what happened: columns of `meeting`."""
 
 Shifts = Float[np.ndarray, "units points"]
@@ -142,25 +145,19 @@ def log_odds_shift(reference: Statistic, shift: Statistic) -> Statistic | None:
 
 
 def meeting(
-    predicted: Float[np.ndarray, "*batch n"],
-    realised: Float[np.ndarray, "*batch n"],
-    signs: Float[np.ndarray, "*batch n"],
-    covered: Float[np.ndarray, "*batch n"],
-) -> Float[np.ndarray, "*batch 5"]:
+    predicted: Float[np.ndarray, "*batch n"], realised: Float[np.ndarray, "*batch n"]
+) -> Float[np.ndarray, "*batch 3"]:
     """How predicted shifts meet realised ones, in the order of `MEASURES`; NaN where a measure is not defined.
 
         error     mean |s - p|
         rank      Spearman correlation of p and s
         slope     of the least-squares line of s on p, with an intercept: 1 where a forecast is calibrated, below 1
                   where it promises too much
-        signs     mean of what `right_signs` gives
-        coverage  mean of what `covers` gives
 
     Args:
         predicted, realised: p and s, without missing numbers.
-        signs, covered: of every shift 1, 0, or NaN where it has no say.
 
-    Source: [4] for the rank, [6] for the idea of the slope; the others are means.
+    Source: [4] for the rank, [6] for the idea of the slope; the error is a mean.
     """
     if predicted.shape[-1] == 0:
         return np.full((*predicted.shape[:-1], len(MEASURES)), np.nan)
@@ -168,20 +165,8 @@ def meeting(
     square = np.square(centred).sum(axis=-1)
     varies = np.ptp(predicted, axis=-1) > 0.0
     slope = np.where(varies, (centred * realised).sum(axis=-1) / np.where(varies, square, 1.0), np.nan)
-    found = [
-        np.abs(realised - predicted).mean(axis=-1),
-        spearman_along(predicted, realised),
-        slope,
-        _mean_of_known(signs),
-        _mean_of_known(covered),
-    ]
+    found = [np.abs(realised - predicted).mean(axis=-1), spearman_along(predicted, realised), slope]
     return np.stack(found, axis=-1)
-
-
-def _mean_of_known(values: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch"]:
-    known = ~np.isnan(values)
-    count = known.sum(axis=-1)
-    return np.asarray(np.where(count > 0, np.where(known, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan))
 
 
 def right_signs(predicted: Shifts, realised: Shifts, least: Shifts) -> Shifts:
@@ -214,27 +199,122 @@ def covers(predicted: Shifts, realised: Shifts, halves: Shifts, other_halves: Sh
 
 
 def meetings(
-    predicted: Shifts,
-    realised: Shifts,
-    signs: Shifts,
-    covered: Shifts,
-    chosen: Int[np.ndarray, "draws units"],
-) -> Float[np.ndarray, "draws 5"]:
+    predicted: Shifts, realised: Shifts, counts: Int[np.ndarray, "draws units"]
+) -> Float[np.ndarray, "draws 3"]:
     """`meeting` of resamples of whole units: what is there of both, of every unit as often as it was drawn.
+
+    A unit that was drawn twice counts twice: means, ranks (ties in their middle) and moments are weighted by counts,
+    which is `meeting` of the resample written out.
 
     Args:
         predicted, realised: p and s.
-        signs, covered: as in `meeting`.
-        chosen: the units of every resample; the same for several forecasts makes their differences paired.
+        counts: how often every unit is in every resample; the same for several forecasts makes differences paired.
 
     Source: [3].
     """
-    every = (predicted, realised, signs, covered)
     known = np.isfinite(predicted) & np.isfinite(realised)
-    if known.all():
-        return meeting(*(one[chosen].reshape(len(chosen), -1) for one in every))
-    # Resamples of units with unequally many shifts differ in size.
-    return np.stack([meeting(*(one[units][known[units]] for one in every)) for units in chosen])
+    p, s = predicted[known], realised[known]
+    weights = counts[:, np.nonzero(known)[0]].astype(np.float64)
+    if not p.size:
+        return np.full((len(counts), len(MEASURES)), np.nan)
+    error = _weighted_mean(np.abs(s - p), weights)
+    varies = _varies_among(p, weights)
+    middle = _weighted_mean(p, weights)[:, None]
+    square = (weights * np.square(p - middle)).sum(axis=1)
+    slope = np.where(varies, (weights * (p - middle) * s).sum(axis=1) / np.where(varies, square, 1.0), np.nan)
+    ranks = [_weighted_ranks(one, weights) for one in (p, s)]
+    left, right = (one - _weighted_mean(one, weights)[:, None] for one in ranks)
+    both = varies & _varies_among(s, weights)
+    scale = np.sqrt((weights * np.square(left)).sum(axis=1) * (weights * np.square(right)).sum(axis=1))
+    rank = np.where(both, (weights * left * right).sum(axis=1) / np.where(both, scale, 1.0), np.nan)
+    return np.stack([error, rank, slope], axis=1)
+
+
+def share_of_known(flags: Shifts, counts: Int[np.ndarray, "draws units"]) -> Float[np.ndarray, " draws"]:
+    """The mean of what has a say (1 or 0; NaN has none) in resamples of whole units; NaN where nothing has.
+
+    Args:
+        flags: as `right_signs` and `covers` give them.
+        counts: as in `meetings`.
+
+    Source: [3].
+    """
+    known = np.isfinite(flags)
+    return _weighted_mean(flags[known], counts[:, np.nonzero(known)[0]].astype(np.float64))
+
+
+def _weighted_mean(
+    values: Float[np.ndarray, " n"] | Float[np.ndarray, "draws n"], weights: Float[np.ndarray, "draws n"]
+) -> Float[np.ndarray, " draws"]:
+    total = weights.sum(axis=1)
+    return np.asarray(np.where(total > 0.0, (weights * values).sum(axis=1) / np.where(total > 0.0, total, 1.0), np.nan))
+
+
+def _varies_among(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]) -> np.ndarray:
+    there = weights > 0.0
+    return np.asarray(np.where(there, values, -np.inf).max(axis=1) > np.where(there, values, np.inf).min(axis=1))
+
+
+def _weighted_ranks(
+    values: Float[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]
+) -> Float[np.ndarray, "draws n"]:
+    """Ranks in every resample: how much is below, and half of what is as large."""
+    _, group = np.unique(values, return_inverse=True)
+    of_group = np.zeros((len(weights), int(group.max()) + 1))
+    np.add.at(of_group.T, group, weights.T)
+    below = np.cumsum(of_group, axis=1) - of_group
+    return np.asarray((below + of_group / 2.0)[:, group])
+
+
+class Ceiling(NamedTuple):
+    """What a perfect forecast of the mean over seeds would reach; None where seeds do not tell it.
+
+    Attributes:
+        error: its mean |s - p|.
+        rank: its rank correlation.
+    """
+
+    error: float
+    rank: float | None
+
+
+def ceiling_of(seeds: Float[np.ndarray, "points seeds"]) -> Ceiling:
+    """What the noise of seeds leaves for a forecast to reach, from halves of the seeds against each other.
+
+    With a and b seeds the halves' means differ by chance of variance v(1/a + 1/b), and the mean over all is off by
+    v/(a + b): sqrt(ab)/(a + b) as much. Correlated r, the halves have s = v / Var(truth) with
+
+        r^2 = 1 / ((1 + s/a)(1 + s/b)),    and the truth is correlated 1 / sqrt(1 + s/(a + b)) with the mean over all
+
+    (Spearman and Brown's formula under the root, where a = b). Errors and correlations are means over all ways to
+    halve. What seeds share, prompts above all, is not in it.
+
+    Args:
+        seeds: shifts of every seed, without missing numbers, two seeds or more.
+
+    Raises:
+        ValueError: fewer than two seeds, or no shift.
+
+    Source: [7]; normal noise for the error; ranks are treated as values.
+    """
+    points, count = seeds.shape
+    if count < 2 or not points:
+        raise ValueError(f"{points} shifts of {count} seeds; a ceiling needs one of two seeds")
+    a = count // 2
+    b = count - a
+    errors, ranks = [], []
+    for chosen in combinations(range(count), a):
+        half = seeds[:, list(chosen)].mean(axis=1)
+        other = np.delete(seeds, chosen, axis=1).mean(axis=1)
+        errors.append(np.abs(half - other).mean())
+        ranks.append(float(spearman_along(half, other)))
+    error = float(np.mean(errors)) * math.sqrt(a * b) / count
+    rank = float(np.mean(ranks))
+    if not rank > 0.0:
+        return Ceiling(error, None)
+    middle = (1.0 / a + 1.0 / b) / 2.0
+    noise = a * b * (math.sqrt(middle**2 + (1.0 / rank**2 - 1.0) / (a * b)) - middle)
+    return Ceiling(error, 1.0 / math.sqrt(1.0 + noise / count))
 
 
 def permutation_p(
@@ -256,8 +336,7 @@ def permutation_p(
     """
     dealt = np.stack([predicted, *(generator.permutation(predicted, axis=0) for _ in range(draws))])
     flat = dealt.reshape(draws + 1, -1)
-    nothing = np.full(flat.shape, np.nan)
-    own, *drawn = meeting(flat, np.broadcast_to(realised.ravel(), flat.shape), nothing, nothing)[:, :2]
+    own, *drawn = meeting(flat, np.broadcast_to(realised.ravel(), flat.shape))[:, :2]
     # Sums of the same numbers in another order differ by rounding: an equal one counts as reached.
     room = 1e-12
     errors, ranks = np.stack(drawn, axis=1)

@@ -137,19 +137,59 @@ class SeenAttribute(Shape):
     judge: dict[str, Any]
 
 
+class ShiftEnds(Shape):
+    """Of shift.json, a value with its interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class PathRow(ShiftEnds):
+    """Of shift.json, an attribute at a checkpoint."""
+
+    run: str
+    seed: int
+    step: int
+    kl: float
+    attribute: str
+
+
+class ReferenceValues(Shape):
+    """Of shift.json, what the reference writes."""
+
+    rates: dict[str, ShiftEnds]
+
+
 class ShiftRow(Shape):
     """Of shift.json, a shift."""
 
     run: str
     attribute: str
+    divergence: float
+    value: float | None
+    low: float | None
+    high: float | None
+    error: float | None
+    reason: str
+    seeds: list[float | None]
+    unreached: int
+    before_first: int
+    log_odds: ShiftEnds
 
 
 class ShiftFile(Shape):
     """shift.json."""
 
     level: float
+    prompts: int
+    n: int
     attributes: list[SeenAttribute]
+    reference: ReferenceValues
+    checkpoints: list[dict[str, Any]]
+    paths: list[PathRow]
     shifts: list[ShiftRow]
+    warnings: list[str]
 
 
 class EffectsAttribute(Shape):

@@ -16,7 +16,17 @@ from rewardlab.report.forecast import COLORS, WAYS, between
 from rewardlab.report.frontier_figures import PALETTE
 from rewardlab.report.html import Html, element
 from rewardlab.report.tables import Column, ResultTable
-from rewardlab.report.vega import GREY, Spec, color_scale, domain, number_field, reference_line, specification
+from rewardlab.report.vega import (
+    BLUE,
+    GREY,
+    ORANGE,
+    Spec,
+    color_scale,
+    domain,
+    number_field,
+    reference_line,
+    specification,
+)
 from rewardlab.report.words import DASH
 
 _PRIMARY = (NAIVE, DOUBLE)
@@ -29,6 +39,7 @@ MEASURES = {
     "rank": "Rank correlation",
     "slope": "Slope of shifts on forecasts",
     "signs": "Signs forecast",
+    "carried": "Signs forecast, attributes without an effect of their own",
     "coverage": "Intervals that hold the difference",
 }
 _MET = (
@@ -39,6 +50,14 @@ _PATH = (
     "Change of the share of answers with the attribute, against the distance from the reference, checkpoint by "
     "checkpoint; a thin line for every seed. Dashed: the forecast from effects."
 )
+_PATH_OF_MANY = (
+    "Change of the share of answers with the attribute, against the distance from the reference, checkpoint by "
+    "checkpoint; a line for every seed of every training, in the colour of what the audit says of the attribute under "
+    "the reward that was trained on. Dashed: the forecast from effects."
+)
+FOR, NOTHING, AGAINST, NOT_AUDITED = "paid for", "no effect of its own", "paid against", "not audited"
+PAID = {FOR: BLUE, NOTHING: GREY, AGAINST: ORANGE, NOT_AUDITED: "#b9bcc2"}
+"""What an audit says of an attribute: its effect is above 0, not told from 0, or below."""
 _SHIFTS = (
     "Shifts are changes of the share of answers that have the attribute, read along straight lines in the root of the "
     "distance between checkpoints; nothing is told beyond the last one. Intervals are over prompts and seeds."
@@ -57,7 +76,15 @@ def findings(values: Values) -> list[str]:
         f"{values['prompts']:,} prompts, as the reference did."
     )
     moved = [line for run in runs for line in _moved(values, run)] if len(runs) <= _MOST_RUNS_TOLD else []
-    return [head, *moved, *_unreached(values, runs), *_met(values), *_unpaid(values), *values["warnings"]]
+    return [
+        head,
+        *moved,
+        *_met(values),
+        *_refused(values),
+        *_unreached(values, runs),
+        *_unpaid(values),
+        *values["warnings"],
+    ]
 
 
 def _moved(values: Values, run: str) -> list[str]:
@@ -124,24 +151,38 @@ def _is_before(row: Values, run: str) -> bool:
 
 
 def _met(values: Values) -> list[str]:
-    """How the forecast from effects met the shifts, and what the other ways would have done."""
+    """How forecasts met the shifts, by distance: their order, what sets them apart, and how far they are off."""
     agreement = values["agreement"]
     lines = []
-    for row in agreement["measures"]:
-        if (row["by"], row["measure"]) != (EFFECTS, "error") or row["value"] is None:
+    for divergence in _distances(values):
+        rows = {(row["by"], row["measure"]): row for row in agreement["measures"] if row["divergence"] == divergence}
+        own = rows.get((EFFECTS, "error"))
+        if own is None or own["value"] is None:
             continue
-        own = {
-            one["measure"]: one
-            for one in agreement["measures"]
-            if (one["by"], one["divergence"]) == (EFFECTS, row["divergence"])
-        }
-        parts = [f"{MEASURES[name].lower()} {_span_of(own[name])}" for name in ("rank", "signs", "coverage")]
-        lines.append(
-            f"At {row['divergence']:g} nats forecasts from effects are {_span_of(row)} off on average, over {row['n']} "
-            f"shifts under {row['units']} reward {'model' if row['units'] == 1 else 'models'}: {', '.join(parts)}."
+        about = f"At {divergence:g} nats, {own['n']} shifts under {own['units']} reward " + (
+            "model" if own["units"] == 1 else "models"
         )
-    apart = [row for row in agreement["differences"] if row["measure"] == "error" and row["low"] is not None]
-    return lines + [_apart(row) for row in apart if _is_sure(row) or row["second"] in _PRIMARY]
+        if rows[EFFECTS, "rank"]["value"] is not None:
+            told = [
+                f"{_span_of(rows[by, 'rank'])} {WAYS[by]}"
+                for by in (EFFECTS, *_PRIMARY)
+                if (by, "rank") in rows and rows[by, "rank"]["value"] is not None
+            ]
+            most = next((row["rank"] for row in agreement["ceiling"] if row["divergence"] == divergence), None)
+            perfect = "" if most is None else f"; a perfect forecast would reach {number(most)}, for the noise of seeds"
+            lines.append(f"{about}: rank correlation of forecasts and shifts {', '.join(told)}{perfect}.")
+        apart = [row for row in agreement["differences"] if row["divergence"] == divergence and row["low"] is not None]
+        lines += [_apart(row) for row in apart if _is_sure(row) or row["second"] in _PRIMARY]
+        parts = [f"{MEASURES[name].lower()} {_span_of(rows[EFFECTS, name])}" for name in ("slope", "signs", "coverage")]
+        lines.append(f"{about}: forecasts from effects are {_span_of(own)} off on average; {', '.join(parts)}.")
+    return lines
+
+
+def _refused(values: Values) -> list[str]:
+    """For which reward models the forecast from effects was refused."""
+    runs = [name for name, file in values["forecasts"].items() if not file["spoken"]]
+    few = f"Of {len(values['forecasts'])} forecasts from effects {len(runs)} were refused"
+    return [f"{few}, as effects explain too little of the reward: {', '.join(runs)}."] if runs else []
 
 
 def _is_sure(row: Mapping[str, Any]) -> bool:
@@ -149,13 +190,18 @@ def _is_sure(row: Mapping[str, Any]) -> bool:
 
 
 def _apart(row: Mapping[str, Any]) -> str:
-    """How the distances of two kinds of forecast from the shifts differ."""
-    kind, other = "forecasts from effects", WAYS[row["second"]]
+    """How two kinds of forecast differ in order or size."""
+    kind, other = "forecasts from effects", f"those {WAYS[row['second']]}"
+    better = (row["value"] > 0) == (row["measure"] == "rank")
     if not _is_sure(row):
-        words = f"the errors of {kind} and of those {other} cannot be told apart"
+        what = "order" if row["measure"] == "rank" else "errors"
+        words = f"the {what} of {kind} and of {other} cannot be told apart"
+    elif row["measure"] == "rank":
+        words = f"{kind} order the shifts {'better' if better else 'worse'} than {other}"
     else:
-        words = f"{kind} are {'more' if row['value'] > 0 else 'less'} off than those {other}"
-    return f"At {row['divergence']:g} nats {words}: a difference of {_span_of(row)}."
+        words = f"{kind} are {'less' if better else 'more'} off than {other}"
+    measure = MEASURES[row["measure"]].lower()
+    return f"At {row['divergence']:g} nats {words}: a difference of {_span_of(row)} in the {measure}."
 
 
 def _span_of(row: Mapping[str, Any]) -> str:
@@ -280,8 +326,20 @@ def met_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
 def _path_figure(values: Values, place: int, attribute: Mapping[str, Any]) -> Figure:
     rate = values["reference"]["rates"][attribute["name"]]["value"]
     title = f"{attribute['name']}: in {rate:.0%} of what the reference writes"
-    return Figure(f"path-{place + 1}", title, title, _PATH, path_picture(path_rows(values, attribute["name"])),
-                  plain=False, half=True)  # fmt: skip
+    rows = path_rows(values, attribute["name"])
+    many = len({row["run"] for row in rows}) > len(PALETTE)
+    told = _PATH_OF_MANY if many else _PATH
+    return Figure(f"path-{place + 1}", title, title, told, path_picture(rows, by_effect=many), plain=False, half=True)
+
+
+def paid(values: Values, run: str, attribute: str) -> str:
+    """What the audit says of an attribute under the reward that a run was trained on: one of `PAID`."""
+    file = values["forecasts"].get(run)
+    own = [] if file is None else [one for one in file["attributes"] if one["name"] == attribute]
+    if not own:
+        return NOT_AUDITED
+    effect, error = own[0]["effect"], own[0]["error"]
+    return NOTHING if abs(effect) <= 2.0 * error else FOR if effect > 0 else AGAINST
 
 
 def path_rows(values: Values, attribute: str) -> list[dict[str, Any]]:
@@ -289,7 +347,7 @@ def path_rows(values: Values, attribute: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     own = [row for row in values["paths"] if row["attribute"] == attribute]
     for run, seed in dict.fromkeys((row["run"], row["seed"]) for row in own):
-        line = {"run": run, "line": f"{run} {seed}", "kind": "realised"}
+        line = {"run": run, "line": f"{run} {seed}", "kind": "realised", "paid": paid(values, run, attribute)}
         rows.append({**line, "step": 0, "kl": 0.0, "value": 0.0, "low": None, "high": None})
         rows += [
             {**line, **{name: row[name] for name in ("step", "kl", "value", "low", "high")}}
@@ -300,6 +358,7 @@ def path_rows(values: Values, attribute: str) -> list[dict[str, Any]]:
         told = [one for one in file["forecasts"] if (one["attribute"], one["by"]) == (attribute, EFFECTS)]
         if told:
             line = {"run": run, "line": f"{run} forecast", "kind": "forecast", "step": None}
+            line["paid"] = paid(values, run, attribute)
             rows.append({**line, "kl": 0.0, "value": 0.0, "low": None, "high": None})
             rows += [
                 {**line, "kl": one["divergence"], **{end: one[end] for end in ("value", "low", "high")}}
@@ -308,8 +367,13 @@ def path_rows(values: Values, attribute: str) -> list[dict[str, Any]]:
     return rows
 
 
-def path_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
-    """Shift of an attribute against distance: a line for every seed, and the forecast from effects dashed."""
+def path_picture(rows: Sequence[Mapping[str, Any]], *, by_effect: bool = False) -> Spec:
+    """Shift of an attribute against distance: a line for every seed, and the forecast from effects dashed.
+
+    Args:
+        rows: of `path_rows`.
+        by_effect: colours are those of what the audit says of the attribute, in place of one for every run.
+    """
     scale: Spec = {"domain": domain(rows, 0.0), "zero": False, "nice": False}
     # In the root of the distance what is read between checkpoints is a straight line.
     x: Spec = {
@@ -319,16 +383,20 @@ def path_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
         "scale": {"type": "sqrt"},
     }
     y: Spec = {"type": "quantitative", "title": "change of the share", "scale": scale}
-    runs = list(dict.fromkeys(row["run"] for row in rows))
-    colors = {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(runs)}
+    field = "paid" if by_effect else "run"
+    names = list(dict.fromkeys(row[field] for row in rows))
+    colors = (
+        {name: PAID[name] for name in PAID if name in names} if by_effect else dict(zip(names, PALETTE, strict=False))
+    )
     place: Spec = {
         "x": x,
         "y": {"field": "value", **y},
-        "color": {"field": "run", "type": "nominal", "scale": color_scale(colors)},
+        "color": {"field": field, "type": "nominal", "scale": color_scale(colors)},
     }
-    faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.06}
+    clear = 0.6 if by_effect else 1.0
+    faded: Spec = {"condition": {"param": "shown", "empty": True, "value": clear}, "value": 0.06}
     line: Spec = {**place, "detail": {"field": "line"}, "order": {"field": "kl"}, "opacity": faded}
-    shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}
+    shown: Spec = {"name": "shown", "select": {"type": "point", "fields": [field]}, "bind": "legend"}
     pointer = [
         {"field": "line", "type": "nominal", "title": "Run and seed"},
         number_field("step", "Step", "d"),
@@ -408,7 +476,7 @@ def _agreement_table(values: Values) -> ResultTable:
         {
             "measure": MEASURES[name],
             "divergence": row["divergence"],
-            "way": "one half of the seeds by the other",
+            "way": "a perfect one, for the noise of seeds",
             "value": number(row[name]),
             "n": row["n"],
             "units": None,
