@@ -214,7 +214,7 @@ def effect_arms(folder: Path, effects: dict[str, list[float]]) -> dict[str, Any]
 
 
 def test_what_is_left_of_the_effect_is_fiellers_interval(tmp_path: Path) -> None:
-    """With one seed, by Fieller's quadratic; the variances are those of the values' own intervals and of the difference:
+    """With one seed, by Fieller's quadratic; its variances are those of the values' own intervals and the difference's:
     2 cov(a, b) = V(a) + V(b) - V(a - b)."""
     output, measures = run(tmp_path, effect_arms(tmp_path, {"standard": [1.0], "mended": [0.2], "half": [0.5]}))
     found = measures["effect"]
@@ -235,10 +235,9 @@ def test_what_is_left_of_the_effect_is_fiellers_interval(tmp_path: Path) -> None
     assert half["low"] < 0.5 < half["high"]
 
     ends = [f"{100 * one[name]:.1f}" for one in (left, half) for name in ("value", "low", "high")]
-    told = (
-        "in mended {} % of the effect is left ({} to {}), less than half; in half {} % of the effect is left ({} to {})"
-    )
-    assert f"Against standard, {told.format(*ends)}." in output.findings
+    shares = [f"{value} % of the effect is left ({low} to {high})" for value, low, high in (ends[:3], ends[3:])]
+    told = f"Against standard, in mended {shares[0]}, less than half; in half {shares[1]}."
+    assert told in output.findings
     html = output.page.read_text(encoding="utf-8")
     assert "Left of standard (%)" in html
     assert "{} ({} to {})".format(*ends[:3]) in html

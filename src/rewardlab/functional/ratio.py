@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import brentq
+from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 
 from rewardlab.functional.intervals import (
@@ -32,12 +32,14 @@ from rewardlab.functional.intervals import (
     Interval,
     Statistic,
     cluster_sums,
-    widened,
 )
 
 NOT_TOLD_FROM_ZERO = "what it is a share of cannot be told from 0"
 
-_ANGLES = np.linspace(0.0, math.pi / 2.0, 33)
+_CUTS = 64
+"""Parts in which an end is looked for at once."""
+_ROUNDS = 9
+"""How often the part that holds it is cut again: down to rounding."""
 
 
 def fieller(
@@ -84,39 +86,43 @@ def fieller(
     apart = sums[:, 0] - ratio * sums[:, 1]
     if np.abs(apart).max() <= 1e-12 * max(np.abs(sums[:, 0]).max(), abs(ratio) * np.abs(sums[:, 1]).max()):
         return found._replace(reason=NO_SPREAD)
-    quantile = float(stdtrit(count - 1, 0.5 + level / 2.0))
     # Variances and covariance (CR1) of the contrast at a / b and of the denominator: made from the numerator's own, the
     # contrast's would lose its digits where both go up and down together.
     both = np.stack([apart, sums[:, 1]])
     variances = count / (count - 1) * (both @ both.T) / n**2
 
-    def half(across: float, along: float) -> float:
-        """Half the width of the interval of across (a - ratio b) - along b."""
-        variance = float(variances @ (across, -along) @ (across, -along))
-        error = math.sqrt(max(variance, 0.0))
-        weights = (across, ratio * across + along)
-        more = [(weight**2 * own, nu) for weight, (own, nu) in zip(weights, parts, strict=True)]
-        high = widened(Interval(0.0, error=error, freedom=count - 1.0), more, level).high
-        return quantile * error if high is None else high
+    def half(across: Float[np.ndarray, " k"], along: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+        """Half the width of the intervals of across (a - ratio b) - along b, `widened` as of several at once."""
+        (own, shared), (_, other) = variances
+        of_data = np.maximum(across**2 * own - 2.0 * across * along * shared + along**2 * other, 0.0)
+        more = zip((across, ratio * across + along), parts, strict=True)
+        sources = [(of_data, count - 1.0), *((weight**2 * one, nu) for weight, (one, nu) in more if nu > 0.0)]
+        variance = np.sum([one for one, _ in sources], axis=0)
+        below = np.sum([one**2 / nu for one, nu in sources], axis=0)
+        freedom = np.divide(variance**2, below, out=np.ones_like(below), where=below > 0.0)
+        return np.asarray(stdtrit(freedom, 0.5 + level / 2.0) * np.sqrt(variance))
 
-    scale = half(1.0, 0.0) / abs(b)
+    scale = float(half(np.ones(1), np.zeros(1))[0]) / abs(b)
 
-    def refuted(angle: float) -> float:
-        """By how much the contrast at rho = ratio + scale tan(angle), times cos(angle), is beyond its interval.
+    def held(angles: Float[np.ndarray, " k"]) -> Bool[np.ndarray, " k"]:
+        """Whether the interval of the contrast at rho = ratio + scale tan(angle), times cos(angle), holds 0.
 
         At right angles, where rho is infinite, that is the denominator alone.
         """
-        across, along = math.cos(angle), scale * math.sin(angle)
-        return abs(along * b) - half(across, along)
+        across, along = np.cos(angles), scale * np.sin(angles)
+        return np.abs(along * b) <= half(across, along)
 
-    if refuted(math.pi / 2.0) <= 0.0:
+    if held(np.array([math.pi / 2.0]))[0]:
         return found._replace(reason=NOT_TOLD_FROM_ZERO)
-    low, high = (ratio + scale * math.tan(_outermost(refuted, sign)) for sign in (-1.0, 1.0))
+    low, high = (ratio + scale * math.tan(_outermost(held, side)) for side in (-math.pi / 2.0, math.pi / 2.0))
     return found._replace(low=low, high=high)
 
 
-def _outermost(refuted: Callable[[float], float], sign: float) -> float:
-    """The angle beyond which everything up to a right angle, on this side, is refuted; 0 is not, a right angle is."""
-    angles = sign * _ANGLES
-    last = max(place for place, angle in enumerate(angles[:-1]) if place == 0 or refuted(float(angle)) <= 0.0)
-    return float(brentq(refuted, angles[last], angles[last + 1], xtol=1e-15, rtol=1e-14))
+def _outermost(held: Callable[[np.ndarray], np.ndarray], far: float) -> float:
+    """The angle farthest from 0, on the way to `far`, that is held; 0 is, and `far` is not."""
+    near = 0.0
+    for _ in range(_ROUNDS):
+        angles = np.linspace(near, far, _CUTS + 1)
+        last = int(np.flatnonzero(held(angles[1:-1])).max(initial=-1)) + 1
+        near, far = float(angles[last]), float(angles[last + 1])
+    return near
