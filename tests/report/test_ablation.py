@@ -194,6 +194,102 @@ def test_the_effect_is_that_of_the_audit_in_sd(tmp_path: Path) -> None:
     assert found["cut"]["error"] == pytest.approx(jackknife, rel=0.1)
 
 
+def effect_arms(folder: Path, effects: dict[str, list[float]]) -> dict[str, Any]:
+    """Arms of models with these effects in units of their rewards, give or take what each response adds."""
+    generator = np.random.default_rng(21)
+    original, shared = generator.normal(size=(2, RESPONSES))
+    return {
+        name: {
+            "effects": [
+                write_triples(
+                    folder / f"{name}-{seed}",
+                    size * (1 + 0.2 * shared) + 0.2 * generator.normal(size=RESPONSES),
+                    original,
+                )
+                for seed, size in enumerate(sizes)
+            ]
+        }
+        for name, sizes in effects.items()
+    }
+
+
+def test_what_is_left_of_the_effect_is_fiellers_interval(tmp_path: Path) -> None:
+    """With one seed, by Fieller's quadratic; its variances are those of the values' own intervals and the difference's:
+    2 cov(a, b) = V(a) + V(b) - V(a - b)."""
+    output, measures = run(tmp_path, effect_arms(tmp_path, {"standard": [1.0], "mended": [0.2], "half": [0.5]}))
+    found = measures["effect"]
+    t2 = stats.t.ppf(0.975, RESPONSES - 1) ** 2
+    a, b, apart = found["mended"], found["standard"], found["mended"]["difference"]
+    both = (a["error"] ** 2 + b["error"] ** 2 - apart["error"] ** 2) / 2
+    quadratic = [
+        b["value"] ** 2 - t2 * b["error"] ** 2,
+        -2 * (a["value"] * b["value"] - t2 * both),
+        a["value"] ** 2 - t2 * a["error"] ** 2,
+    ]
+    left = a["left"]
+    assert left["value"] == pytest.approx(a["value"] / b["value"], rel=1e-12)
+    assert (left["low"], left["high"]) == pytest.approx(tuple(sorted(np.roots(quadratic).real)), rel=1e-6)
+    assert (left["n"], left["clusters"], left["reason"]) == (RESPONSES, RESPONSES, "")
+    assert found["standard"]["left"] is None
+    half = found["half"]["left"]
+    assert half["low"] < 0.5 < half["high"]
+
+    ends = [f"{100 * one[name]:.1f}" for one in (left, half) for name in ("value", "low", "high")]
+    shares = [f"{value} % of the effect is left ({low} to {high})" for value, low, high in (ends[:3], ends[3:])]
+    told = f"Against standard, in mended {shares[0]}, less than half; in half {shares[1]}."
+    assert told in output.findings
+    html = output.page.read_text(encoding="utf-8")
+    assert "Left of standard (%)" in html
+    assert "{} ({} to {})".format(*ends[:3]) in html
+    rows = {
+        row["arm"]: row for row in json.loads((tmp_path / "report" / "tables" / "effects.json").read_text())["rows"]
+    }
+    for name in ("value", "low", "high"):
+        assert rows["mended"][f"left_{name}"] == left[name]
+        assert rows["standard"][f"left_{name}"] is None
+
+
+def test_seeds_widen_what_is_left_as_they_widen_the_difference(tmp_path: Path) -> None:
+    """At either end the interval of arm - rho x baseline, over responses and seeds, touches 0."""
+    _, measures = run(tmp_path, effect_arms(tmp_path, {"standard": [0.9, 1.0, 1.2], "mended": [0.1, 0.3]}))
+    found = measures["effect"]
+    a, b = found["mended"], found["standard"]
+    of_seeds = [np.var(one["seeds"], ddof=1) / len(one["seeds"]) for one in (a, b)]
+    of_data = [one["error"] ** 2 - variance for one, variance in zip((a, b), of_seeds, strict=True)]
+    both = (sum(of_data) - (a["difference"]["error"] ** 2 - sum(of_seeds))) / 2
+    for rho in (a["left"]["low"], a["left"]["high"]):
+        parts = [of_data[0] - 2 * rho * both + rho**2 * of_data[1], of_seeds[0], rho**2 * of_seeds[1]]
+        nu = sum(parts) ** 2 / sum(one**2 / df for one, df in zip(parts, (RESPONSES - 1, 1, 2), strict=True))
+        assert abs(a["value"] - rho * b["value"]) == pytest.approx(
+            stats.t.ppf(0.975, nu) * np.sqrt(sum(parts)), rel=1e-6
+        )
+
+
+def test_of_no_effect_no_share_is_left(tmp_path: Path) -> None:
+    """The baseline's effect cannot be told from 0; another is the baseline itself."""
+    arms = effect_arms(tmp_path, {"standard": [0.001], "mended": [0.5]})
+    output, measures = run(tmp_path, arms)
+    standard, left = measures["effect"]["standard"], measures["effect"]["mended"]["left"]
+    assert standard["low"] < 0 < standard["high"]
+    reason = "what it is a share of cannot be told from 0"
+    assert (left["low"], left["high"], left["reason"]) == (None, None, reason)
+    assert f"Against standard, what is left of it in mended cannot be said: {reason}." in output.findings
+    assert f"none: {reason}" in output.page.read_text(encoding="utf-8")
+
+    other = tmp_path / "same"
+    arms = effect_arms(other, {"standard": [1.0]})
+    output, measures = run(other, {**arms, "mended": arms["standard"]})
+    left = measures["effect"]["mended"]["left"]
+    assert (left["value"], left["low"], left["reason"]) == (
+        1.0,
+        None,
+        measures["effect"]["mended"]["difference"]["reason"],
+    )
+    assert any(
+        "in mended 100.0 % of the effect is left, without an interval: all clusters" in x for x in output.findings
+    )
+
+
 def test_within_prompt_correlation_is_the_mean_over_prompts(tmp_path: Path) -> None:
     arms = {
         "standard": {"candidates": [write_candidates(tmp_path / f"a{seed}", 1.0, seed) for seed in range(2)]},
@@ -266,7 +362,8 @@ def test_a_model_that_gives_all_the_same_has_no_effect_in_sd(tmp_path: Path) -> 
         "flat": {"effects": [write_triples(tmp_path / "flat", np.zeros(RESPONSES), np.zeros(RESPONSES))]},
     }
     flat = run(tmp_path, arms)[1]["effect"]["flat"]
-    assert (flat["value"], flat["difference"]["value"]) == (None, None)
+    assert (flat["value"], flat["difference"]["value"], flat["left"]["value"]) == (None, None, None)
+    assert flat["left"]["reason"] == flat["reason"]
     assert "rewards that are all the same" in flat["reason"]
     assert str(tmp_path / "flat") in flat["reason"]
 

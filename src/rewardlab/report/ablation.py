@@ -18,6 +18,8 @@ from pydantic import Field, model_validator
 from rewardlab.audit.summary import number
 from rewardlab.config import Config, Paths
 from rewardlab.errors import DataError, Problem
+from rewardlab.functional.intervals import Interval
+from rewardlab.functional.ratio import NOT_TOLD_FROM_ZERO
 from rewardlab.report.ablation_figures import gains, trade
 from rewardlab.report.ablation_measures import MEASURES, ArmResult, Measure, compared, plainly
 from rewardlab.report.audit_words import p_words
@@ -128,7 +130,9 @@ def compare_arms(config: Ablation, run: Run) -> ComparedArms:
 _LEAD = (
     "Each value is the mean over the seeds. Intervals (95 %) are over the data, pairs clustered by conversation and "
     "responses by prompt, and over the seeds where an arm has several; with one seed they say nothing of another. "
-    "Differences are paired, observation by observation, and not adjusted for how many there are."
+    "Differences are paired, observation by observation, and not adjusted for how many there are. What is left of an "
+    "effect is the arm's as a share of the baseline's, each in standard deviations of its own rewards; its interval "
+    "(Fieller's) holds the shares that the same data and seeds do not refute."
 )
 
 
@@ -153,7 +157,20 @@ def findings(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmResult]
             without = [f"{baseline} {_words(measure, own.found.value)}", *told, *without]
         title = measure.title.removesuffix(" (%)")
         lines.append(f"{title[0].upper()}{title[1:]}: {'; '.join(without)}.")
+        left = [_left_words(one.arm, one.left) for one in by_arm.values() if one.left is not None]
+        if left and own.found.value is not None:
+            lines.append(f"Against {baseline}, {'; '.join(left)}.")
     return lines
+
+
+def _left_words(arm: str, left: Interval) -> str:
+    if left.value is None or left.reason == NOT_TOLD_FROM_ZERO:
+        return f"what is left of it in {arm} cannot be said: {left.reason}"
+    told = f"in {arm} {_share(left.value)} % of the effect is left"
+    if left.low is None or left.high is None:
+        return f"{told}, without an interval: {left.reason}"
+    halved = ", less than half" if left.low > -0.5 and left.high < 0.5 else ""
+    return f"{told} ({_share(left.low)} to {_share(left.high)}){halved}"
 
 
 def results_table(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmResult]], baseline: str) -> ResultTable:
@@ -166,6 +183,7 @@ def results_table(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmRe
             "seeds": len(one.seeds),
             "seed_spread": _spread(one.seeds),
             **{f"gain_{name}": getattr(one.gain, name, None) for name in ("value", "low", "high", "p")},
+            **{f"left_{name}": getattr(one.left, name, None) for name in ("value", "low", "high", "reason")},
             "percent": measure.percent,
         }
         for measure in shown
@@ -178,13 +196,17 @@ def results_table(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmRe
         Column("shown_value", "Value"),
         Column("shown_gain", f"Minus {baseline}"),
         Column("gain_p", "p", p_words),
+        Column("shown_left", f"Left of {baseline} (%)"),
         Column("seeds", "Seeds", str),
         Column("shown_spread", "Sd of the seeds"),
         Column("n", "n", lambda value: f"{value:,}"),
         Column("clusters", "Clusters", lambda value: f"{value:,}"),
         *(
             Column(name, name, str, shown=False)
-            for name in ("value", "low", "high", "seed_spread", "gain_value", "gain_low", "gain_high", "reason")
+            for name in (
+                *("value", "low", "high", "seed_spread", "gain_value", "gain_low", "gain_high"),
+                *("left_value", "left_low", "left_high", "left_reason", "reason"),
+            )
         ),
     )
     caption = "Every arm by every measure, with 95 % intervals, and its paired difference from the baseline"
@@ -200,8 +222,20 @@ def _cell(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "shown_value": own,
         "shown_gain": "" if gain is None else _with_span(percent, gain, row["gain_low"], row["gain_high"], signed=True),
+        "shown_left": _shown_left(row),
         "shown_spread": "" if spread is None else _shown(percent, spread),
     }
+
+
+def _shown_left(row: Mapping[str, Any]) -> str:
+    value, reason = row["left_value"], row["left_reason"]
+    if value is None or reason == NOT_TOLD_FROM_ZERO:
+        return f"none: {reason}" if reason else ""
+    return _with_span(True, value, row["left_low"], row["left_high"], signed=False)
+
+
+def _share(value: float) -> str:
+    return _shown(True, value)
 
 
 def _with_span(percent: bool, value: float, low: float | None, high: float | None, *, signed: bool) -> str:
@@ -281,6 +315,7 @@ def _as_json(shown: Sequence[Measure], results: Mapping[str, Sequence[ArmResult]
                         **one.found._asdict(),
                         "seeds": list(one.seeds),
                         "difference": None if one.gain is None else one.gain._asdict(),
+                        "left": None if one.left is None else one.left._asdict(),
                     }
                     for one in results[measure.name]
                 ],

@@ -22,6 +22,7 @@ from rewardlab.functional.agreement import pearson_along, within_groups
 from rewardlab.functional.effects import Rewards, signed_differences
 from rewardlab.functional.intervals import Interval, Statistic, difference, interval, mean_statistic, widened
 from rewardlab.functional.length import longer_scores_higher
+from rewardlab.functional.ratio import fieller
 from rewardlab.functional.units import unit_of
 from rewardlab.report.reading import readable
 
@@ -73,6 +74,7 @@ class Measure:
         percent: whether it is a fraction that is shown in per cent.
         lacking: why a model has none.
         optional: whether data may well be without it: then it is left out.
+        shared: whether an arm's is told as a share of the baseline's, too: of effects, where 0 is none.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Measure:
     percent: bool = False
     lacking: str = ""
     optional: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,15 @@ class ArmResult:
         found: mean over the seeds, or the reason why there is none.
         seeds: of each seed alone that has it.
         gain: this arm minus the baseline, paired, or the reason why there is none; None of the baseline itself.
+        left: this arm as a share of the baseline, from the contrasts that `gain` is one of, or the reason why there is
+            none; None of the baseline itself and of measures of which no share is told.
     """
 
     arm: str
     found: Interval
     seeds: tuple[float, ...]
     gain: Interval | None
+    left: Interval | None = None
 
 
 def compared(
@@ -143,16 +149,18 @@ def compared(
         nothing = Interval(None, n=len(keys), clusters=len(np.unique(clusters)), reason=reasons[arm])
         if reasons[arm]:
             gain = nothing if arm != baseline and baseline in known else None
-            return ArmResult(arm, nothing, values[arm], gain)
+            return ArmResult(arm, nothing, values[arm], gain, gain if measure.shared else None)
         statistic = _mean(known[arm])
         own = widened(interval(statistic, clusters, level), [_of_seeds(values[arm])], level)
         if arm == baseline or baseline not in known:
             return ArmResult(arm, own, values[arm], None)
         if reasons[baseline]:
-            return ArmResult(arm, own, values[arm], nothing._replace(reason=reasons[baseline]))
-        apart = interval(difference(statistic, _mean(known[baseline])), clusters, level)
-        gain = widened(apart, [_of_seeds(values[arm]), _of_seeds(values[baseline])], level)
-        return ArmResult(arm, own, values[arm], gain)
+            gain = nothing._replace(reason=reasons[baseline])
+            return ArmResult(arm, own, values[arm], gain, gain if measure.shared else None)
+        reference, parts = _mean(known[baseline]), (_of_seeds(values[arm]), _of_seeds(values[baseline]))
+        gain = widened(interval(difference(statistic, reference), clusters, level), parts, level)
+        left = fieller(statistic, reference, clusters, parts, level) if measure.shared else None
+        return ArmResult(arm, own, values[arm], gain, left)
 
     return [result(arm) for arm in known]
 
@@ -327,6 +335,7 @@ MEASURES = (
         _responses,
         _effect,
         lacking="responses of one side alone, or rewards that are all the same",
+        shared=True,
     ),
 )
 """All measures, in the order in which they are shown."""
