@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from rewardlab.audit.effects import RESULT, AuditedModel
 from rewardlab.audit.triples import TRIPLE_SCHEMA, TRIPLES
 from rewardlab.errors import DataError, Problem
-from rewardlab.report.reading import Shape, read_object, readable, rows_at, shaped
+from rewardlab.report.reading import readable, rows_at
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 NEEDED = ("naive.ATE.sd", "double.ATE.sd", "double.ATT.sd", "double.ATU.sd")
 """Estimates that every audit has, if only as a null with its reason."""

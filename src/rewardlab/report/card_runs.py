@@ -18,9 +18,9 @@ from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.models.card import POLICY, REWARD
 from rewardlab.models.located import CONFIG_NAME, MODEL, SIDECAR
 from rewardlab.models.seal import known_contents
-from rewardlab.report.reading import read_object
 from rewardlab.store.keys import RECORD, path_digest
 from rewardlab.store.record import RunRecord
+from rewardlab.store.shapes import read_object
 
 AUDIT_STEPS = ("steps", "effects")
 """Where an `audit run` keeps its effects."""

@@ -20,11 +20,12 @@ from rewardlab.report.cartography_inputs import DataMap, read_cartography
 from rewardlab.report.frontier_inputs import FrontierFile, read_frontier
 from rewardlab.report.intervention_inputs import InterventionsFile, of_training, read_interventions
 from rewardlab.report.lineage import runs_behind
-from rewardlab.report.reading import EstimatesFile, Shape, read_object, readable, rows_at, shaped
+from rewardlab.report.reading import EstimatesFile, readable, rows_at
 from rewardlab.report.robustness_inputs import BenchFile, PerturbFile, read_bench, read_perturb
 from rewardlab.report.simulation_inputs import SimulationFile, read_simulation
 from rewardlab.store import files
 from rewardlab.store.keys import RECORD
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 PAIR_COLUMNS = [
     *("pair_id", "source", "subset", "fold", "prompt", "margin", "given_margin"),

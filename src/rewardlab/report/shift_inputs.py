@@ -12,12 +12,12 @@ from pydantic import Field, field_validator, model_validator
 from rewardlab.audit.effects import RESULT as EFFECTS_FILE
 from rewardlab.audit.judge import judge_of
 from rewardlab.audit.template import Treatment
-from rewardlab.config import Config, Paths, nearest
+from rewardlab.config import Config, Distances, Paths, nearest
 from rewardlab.errors import DataError, Problem
 from rewardlab.evaluate.checkpoint_samples import CheckpointSamples
 from rewardlab.evaluate.shift import Seen
 from rewardlab.report.forecast import RESULT as FORECAST_FILE
-from rewardlab.report.reading import Shape, read_object, shaped
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 SHIFT_FILE = "shift.json"
 
@@ -38,7 +38,7 @@ class ShiftEvaluation(CheckpointSamples):
     n: int = Field(8, ge=1)
     """Completions of every prompt by every checkpoint, and by the reference."""
 
-    divergences: list[float] = Field(default_factory=lambda: [0.5, 1.0, 2.0], min_length=1)
+    divergences: Distances = Field(default_factory=lambda: [0.5, 1.0, 2.0])
     """Distances from the reference, in nats per completion, at which shifts are told."""
 
     least_shift: float = Field(0.03, ge=0.0)
@@ -60,13 +60,6 @@ class ShiftEvaluation(CheckpointSamples):
         if wrong:
             raise ValueError(f"expected a measure, and a number that it has to exceed, for {', '.join(wrong)}")
         return value
-
-    @field_validator("divergences")
-    @classmethod
-    def _distances(cls, value: list[float]) -> list[float]:
-        if any(one <= 0 for one in value):
-            raise ValueError("expected distances above 0")
-        return sorted(set(value))
 
     @model_validator(mode="after")
     def _attributes_of_runs(self) -> Self:
