@@ -12,7 +12,7 @@ import pytest
 
 from rewardlab.audit.forecast import ASSOCIATIONS, BEST_OF, DOUBLE, EFFECTS, NAIVE, OWN, SINGLE, TILT, Forecasting
 from rewardlab.data.canonical import write_records
-from rewardlab.errors import DataError
+from rewardlab.errors import ConfigError, DataError
 from rewardlab.functional.intervals import NO_SPREAD
 from rewardlab.records import Candidates, Prompt
 from rewardlab.report.forecast import write_forecast
@@ -195,6 +195,14 @@ def test_every_problem_of_every_audit_is_told(settings: dict[str, Any], tmp_path
     for words in ("effects on another-reward", "which no measure sees", "vowel, as in"):
         assert words in told
     assert not (tmp_path / "forecast.json").exists()
+
+
+def test_distances_are_above_0_and_told_once(settings: dict[str, Any]) -> None:
+    asked = {key: value for key, value in settings.items() if key not in ("root", "scorer")}
+    for wrong in ([-1.0], [0.5, 0.0]):
+        with pytest.raises(ConfigError, match=r"divergences.*above 0"):
+            Forecasting.build(asked | {"divergences": wrong})
+    assert Forecasting.build(asked | {"divergences": [0.6, 0.2, 0.6]}).divergences == [0.2, 0.6]
 
 
 def test_samples_without_scores_and_single_ones_are_told(settings: dict[str, Any], tmp_path: Path) -> None:

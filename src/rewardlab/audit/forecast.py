@@ -17,7 +17,7 @@ from pydantic import Field
 
 from rewardlab.audit.effects import RESULT
 from rewardlab.audit.judge import judge_of
-from rewardlab.config import Config, Paths, nearest
+from rewardlab.config import Config, Distances, Paths, nearest
 from rewardlab.data.load import load_all
 from rewardlab.data.source import Sources, with_limit
 from rewardlab.errors import DataError, Problem
@@ -56,7 +56,7 @@ class Forecasting(Config):
     """Folders of `audit effects` of the same reward and attributes on responses that this policy wrote, for comparison:
     what such an effect alone would forecast."""
 
-    divergences: list[float] = Field(default_factory=lambda: [0.5, 1.0, 2.0], min_length=1)
+    divergences: Distances = Field(default_factory=lambda: [0.5, 1.0, 2.0])
     """Distances of the trained policy from where it starts, in nats, for which shifts are told."""
 
     least_explained: float = Field(0.5, ge=0.0, le=1.0)
