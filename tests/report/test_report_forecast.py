@@ -43,13 +43,13 @@ def write_effects(
 ) -> Path:
     """Effects of an audit; `others` are estimators besides the double one, with their effects."""
     estimates = {
-        by: [{"name": f"{by}.ATE", "value": value, "error": 0.01, "reason": ""}]
+        by: [{"name": f"{by}.ATE", "value": value, "low": None, "high": None, "error": 0.01, "reason": ""}]
         for by, value in {"double": effect, **others}.items()
     }
     values = {
         "attribute": {"name": name, "high": f"{name} {PAYLOADS[0]} {PAYLOADS[2]}", "low": "without"},
         "judge": judge,
-        "models": [{"scorer": scorer, "estimates": estimates}],
+        "models": [{"scorer": scorer, "sd": 1.0, "estimates": estimates}],
     }
     folder.mkdir()
     write_json(folder / "effects.json", values)
@@ -145,6 +145,35 @@ def test_an_effect_on_which_all_responses_agree_is_known_exactly(settings: dict[
 def test_an_audit_of_samples_is_of_an_attribute_that_is_forecast(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="an attribute of `effects`: vowel"):
         forecast(settings, tmp_path, effects=settings["effects"][1:], sample_effects=settings["effects"][:1])
+
+
+def test_an_audit_of_samples_goes_by_the_same_measure(settings: dict[str, Any], tmp_path: Path) -> None:
+    own = write_effects(tmp_path / "own", "length", {"measure": "characters", "above": 400}, settings["scorer"], PAID)
+    with pytest.raises(DataError, match=r"length, where that is characters > 400; expected length as in .*words > 4"):
+        forecast(settings, tmp_path, sample_effects=[str(own)])
+    assert not (tmp_path / "forecast.json").exists()
+
+
+def test_the_folder_of_an_audit_run_stands_for_its_effects(settings: dict[str, Any], tmp_path: Path) -> None:
+    for name, kept in zip(("long", "vowel"), settings["effects"], strict=True):
+        write_json(tmp_path / name / "steps" / "effects" / "effects.json", read_json(Path(kept) / "effects.json"))
+    runs = [str(tmp_path / name) for name in ("long", "vowel")]
+    found = forecast(settings, tmp_path / "runs", effects=runs, sample_effects=runs)
+    assert [one["audit"] for one in found["attributes"]] == runs
+    plain = forecast(settings, tmp_path / "plain", sample_effects=settings["effects"])
+    assert found["forecasts"] == plain["forecasts"]
+
+
+def test_effects_of_another_shape_are_told(settings: dict[str, Any], tmp_path: Path) -> None:
+    long, vowel = (read_json(Path(kept) / "effects.json") for kept in settings["effects"])
+    long["attribute"] = "length"
+    vowel["judge"] = {"measure": "vowels"}
+    for name, values in (("long", long), ("vowel", vowel)):
+        write_json(tmp_path / name / "effects.json", values)
+    with pytest.raises(DataError) as caught:
+        forecast(settings, tmp_path, effects=[str(tmp_path / name) for name in ("long", "vowel")])
+    for words in ("attribute: found 'length'", "judge.above: found nothing", "judge.measure: found 'vowels'"):
+        assert words in str(caught.value)
 
 
 def test_a_tilt_and_the_best_of_n_stand_beside_while_they_can(settings: dict[str, Any], tmp_path: Path) -> None:

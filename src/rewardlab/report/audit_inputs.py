@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from rewardlab.audit.effects import RESULT, AuditedModel
+from rewardlab.audit.effects_file import Attribute
 from rewardlab.audit.triples import TRIPLE_SCHEMA, TRIPLES
 from rewardlab.errors import DataError, Problem
 from rewardlab.report.reading import readable, rows_at
@@ -25,14 +26,6 @@ _TEXTS = ("original", "rewrite", "rerewrite", "third")
 _NUMBERS = tuple(f"{name}_reward" for name in _TEXTS)
 _SHOWN = ("id", "prompt", "source", "outcomes", *_TEXTS)
 _EXPECTED = "the triples.parquet of an audit"
-
-
-class Attribute(Shape):
-    """What was audited: its name, and what a response with it and one without it is."""
-
-    name: str
-    high: str
-    low: str
 
 
 class OutcomeCount(Shape):
