@@ -15,7 +15,7 @@ from rewardlab.data.canonical import write_records
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.functional.intervals import NO_SPREAD
 from rewardlab.records import Candidates, Prompt
-from rewardlab.report.forecast import write_forecast
+from rewardlab.report.forecast import READINGS, WAYS, shift_curves, write_forecast
 from rewardlab.score.score import Scoring, score_file
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
@@ -194,11 +194,29 @@ def test_a_tilt_and_the_best_of_n_stand_beside_while_they_can(settings: dict[str
 
 
 def test_a_reward_that_the_effects_do_not_explain_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
-    found = forecast(settings, tmp_path, effects=settings["effects"][1:])
-    assert found["explained"]["value"] == pytest.approx(0.0)
+    measure, scorer = {"measure": "vowel", "above": 0.5}, settings["scorer"]
+    vowel = [str(write_effects(tmp_path / "vowel", "vowel", measure, scorer, 0.02, naive=0.4, single=0.1))]
+    found = forecast(settings, tmp_path, effects=vowel, sample_effects=vowel, least_explained=0.6)
+    assert found["explained"]["value"] < 0.1
     assert not found["spoken"]
-    assert not [row for row in found["forecasts"] if row["by"] in (EFFECTS, DOUBLE)]
+    assert not [row for row in found["forecasts"] if row["by"] == EFFECTS]
     assert "no forecast is made from effects" in found["findings"][1]
+    # What single effects say needs no share explained: it is told, so that one can see what the refusal was worth.
+    asked = forecast(settings, tmp_path / "asked", effects=vowel, sample_effects=vowel, least_explained=0.0)
+    for by in READINGS:
+        rows = [row for row in found["forecasts"] if row["by"] == by]
+        assert [row["divergence"] for row in rows] == [0.2, 0.6]
+        assert rows == [row for row in asked["forecasts"] if row["by"] == by]
+    # The page says that these are no forecasts, and draws none of them.
+    words = "is for comparison and no forecast"
+    assert words in found["findings"][1]
+    pages = [
+        read((folder / "report.html").read_text(encoding="utf-8")).text for folder in (tmp_path, tmp_path / "asked")
+    ]
+    assert [page.count(f"{WAYS[DOUBLE]} (refused, for comparison)") for page in pages] == [2, 0]
+    assert [words in page for page in pages] == [True, False]
+    drawn = {row["by"] for row in shift_curves(found["forecasts"])["data"]["values"]}
+    assert drawn.isdisjoint({EFFECTS, *READINGS})
     # What the samples' own rewards say is told all the same.
     assert shifts(found, ASSOCIATIONS, 0.2)["vowel"]["value"] > 0.0
 

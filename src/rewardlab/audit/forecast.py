@@ -137,7 +137,8 @@ def forecast(config: Forecasting) -> Values:
             parts = {"direct": shift.direct, "carried": shift.carried}
             rows.append({"attribute": own.name, "by": EFFECTS, **asked, **_ends(shift.total), **parts})
         # A straight line in the root of the distance: the distances that were asked for are enough.
-        rows += _alone(audited, moments, divergence, config.level) if spoken and asked["asked"] else []
+        # They need no explained share: what the refusal of a forecast was worth can be seen by them.
+        rows += _alone(audited, moments, divergence, config.level) if asked["asked"] else []
         rows += _from_samples(audited, samples, moments, divergence, asked, config.level)
     rows += _best_of(audited, samples, max(config.divergences), config.level)
     sigma = moments.mean(axis=0)
