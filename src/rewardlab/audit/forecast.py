@@ -290,7 +290,9 @@ def _with_own(audited: Sequence[Audited], folders: Sequence[Path], table: ScoreT
 def _audit(folder: Path, table: ScoreTable) -> Audited:
     path = effects_path(folder)
     file = read_effects(path)
-    about, judge, problems = file.attribute, {}, []
+    about = file.attribute
+    judge: Values = {}
+    problems: list[Problem] = []
     try:
         judge = judged_by_measure(file, path)
     except DataError as error:
