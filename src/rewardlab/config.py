@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUndefined
 
@@ -40,6 +40,16 @@ def _in_tuple(value: Any) -> Any:
 
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_in_tuple)]
 """One path or several: a single one may stand without a list around it."""
+
+
+def _apart(value: list[float]) -> list[float]:
+    if any(one <= 0 for one in value):
+        raise ValueError("expected distances above 0")
+    return sorted(set(value))
+
+
+Distances = Annotated[list[float], Field(min_length=1), AfterValidator(_apart)]
+"""Distances of a policy from where it starts, in nats: above 0, in their order, each once."""
 
 _LONGEST_SHOWN = 200
 _PYDANTIC_FRAME = re.compile(r"^(?:Value error, (?:expected )?|\w+ should (?:be|have) )| after validation, not \d+$")

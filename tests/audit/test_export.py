@@ -114,14 +114,24 @@ def test_a_larger_limit_keeps_the_chains_of_a_smaller_one(rewrites: Path, tmp_pa
 
 def test_what_the_attribute_was_worth_is_kept(rewrites: Path, tmp_path: Path) -> None:
     ends = {"value": 0.62, "low": 0.5, "high": 0.7, "reason": ""}
-    estimates = {"double": [{"name": "double.ATE", **ends}, {"name": "double.ATT", **ends}]}
-    write_json(tmp_path / "effects.json", {"models": [{"scorer": "rm", "sd": 2.0, "estimates": estimates}]})
-    found = exported(rewrites, tmp_path / "out", effects=str(tmp_path / "effects.json"))
-    assert found.values["effects"] == [{"scorer": "rm", "sd": 2.0, **ends}]
+    estimates = {"double": [{"name": f"double.{name}", **ends, "error": 0.05} for name in ("ATE", "ATT")]}
+    attribute = {"name": "length", "high": "longer", "low": "shorter"}
+    written = {"attribute": attribute, "judge": None, "models": [{"scorer": "rm", "sd": 2.0, "estimates": estimates}]}
+    path = tmp_path / "run" / "steps" / "effects" / "effects.json"
+    write_json(path, written)
+    # The file, its folder, and that of the whole `audit run`.
+    for number, named in enumerate((path, path.parent, tmp_path / "run")):
+        found = exported(rewrites, tmp_path / f"out-{number}", effects=str(named))
+        assert found.values["effects"] == [{"scorer": "rm", "sd": 2.0, **ends}]
     assert any("rm pays +0.31 standard deviations of its rewards" in line for line in found.lines())
-    write_json(tmp_path / "effects.json", {"models": [{"scorer": "rm"}]})
-    with pytest.raises(DataError, match="effects cannot be read"):
-        exported(rewrites, tmp_path / "again", effects=str(tmp_path / "effects.json"))
+    without = {**written, "models": [{"scorer": "rm", "sd": 2.0, "estimates": {"single": estimates["double"]}}]}
+    for wrong, words in (
+        ({**written, "models": [{"scorer": "rm", "sd": 2.0}]}, "models.0.estimates: found nothing"),
+        (without, "rm without double.ATE"),
+    ):
+        write_json(path, wrong)
+        with pytest.raises(DataError, match=f"(?s)effects cannot be read.*effects.json.*{words}"):
+            exported(rewrites, tmp_path / f"again-{words[:2]}", effects=str(path))
 
 
 def test_nothing_to_export_and_nobody_to_confirm_are_told(rewrites: Path, tmp_path: Path) -> None:

@@ -140,6 +140,69 @@ def test_to_first_order_the_tilt_is_the_forecast() -> None:
     np.testing.assert_allclose(tilted, first * math.sqrt(11.0 / 12.0), rtol=5e-3)
 
 
+def finite_sets() -> tuple[np.ndarray, np.ndarray]:
+    """Of 40 prompts all 8 answers there are: two attributes yes or no, one number, and rewards that are a . W exactly.
+    How rare an attribute is, and how far rewards are apart, differs between prompts."""
+    generator = np.random.default_rng(11)
+    latent = generator.multivariate_normal(np.zeros(3), SIGMA, (40, 8))
+    told = (latent + 0.8 * generator.standard_normal((40, 1, 3)) > 0).astype(float)
+    attributes = np.concatenate([told[:, :, :2], latent[:, :, 2:]], axis=2)
+    return attributes, attributes @ EFFECTS
+
+
+def tilt_over_root(divergence: float) -> np.ndarray:
+    """Shifts of the tilt of the finite sets over sqrt(kappa), as of covariances with N - 1 = 7 in the denominator."""
+    attributes, rewards = finite_sets()
+    eta = tilt_at(rewards, divergence)
+    assert eta is not None
+    shifts = np.array([one.value for one in tilted_shift(attributes, rewards, eta)])
+    return np.asarray(shifts / math.sqrt(divergence * 7.0 / 8.0))
+
+
+def test_with_exact_effects_the_forecast_is_the_tilt_to_first_order() -> None:
+    """What is left over sqrt(kappa) is of the order of sqrt(kappa): a tenth at a hundredth of the distance."""
+    moments = within_moments(*finite_sets())
+    left = []
+    for divergence in (1e-2, 1e-4, 1e-6):
+        totals = [shift.total.value for shift in forecast(moments, EFFECTS, np.zeros(3), divergence)]
+        left.append(np.abs(tilt_over_root(divergence) - np.array(totals) / math.sqrt(divergence)))
+    assert (left[0] > 5e-4).all()
+    # At 1e-2 nats the third order is still felt.
+    assert (left[0] > 5.0 * left[1]).all()
+    np.testing.assert_allclose(left[1] / left[2], 10.0, rtol=0.1)
+    assert left[2].max() < 1e-4
+
+
+def test_to_first_order_the_tilt_lies_in_the_interval_at_its_rate() -> None:
+    """Of 1,000 draws of 60 prompts and of effects with known errors, how many intervals hold the shift of the tilt of
+    all sets at 1e-4 nats. Three standard errors of a coverage of .95 are .021; the delta method may miss by .005."""
+    moments, divergence = within_moments(*finite_sets()), 1e-4
+    truth, errors = tilt_over_root(divergence), np.array([0.2, 0.1, 0.15])
+    held = np.zeros((2, 3))
+    for draw in range(1000):
+        generator = np.random.default_rng([1, draw])
+        chosen = moments[generator.integers(0, len(moments), 60)]
+        noisy = EFFECTS + errors * generator.standard_normal(3)
+        for row, stated in enumerate((errors, np.zeros(3))):
+            ends = [shift.total for shift in forecast(chosen, noisy, stated, divergence)]
+            low, high = np.array([(one.low, one.high) for one in ends]).T / math.sqrt(divergence)
+            held[row] += (low <= truth) & (truth <= high)
+    assert (np.abs(held[0] / 1000 - 0.95) <= 0.026).all(), held
+    # Intervals that do not know the effects' errors are too narrow by far.
+    assert (held[1] / 1000 < 0.8).all(), held
+
+
+def test_a_tilt_of_few_samples_moves_too_little_by_the_root() -> None:
+    """At a fixed distance by sqrt(1 - 1/N): .71 of two samples of a normal distribution, .935 of eight."""
+    generator = np.random.default_rng(12)
+    for size, expected in ((2, math.sqrt(1 / 2)), (8, math.sqrt(7 / 8))):
+        rewards = generator.standard_normal((20_000, size))
+        eta = tilt_at(rewards, 1e-4)
+        assert eta is not None
+        (found,) = tilted_shift(rewards[:, :, None], rewards, eta)
+        assert found.value / math.sqrt(2e-4) == pytest.approx(expected, abs=0.01)
+
+
 def test_the_influence_of_a_prompt_is_what_another_one_like_it_would_change() -> None:
     attributes, rewards = normal_samples(7, 120, 8)
     divergence = 0.6

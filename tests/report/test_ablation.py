@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from scipy import stats
 
 from rewardlab.errors import ConfigError, DataError
@@ -86,6 +88,28 @@ def run(folder: Path, arms: dict[str, Any], baseline: str = "standard") -> tuple
     values = json.loads((folder / "report" / "ablation.json").read_text())
     by_name = {one["name"]: {arm["arm"]: arm for arm in one["arms"]} for one in values["measures"]}
     return found, by_name
+
+
+def test_the_comparison_of_a_mend_works_as_its_page_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audits before are `audit run`, whose effects are a step; those after are `audit effects`."""
+    page = (Path(__file__).resolve().parents[2] / "docs/mend.md").read_text(encoding="utf-8")
+    (block,) = [one for one in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL) if "evaluate ablation" in one]
+    config = Ablation.build(yaml.safe_load(block))
+    generator = np.random.default_rng(3)
+    monkeypatch.chdir(tmp_path)
+    for name, arm in config.arms.items():
+        for place in arm.evaluate:
+            write_pairs(place, generator.normal(size=PAIRS))
+        effect = np.full(RESPONSES, 2.0 if name == "before" else 0.5)
+        for place in arm.effects:
+            inside = place / "steps" / "effects" if name == "before" else place
+            write_triples(inside, effect, generator.normal(size=RESPONSES))
+    found = compare_arms(config, cast(Run, Folder(tmp_path / "report")))
+    before, mended = found.results["effect"]
+    assert (len(before.seeds), len(mended.seeds)) == (2, 2)
+    assert mended.gain is not None
+    assert mended.gain.value is not None
+    assert mended.gain.value < -1.0
 
 
 def test_pairs_are_compared_one_by_one_over_the_mean_of_the_seeds(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from rewardlab.audit.forecast import ASSOCIATIONS, BEST_OF, DOUBLE, EFFECTS, NAIVE, OWN, SINGLE, TILT, Forecasting
 from rewardlab.data.canonical import write_records
-from rewardlab.errors import DataError
+from rewardlab.errors import ConfigError, DataError
 from rewardlab.functional.intervals import NO_SPREAD
 from rewardlab.records import Candidates, Prompt
-from rewardlab.report.forecast import write_forecast
+from rewardlab.report.forecast import READINGS, WAYS, shift_curves, write_forecast
 from rewardlab.score.score import Scoring, score_file
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
@@ -43,13 +43,13 @@ def write_effects(
 ) -> Path:
     """Effects of an audit; `others` are estimators besides the double one, with their effects."""
     estimates = {
-        by: [{"name": f"{by}.ATE", "value": value, "error": 0.01, "reason": ""}]
+        by: [{"name": f"{by}.ATE", "value": value, "low": None, "high": None, "error": 0.01, "reason": ""}]
         for by, value in {"double": effect, **others}.items()
     }
     values = {
         "attribute": {"name": name, "high": f"{name} {PAYLOADS[0]} {PAYLOADS[2]}", "low": "without"},
         "judge": judge,
-        "models": [{"scorer": scorer, "estimates": estimates}],
+        "models": [{"scorer": scorer, "sd": 1.0, "estimates": estimates}],
     }
     folder.mkdir()
     write_json(folder / "effects.json", values)
@@ -147,6 +147,35 @@ def test_an_audit_of_samples_is_of_an_attribute_that_is_forecast(settings: dict[
         forecast(settings, tmp_path, effects=settings["effects"][1:], sample_effects=settings["effects"][:1])
 
 
+def test_an_audit_of_samples_goes_by_the_same_measure(settings: dict[str, Any], tmp_path: Path) -> None:
+    own = write_effects(tmp_path / "own", "length", {"measure": "characters", "above": 400}, settings["scorer"], PAID)
+    with pytest.raises(DataError, match=r"length, where that is characters > 400; expected length as in .*words > 4"):
+        forecast(settings, tmp_path, sample_effects=[str(own)])
+    assert not (tmp_path / "forecast.json").exists()
+
+
+def test_the_folder_of_an_audit_run_stands_for_its_effects(settings: dict[str, Any], tmp_path: Path) -> None:
+    for name, kept in zip(("long", "vowel"), settings["effects"], strict=True):
+        write_json(tmp_path / name / "steps" / "effects" / "effects.json", read_json(Path(kept) / "effects.json"))
+    runs = [str(tmp_path / name) for name in ("long", "vowel")]
+    found = forecast(settings, tmp_path / "runs", effects=runs, sample_effects=runs)
+    assert [one["audit"] for one in found["attributes"]] == runs
+    plain = forecast(settings, tmp_path / "plain", sample_effects=settings["effects"])
+    assert found["forecasts"] == plain["forecasts"]
+
+
+def test_effects_of_another_shape_are_told(settings: dict[str, Any], tmp_path: Path) -> None:
+    long, vowel = (read_json(Path(kept) / "effects.json") for kept in settings["effects"])
+    long["attribute"] = "length"
+    vowel["judge"] = {"measure": "vowels"}
+    for name, values in (("long", long), ("vowel", vowel)):
+        write_json(tmp_path / name / "effects.json", values)
+    with pytest.raises(DataError) as caught:
+        forecast(settings, tmp_path, effects=[str(tmp_path / name) for name in ("long", "vowel")])
+    for words in ("attribute: found 'length'", "judge.above: found nothing", "judge.measure: found 'vowels'"):
+        assert words in str(caught.value)
+
+
 def test_a_tilt_and_the_best_of_n_stand_beside_while_they_can(settings: dict[str, Any], tmp_path: Path) -> None:
     found = forecast(settings, tmp_path, divergences=[0.2, 2.0])
     near, far = shifts(found, TILT, 0.2), shifts(found, TILT, 2.0)
@@ -165,11 +194,29 @@ def test_a_tilt_and_the_best_of_n_stand_beside_while_they_can(settings: dict[str
 
 
 def test_a_reward_that_the_effects_do_not_explain_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
-    found = forecast(settings, tmp_path, effects=settings["effects"][1:])
-    assert found["explained"]["value"] == pytest.approx(0.0)
+    measure, scorer = {"measure": "vowel", "above": 0.5}, settings["scorer"]
+    vowel = [str(write_effects(tmp_path / "vowel", "vowel", measure, scorer, 0.02, naive=0.4, single=0.1))]
+    found = forecast(settings, tmp_path, effects=vowel, sample_effects=vowel, least_explained=0.6)
+    assert found["explained"]["value"] < 0.1
     assert not found["spoken"]
-    assert not [row for row in found["forecasts"] if row["by"] in (EFFECTS, DOUBLE)]
+    assert not [row for row in found["forecasts"] if row["by"] == EFFECTS]
     assert "no forecast is made from effects" in found["findings"][1]
+    # What single effects say needs no share explained: it is told, so that one can see what the refusal was worth.
+    asked = forecast(settings, tmp_path / "asked", effects=vowel, sample_effects=vowel, least_explained=0.0)
+    for by in READINGS:
+        rows = [row for row in found["forecasts"] if row["by"] == by]
+        assert [row["divergence"] for row in rows] == [0.2, 0.6]
+        assert rows == [row for row in asked["forecasts"] if row["by"] == by]
+    # The page says that these are no forecasts, and draws none of them.
+    words = "is for comparison and no forecast"
+    assert words in found["findings"][1]
+    pages = [
+        read((folder / "report.html").read_text(encoding="utf-8")).text for folder in (tmp_path, tmp_path / "asked")
+    ]
+    assert [page.count(f"{WAYS[DOUBLE]} (refused, for comparison)") for page in pages] == [2, 0]
+    assert [words in page for page in pages] == [True, False]
+    drawn = {row["by"] for row in shift_curves(found["forecasts"])["data"]["values"]}
+    assert drawn.isdisjoint({EFFECTS, *READINGS})
     # What the samples' own rewards say is told all the same.
     assert shifts(found, ASSOCIATIONS, 0.2)["vowel"]["value"] > 0.0
 
@@ -195,6 +242,14 @@ def test_every_problem_of_every_audit_is_told(settings: dict[str, Any], tmp_path
     for words in ("effects on another-reward", "which no measure sees", "vowel, as in"):
         assert words in told
     assert not (tmp_path / "forecast.json").exists()
+
+
+def test_distances_are_above_0_and_told_once(settings: dict[str, Any]) -> None:
+    asked = {key: value for key, value in settings.items() if key not in ("root", "scorer")}
+    for wrong in ([-1.0], [0.5, 0.0]):
+        with pytest.raises(ConfigError, match=r"divergences.*above 0"):
+            Forecasting.build(asked | {"divergences": wrong})
+    assert Forecasting.build(asked | {"divergences": [0.6, 0.2, 0.6]}).divergences == [0.2, 0.6]
 
 
 def test_samples_without_scores_and_single_ones_are_told(settings: dict[str, Any], tmp_path: Path) -> None:

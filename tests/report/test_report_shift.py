@@ -19,7 +19,7 @@ from rewardlab.evaluate.shift_agreement import agreements, predicted_at
 from rewardlab.functional.shift import meetings
 from rewardlab.report.forecast import WAYS
 from rewardlab.report.shift import evaluate_forecasts, evaluate_shift
-from rewardlab.report.shift_inputs import ForecastEvaluation, ShiftEvaluation
+from rewardlab.report.shift_inputs import ForecastEvaluation, ShiftEvaluation, attributes_of
 from rewardlab.report.shift_sections import findings
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
@@ -76,6 +76,14 @@ def write_forecast(folder: Path, distance: float, predicted: dict[str, float], e
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "forecast.json", {"spoken": True, "attributes": [attribute], "forecasts": rows})
     return folder
+
+
+def write_effects(folder: Path, name: str, judge: dict[str, Any]) -> None:
+    """effects.json as `audit effects` writes it, of one reward model."""
+    estimate = {"name": "double.ATE", "value": 0.1, "low": 0.0, "high": 0.2, "error": 0.05, "reason": ""}
+    about = {"name": name, "high": f"more {name}", "low": f"less {name}"}
+    models = [{"scorer": "rm", "sd": 1.0, "estimates": {"double": [estimate]}}]
+    write_json(folder / "effects.json", {"attribute": about, "judge": judge, "models": models})
 
 
 def options(place: Path, **more: Any) -> dict[str, Any]:
@@ -290,19 +298,28 @@ def test_settings_that_do_not_fit_are_refused(place: Path) -> None:
 
 
 def test_every_attribute_that_cannot_be_used_is_told(place: Path, tmp_path: Path) -> None:
-    for name, judge in (("tone", {"ask": "Is it kind?", "above": 0.5}), ("said", LONG)):
-        (tmp_path / name).mkdir()
-        write_json(tmp_path / name / "effects.json", {"attribute": {"name": name, "high": name}, "judge": judge})
-    effects = [str(tmp_path / name) for name in ("tone", "said")]
+    for name, judge in (("tone", {"ask": "Is it kind?", "above": 0.5}), ("said", LONG), ("more", {"measure": "wrods"})):
+        write_effects(tmp_path / name, name, judge)
+    write_json(tmp_path / "broken" / "effects.json", {"attribute": "broken", "judge": LONG, "models": []})
+    effects = [str(tmp_path / name) for name in ("tone", "said", "more", "broken")]
     config = ShiftEvaluation.build(options(place, effects=effects, forecasts={}))
     with pytest.raises(DataError) as caught:
         evaluate_shift(config, None)  # type: ignore[arg-type]
     assert "tone, which no measure sees" in str(caught.value)
     assert "said, which is another attribute" in str(caught.value)
+    assert "more/effects.json: judge.measure: found 'wrods'" in str(caught.value)
+    assert "broken/effects.json: attribute: found 'broken'" in str(caught.value)
     write_json(tmp_path / "forecast.json", {"forecasts": []})
     config = ShiftEvaluation.build(options(place, forecasts={"moved": str(tmp_path)}))
     with pytest.raises(DataError, match="attributes"):
         evaluate_shift(config, None)  # type: ignore[arg-type]
+
+
+def test_the_folder_of_an_audit_run_stands_for_its_effects(place: Path, tmp_path: Path) -> None:
+    write_effects(tmp_path / "run" / "steps" / "effects", "long", LONG)
+    found = attributes_of(ShiftEvaluation.build(options(place, effects=[str(tmp_path / "run")], forecasts={})), {})
+    assert [(one.name, one.high, one.judge) for one in found[:1]] == [("long", "more long", LONG)]
+    assert found[0].place == tmp_path / "run" / "steps" / "effects" / "effects.json"
 
 
 def test_a_forecast_is_read_along_the_root_and_not_beyond() -> None:

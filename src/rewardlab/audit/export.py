@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from rewardlab.audit.about import About, read_about
 from rewardlab.audit.chains import AuditedText, read_chains
 from rewardlab.audit.diagnostics import flips
-from rewardlab.audit.effects import RESULT as EFFECTS
+from rewardlab.audit.effects_file import RATE, effects_path, read_effects
 from rewardlab.audit.judge import judge_of
 from rewardlab.audit.summary import number
 from rewardlab.config import Config
@@ -34,7 +34,7 @@ from rewardlab.data.splits import place
 from rewardlab.errors import DataError, Problem
 from rewardlab.protocols import Folder
 from rewardlab.records import Candidates, Pair, Record
-from rewardlab.store.files import read_json, write_json
+from rewardlab.store.files import write_json
 
 RESULT, RECORDS = "export.json", "train.jsonl"
 LEFT_OUT: Mapping[str, str] = {
@@ -45,7 +45,9 @@ LEFT_OUT: Mapping[str, str] = {
     "limit": "beyond the limit",
 }
 """Why a chain gives no record, in words."""
-_EFFECT = "double.ATE"
+_EXPECTED = "what `audit effects` writes: RATE over all responses of every reward model"
+_KEPT = ("value", "low", "high", "reason")
+"""Of an effect, what export.json keeps."""
 
 
 class Exporting(Config):
@@ -55,7 +57,8 @@ class Exporting(Config):
     """Folder of `audit rewrite` (of an `audit run` its steps/rewrite), its file, or a published file of rewrites."""
 
     effects: Path | None = None
-    """Folder of `audit effects` on these rewrites: what the attribute was worth is kept in export.json."""
+    """Folder of `audit effects` on these rewrites, or of the `audit run`: what the attribute was worth is kept in
+    export.json."""
 
     form: Literal["ties", "margins"] = "ties"
     """ties: candidates with equal rewards, for `train reward --objective.ties 1`. margins: pairs, one for either order,
@@ -216,21 +219,15 @@ def _effects(folder: Path) -> list[dict[str, Any]]:
     """RATE over all responses of every reward model, in units of its reward.
 
     Raises:
-        DataError: a file of another shape.
+        DataError: a file of another shape, or without that estimate.
     """
-    path = folder / EFFECTS if folder.is_dir() else folder
-    values = read_json(path)
-    try:
-        return [
-            {
-                "scorer": model["scorer"],
-                "sd": model["sd"],
-                **{name: one[name] for name in ("value", "low", "high", "reason")},
-            }
-            for model in values["models"]
-            for one in model["estimates"]["double"]
-            if one["name"] == _EFFECT
-        ]
-    except (KeyError, TypeError) as error:
-        problem = Problem(str(path), f"{type(error).__name__}: {error}", "what `audit effects` writes")
-        raise DataError("effects cannot be read", [problem]) from error
+    path = effects_path(folder)
+    models = read_effects(path).models
+    missing = [Problem(str(path), f"{one.scorer} without {RATE}", _EXPECTED) for one in models if one[RATE] is None]
+    if missing:
+        raise DataError("effects cannot be read", missing)
+    return [
+        {"scorer": model.scorer, "sd": model.sd, **{name: getattr(one, name) for name in _KEPT}}
+        for model in models
+        if (one := model[RATE]) is not None
+    ]

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from rewardlab.audit.effects import RESULT
-from rewardlab.audit.judge import judge_of
-from rewardlab.config import Config, Paths, nearest
+from rewardlab.audit.effects_file import RATE, EffectValue, effects_path, judged_by_measure, read_effects
+from rewardlab.audit.judge import judge_of, rule_words, same_rule
+from rewardlab.config import Config, Distances, Paths, nearest
 from rewardlab.data.load import load_all
 from rewardlab.data.source import Sources, with_limit
 from rewardlab.errors import DataError, Problem
@@ -25,7 +25,6 @@ from rewardlab.functional import forecast as maths
 from rewardlab.functional.frontier import best_of_kl, best_of_weights
 from rewardlab.functional.intervals import NO_SPREAD, Interval, interval, mean
 from rewardlab.score.tables import Matcher, ScoreTable, read_scores
-from rewardlab.store.files import read_json
 
 EFFECTS, ASSOCIATIONS, TILT, BEST_OF = "effects", "associations", "tilt", "best of n"
 """By what a shift is forecast."""
@@ -33,8 +32,7 @@ NAIVE, SINGLE, DOUBLE, OWN = "naive", "single rewrite", "own effect", "own effec
 """By what one effect alone says, the company that an attribute keeps left out: readings of an audit to compare with."""
 LEAST_SIZE = 2.0
 """Completions of a prompt that a tilt has to rest on, on average, to be told."""
-_EFFECT = "double.ATE"
-_READINGS = {NAIVE: "naive.ATE", SINGLE: "single.ATE", DOUBLE: _EFFECT}
+_READINGS = {NAIVE: "naive.ATE", SINGLE: "single.ATE", DOUBLE: RATE}
 
 Values = dict[str, Any]
 
@@ -50,13 +48,14 @@ class Forecasting(Config):
     """Folder of `score` (or its table) on these completions, by the reward that the policy would be trained on."""
 
     effects: Paths = Field(min_length=1)
-    """Folders of `audit effects` of that reward, one for every attribute. Their responses may be anybody's."""
+    """Folders of `audit effects` or `audit run` of that reward, one for every attribute. Their responses may be
+    anybody's."""
 
     sample_effects: Paths = ()
-    """Folders of `audit effects` of the same reward and attributes on responses that this policy wrote, for comparison:
-    what such an effect alone would forecast."""
+    """Folders of `audit effects` or `audit run` of the same reward and attributes, by the same measures, on responses
+    that this policy wrote, for comparison: what such an effect alone would forecast."""
 
-    divergences: list[float] = Field(default_factory=lambda: [0.5, 1.0, 2.0], min_length=1)
+    divergences: Distances = Field(default_factory=lambda: [0.5, 1.0, 2.0])
     """Distances of the trained policy from where it starts, in nats, for which shifts are told."""
 
     least_explained: float = Field(0.5, ge=0.0, le=1.0)
@@ -138,7 +137,8 @@ def forecast(config: Forecasting) -> Values:
             parts = {"direct": shift.direct, "carried": shift.carried}
             rows.append({"attribute": own.name, "by": EFFECTS, **asked, **_ends(shift.total), **parts})
         # A straight line in the root of the distance: the distances that were asked for are enough.
-        rows += _alone(audited, moments, divergence, config.level) if spoken and asked["asked"] else []
+        # They need no explained share: what the refusal of a forecast was worth can be seen by them.
+        rows += _alone(audited, moments, divergence, config.level) if asked["asked"] else []
         rows += _from_samples(audited, samples, moments, divergence, asked, config.level)
     rows += _best_of(audited, samples, max(config.divergences), config.level)
     sigma = moments.mean(axis=0)
@@ -260,17 +260,27 @@ def _with_own(audited: Sequence[Audited], folders: Sequence[Path], table: ScoreT
     """The audits, with the effects that audits of the policy's own samples found.
 
     Raises:
-        DataError: as `_audits`, or an attribute that no other audit is of.
+        DataError: as `_audits`, or an attribute that no other audit is of, by its name or by its measure.
     """
     own = {one.name: one for one in _audits(folders, table)}
-    names = [one.name for one in audited]
-    unknown = [
-        Problem(str(one.folder), one.name, f"an attribute of `effects`: {', '.join(names)}")
+    known = {one.name: one for one in audited}
+    problems = [
+        Problem(str(one.folder), one.name, f"an attribute of `effects`: {', '.join(known)}")
         for one in own.values()
-        if one.name not in names
+        if one.name not in known
     ]
-    if unknown:
-        raise DataError("effects on samples that cannot be used", unknown)
+    problems += [
+        Problem(
+            str(one.folder),
+            f"{one.name}, where that is {rule_words(one.judge)}",
+            f"{one.name} as in {known[one.name].folder}: {rule_words(known[one.name].judge)}",
+            "Audit both by one measure and number.",
+        )
+        for one in own.values()
+        if one.name in known and not same_rule(one.judge, known[one.name].judge)
+    ]
+    if problems:
+        raise DataError("effects on samples that cannot be used", problems)
     return [
         one._replace(readings={**one.readings, OWN: own[one.name].readings[DOUBLE]}) if one.name in own else one
         for one in audited
@@ -278,39 +288,36 @@ def _with_own(audited: Sequence[Audited], folders: Sequence[Path], table: ScoreT
 
 
 def _audit(folder: Path, table: ScoreTable) -> Audited:
-    path = folder / RESULT if folder.is_dir() else folder
-    values = read_json(path)
+    path = effects_path(folder)
+    file = read_effects(path)
+    about = file.attribute
+    judge: Values = {}
+    problems: list[Problem] = []
     try:
-        attribute, judge = values["attribute"], values["judge"]
-        models = {model["scorer"]: model["estimates"] for model in values["models"]}
-    except (KeyError, TypeError) as error:
-        problem = Problem(str(path), f"{type(error).__name__}: {error}", "what `audit effects` writes")
-        raise DataError("effects cannot be read", [problem]) from error
-    problems = []
-    if judge is None or "measure" not in judge:
-        expected = "an attribute that code can see in a sample: a measure decides it, or judges it"
-        problems.append(Problem(str(path), f"{attribute['name']}, which no measure sees", expected))
+        judge = judged_by_measure(file, path)
+    except DataError as error:
+        problems += error.problems
+    models = {model.scorer: model for model in file.models}
     if table.scorer not in models:
         remedy = f"{nearest(table.scorer, list(models))} Audit the reward that the samples were scored by."
         problems.append(Problem(str(path), f"effects on {', '.join(models)}", f"effects on {table.scorer}", remedy))
         raise DataError("effects that cannot be used", problems)
-    groups = (models[table.scorer].get(name.partition(".")[0], []) for name in _READINGS.values())
-    estimates = {one["name"]: one for group in groups for one in group}
-    told = {by: _reading(estimates[name]) for by, name in _READINGS.items() if name in estimates}
+    estimates = {by: models[table.scorer][name] for by, name in _READINGS.items()}
+    told = {by: _reading(one) for by, one in estimates.items() if one is not None}
     readings = {by: one for by, one in told.items() if one is not None}
     if DOUBLE not in readings:
-        own = estimates.get(_EFFECT)
-        reason = "no estimate" if own is None else own["reason"] or "no standard error"
-        problems.append(Problem(str(path), f"{_EFFECT}: {reason}", "RATE over all responses, with its error"))
+        own = estimates[DOUBLE]
+        reason = "no estimate" if own is None else own.reason or "no standard error"
+        problems.append(Problem(str(path), f"{RATE}: {reason}", "RATE over all responses, with its error"))
     if problems:
         raise DataError("effects that cannot be used", problems)
-    return Audited(folder, attribute["name"], attribute["high"], judge, *readings[DOUBLE], readings)
+    return Audited(folder, about.name, about.high, judge, *readings[DOUBLE], readings)
 
 
-def _reading(estimate: Mapping[str, Any]) -> tuple[float, float] | None:
+def _reading(estimate: EffectValue) -> tuple[float, float] | None:
     """An effect with its standard error: 0 where all responses agree exactly, as under a rule that pays for it."""
-    error = 0.0 if estimate["reason"] == NO_SPREAD else estimate.get("error")
-    return None if estimate["value"] is None or error is None else (float(estimate["value"]), float(error))
+    error = 0.0 if estimate.reason == NO_SPREAD else estimate.error
+    return None if estimate.value is None or error is None else (estimate.value, error)
 
 
 def _samples(config: Forecasting, table: ScoreTable, audited: Sequence[Audited]) -> Samples:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 from rewardlab.audit.intake import tools_for
 from rewardlab.audit.measures import measure_named
 from rewardlab.audit.template import Treatment
-from rewardlab.errors import DataError, Problem
+from rewardlab.errors import ConfigError, DataError, Problem
 from rewardlab.records import content_id
 from rewardlab.store.files import read_jsonl, write_jsonl
 
@@ -22,6 +24,10 @@ LENGTHS = ("characters", "words", "tokens")
 """Measures of an attribute of which there is more or less: the dose of a rewrite."""
 JUDGED = "judged.jsonl"
 """What a chat model said of the texts of an audit, beside the rewrites: {text_id, value}."""
+
+_RULE = ("measure", "above", "model", "against")
+"""What tells the judge that a measure is from another one."""
+_UNUSABLE = "a judge that cannot be used"
 
 Numbers = Callable[[Sequence[str]], np.ndarray]
 
@@ -35,15 +41,50 @@ def judge_of(values: Mapping[str, Any], rewrites: Path) -> Numbers:
         rewrites: where the rewrites are, and beside them what the model said.
 
     Raises:
-        DataError: what it said cannot be read, or texts that it was not asked about.
+        DataError: no judge that is known, what it said cannot be read, or texts that it was not asked about.
     """
-    above = float(values["above"])
     if "ask" in values:
+        _refuse(_without_number(values, rewrites))
         said = _read_judged((rewrites if rewrites.is_dir() else rewrites.parent) / JUDGED)
-        return lambda texts: _exceeds(said(texts), above)
-    rule = Treatment(**{name: values.get(name) for name in ("measure", "above", "model", "against")})
+        return lambda texts: _exceeds(said(texts), float(values["above"]))
+    rule = measured_by(values, rewrites)
     measure = measure_named(str(rule.measure), tools_for(rule))
-    return lambda texts: _exceeds(np.array(measure.values(texts), dtype=np.float64), above)
+    return lambda texts: _exceeds(np.array(measure.values(texts), dtype=np.float64), rule.threshold)
+
+
+def measured_by(values: Mapping[str, Any], place: Path) -> Treatment:
+    """The measure that judges, and the number that it has to exceed.
+
+    Args:
+        values: as of `judge_of`.
+        place: where they are said, for messages.
+
+    Raises:
+        DataError: no known measure, no number, or a model that does not fit: every problem.
+    """
+    problems = _without_number(values, place)
+    told = {name: values[name] for name in _RULE if values.get(name) is not None}
+    if "measure" not in told:
+        _refuse([Problem(f"{place}: judge.measure", "nothing", "the name of a measure"), *problems])
+    try:
+        # A number that is missing has been told.
+        rule = Treatment.build({**told, "above": 0.0 if problems else values["above"]})
+    except ConfigError as error:
+        problems += [replace(one, where=f"{place}: judge.{one.where}") for one in error.problems]
+        raise DataError(_UNUSABLE, problems) from error
+    _refuse(problems)
+    return rule
+
+
+def same_rule(judge: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two judges see an attribute by the same measure and number."""
+    return all(judge.get(name) == other.get(name) for name in _RULE)
+
+
+def rule_words(judge: Mapping[str, Any]) -> str:
+    """By what measure and number a judge sees an attribute."""
+    models = " less ".join(str(judge[name]) for name in ("model", "against") if judge.get(name) is not None)
+    return f"{judge['measure']} > {judge['above']:g}{models and f' by {models}'}"
 
 
 def judge_words(values: Mapping[str, Any]) -> str:
@@ -70,6 +111,20 @@ def off_target_measures() -> dict[str, Numbers]:
 def _numbers(name: str) -> Numbers:
     measure = measure_named(name)
     return lambda texts: np.array(measure.values(texts), dtype=np.float64)
+
+
+def _without_number(values: Mapping[str, Any], place: Path) -> list[Problem]:
+    """The problem of a judge without a number that measures or answers have to exceed."""
+    above = values.get("above")
+    if isinstance(above, int | float) and not isinstance(above, bool) and math.isfinite(above):
+        return []
+    found = "nothing" if above is None else repr(above)[:120]
+    return [Problem(f"{place}: judge.above", found, "the number that what it says of a text has to exceed")]
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise DataError(_UNUSABLE, problems)
 
 
 def _exceeds(values: np.ndarray, above: float) -> np.ndarray:

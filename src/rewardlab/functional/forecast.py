@@ -217,8 +217,8 @@ def tilted_shift(
 
         psi_p = (s_p - s) - (mean Cov_w(W, R) / (eta mean Var_w(R))) (KL_p - KL)
 
-    Covariances of N samples have N, not N - 1, in the denominator here: a tilt of few samples moves too little, by
-    about one part in N.
+    Covariances of N samples have N, not N - 1, in the denominator here: a tilt of few samples moves too little, at a
+    given divergence by a factor of about sqrt(1 - 1/N), one part in 2N (.935 at N = 8).
 
     Source: [3]; the influence by implicit differentiation, [4].
     """

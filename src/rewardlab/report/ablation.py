@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from rewardlab.audit.effects_file import effects_folder
 from rewardlab.audit.summary import number
 from rewardlab.config import Config, Paths
 from rewardlab.errors import DataError, Problem
@@ -45,7 +46,11 @@ class Arm(Config):
     """Folders of `score` of several completions a prompt: how length and reward go together within a prompt."""
 
     effects: Paths = ()
-    """Folders of `audit effects` of the same rewrites: what an attribute causes."""
+    """Folders of `audit effects` of the same rewrites, or of `audit run`: what an attribute causes."""
+
+    def folders(self, part: str) -> list[Path]:
+        """The folders of `evaluate`, `candidates` or `effects`; of an `audit run` that of its effects."""
+        return [effects_folder(one) if part == "effects" else one for one in getattr(self, part)]
 
 
 class Ablation(Config):
@@ -100,7 +105,7 @@ def compare_arms(config: Ablation, run: Run) -> ComparedArms:
     results: dict[str, list[ArmResult]] = {}
     read = cache(plainly)
     for measure in MEASURES:
-        folders = {name: [Path(one) for one in getattr(arm, measure.part)] for name, arm in config.arms.items()}
+        folders = {name: arm.folders(measure.part) for name, arm in config.arms.items()}
         try:
             found = compared(measure, folders, config.baseline, read, LEVEL)
         except DataError as error:

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from rewardlab.audit.effects import RESULT, AuditedModel
+from rewardlab.audit.effects_file import Attribute
 from rewardlab.audit.triples import TRIPLE_SCHEMA, TRIPLES
 from rewardlab.errors import DataError, Problem
-from rewardlab.report.reading import Shape, read_object, readable, rows_at, shaped
+from rewardlab.report.reading import readable, rows_at
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 NEEDED = ("naive.ATE.sd", "double.ATE.sd", "double.ATT.sd", "double.ATU.sd")
 """Estimates that every audit has, if only as a null with its reason."""
@@ -24,14 +26,6 @@ _TEXTS = ("original", "rewrite", "rerewrite", "third")
 _NUMBERS = tuple(f"{name}_reward" for name in _TEXTS)
 _SHOWN = ("id", "prompt", "source", "outcomes", *_TEXTS)
 _EXPECTED = "the triples.parquet of an audit"
-
-
-class Attribute(Shape):
-    """What was audited: its name, and what a response with it and one without it is."""
-
-    name: str
-    high: str
-    low: str
 
 
 class OutcomeCount(Shape):

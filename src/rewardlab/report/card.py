@@ -26,10 +26,10 @@ from rewardlab.report.card_failures import Failure, known_failures
 from rewardlab.report.card_figures import Measured, figures_of
 from rewardlab.report.card_page import Card, card_text
 from rewardlab.report.card_runs import TRAININGS, CardRun, Subject, read_runs, subject_of
-from rewardlab.report.reading import read_object
 from rewardlab.store.files import write_json, write_text
 from rewardlab.store.keys import RECORD
 from rewardlab.store.runs import Run
+from rewardlab.store.shapes import read_object
 
 RESULT = "card.json"
 Result = TypeVar("Result")

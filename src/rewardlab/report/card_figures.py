@@ -19,10 +19,10 @@ from rewardlab.report.card_runs import CardRun
 from rewardlab.report.cartography_inputs import CartographyFile
 from rewardlab.report.frontier_inputs import FrontierPolicy, Spanned, read_frontier
 from rewardlab.report.inputs import AccuracyFile
-from rewardlab.report.reading import Shape, read_object, shaped
 from rewardlab.report.robustness_inputs import read_bench, read_perturb
 from rewardlab.report.shift_inputs import SHIFT_FILE
 from rewardlab.report.words import is_difference, is_share, name_of
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 PERCENT, POINTS, SD, SIGNED, PLAIN = "%", "points", "sd", "signed", ""
 """Units of figures; others stand behind the number as they are. SIGNED is a difference in units of the reward."""

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rewardlab.audit.effects_file import EFFECTS_STEP
 from rewardlab.data.files import is_hub_id
 from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.models.card import POLICY, REWARD
 from rewardlab.models.located import CONFIG_NAME, MODEL, SIDECAR
 from rewardlab.models.seal import known_contents
-from rewardlab.report.reading import read_object
 from rewardlab.store.keys import RECORD, path_digest
 from rewardlab.store.record import RunRecord
+from rewardlab.store.shapes import read_object
 
-AUDIT_STEPS = ("steps", "effects")
-"""Where an `audit run` keeps its effects."""
 TRAININGS = {"train reward": REWARD, "train sft": POLICY, "train dpo": POLICY, "train exo": POLICY, "train ppo": POLICY}
 MEASURES = {
     "evaluate accuracy": REWARD,
@@ -224,7 +223,7 @@ class _Search:
             found = f"a run of `{verb}`, a measure of {kinds[MEASURES[verb]]}"
             problem = Problem(str(record.folder), found, f"measures of {kinds[self.subject.kind]}", "Leave it out.")
             raise DataError("another kind", [problem])
-        inside = record.folder.joinpath(*AUDIT_STEPS)
+        inside = record.folder.joinpath(*EFFECTS_STEP)
         read = RunRecord.read(inside) if verb == "audit run" else record
         place = self._place(read)
         return [CardRun(read.folder, record, record.config(), place, tuple(self._data(read)))]

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from rewardlab.errors import DataError, Problem
 from rewardlab.evaluate.cartography import RESULT, TABLE
 from rewardlab.records import Estimate
-from rewardlab.report.reading import Shape, read_object, readable, rows_at, shaped
+from rewardlab.report.reading import readable, rows_at
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 NUMBERS = (
     "confidence",

@@ -93,7 +93,8 @@ def findings(values: Values) -> list[str]:
         least = f"{values['least_explained']:.0%}"
         refusal = (
             f"That is less than {least}: no forecast is made from effects. What else the reward pays for decides what "
-            "is learnt; audit further attributes."
+            "is learnt; audit further attributes. What single effects say by themselves is for comparison and no "
+            "forecast."
         )
         return [head, refusal, *_told(values, ASSOCIATIONS)]
     return [head, *_told(values, EFFECTS), *_carried(values), _reach(values)]
@@ -250,7 +251,7 @@ def _attributes(values: Values) -> ResultTable:
 
 
 def _shifts(values: Values) -> ResultTable:
-    rows = tuple(_shift_row(row) for row in values["forecasts"] if row["asked"])
+    rows = tuple(_shift_row(row, values["spoken"]) for row in values["forecasts"] if row["asked"])
     columns = (
         Column("attribute", "Attribute"),
         Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
@@ -264,12 +265,13 @@ def _shifts(values: Values) -> ResultTable:
     return ResultTable(f"Shifts, with {values['level']:.0%} intervals", columns, rows)
 
 
-def _shift_row(row: Values) -> dict[str, Any]:
+def _shift_row(row: Values, spoken: bool) -> dict[str, Any]:
     value = row["value"]
+    refused = "" if spoken or row["by"] not in READINGS else " (refused, for comparison)"
     return {
         "attribute": row["attribute"],
         "divergence": row["divergence"],
-        "way": WAYS[row["by"]],
+        "way": f"{WAYS[row['by']]}{refused}",
         "shift": "" if value is None else f"{number(value, signed=True)}{between(row, '+.2f')}",
         "direct": row.get("direct"),
         "carried": row.get("carried"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from rewardlab.evaluate.frontier import RESULT
-from rewardlab.report.reading import Shape, read_object, shaped
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 
 class Spanned(Shape):

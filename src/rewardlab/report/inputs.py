@@ -13,18 +13,19 @@ from typing import Any, Generic, TypeVar
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewardlab.audit.effects import RESULT as EFFECTS
+from rewardlab.audit.effects_file import EFFECTS_STEP, effects_folder
 from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.report.audit_inputs import Audit, read_audit
 from rewardlab.report.cartography_inputs import DataMap, read_cartography
 from rewardlab.report.frontier_inputs import FrontierFile, read_frontier
 from rewardlab.report.intervention_inputs import InterventionsFile, of_training, read_interventions
 from rewardlab.report.lineage import runs_behind
-from rewardlab.report.reading import EstimatesFile, Shape, read_object, readable, rows_at, shaped
+from rewardlab.report.reading import EstimatesFile, readable, rows_at
 from rewardlab.report.robustness_inputs import BenchFile, PerturbFile, read_bench, read_perturb
 from rewardlab.report.simulation_inputs import SimulationFile, read_simulation
 from rewardlab.store import files
 from rewardlab.store.keys import RECORD
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 PAIR_COLUMNS = [
     *("pair_id", "source", "subset", "fold", "prompt", "margin", "given_margin"),
@@ -158,8 +159,6 @@ class Sample(Shape):
 
 Content = TypeVar("Content")
 
-_EFFECTS_STEP = ("steps", "effects")
-"""Where an `audit run` keeps its effects."""
 _AS_WELL = {"data intervene": ("data cut",)}
 """Verbs that write the same files as another."""
 
@@ -274,7 +273,7 @@ def read_inputs(
     Raises:
         DataError: with every folder, file and value that cannot be used.
     """
-    audit = [_effects_of(folder) for folder in audit]
+    audit = [effects_folder(folder) for folder in audit]
     evaluated = [*evaluate, *bench, *perturb, *cartography, *frontier]
     folders = [*doctor, *intervene, *train, *score, *evaluated, *audit, *simulate]
     names = {folder: _run_of(folder) if len(audit) > 1 else folder for folder in folders}
@@ -376,16 +375,10 @@ def _pairs(path: Path) -> PairFile:
     )
 
 
-def _effects_of(folder: Path) -> Path:
-    """The folder of effects in that of an `audit run`; any other one as it is."""
-    inside = folder.joinpath(*_EFFECTS_STEP)
-    return inside if inside.is_dir() and not (folder / EFFECTS).exists() else folder
-
-
 def _run_of(folder: Path) -> Path:
     """What tells the effects of an `audit run` from those of another: the folder of the run."""
-    steps = len(_EFFECTS_STEP)
-    return folder.parents[steps - 1] if folder.parts[-steps:] == _EFFECTS_STEP and len(folder.parts) > steps else folder
+    steps = len(EFFECTS_STEP)
+    return folder.parents[steps - 1] if folder.parts[-steps:] == EFFECTS_STEP and len(folder.parts) > steps else folder
 
 
 def _labels(folders: Sequence[Path]) -> dict[Path, str]:

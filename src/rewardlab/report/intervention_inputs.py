@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from rewardlab.records import Estimate
-from rewardlab.report.reading import Shape, read_object, shaped
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 RESULT = "interventions.json"
 

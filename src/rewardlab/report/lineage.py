@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rewardlab.errors import RewardlabError
-from rewardlab.report.reading import read_object
 from rewardlab.score.choice import ScorerChoice
 from rewardlab.store.keys import RECORD
 from rewardlab.store.record import RunRecord
+from rewardlab.store.shapes import read_object
 
 
 def runs_behind(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, dict[str, Any]]:

@@ -1,30 +1,22 @@
-"""How the folders of finished stages are read: JSON of a known shape, and some rows of a large table."""
+"""How the folders of finished stages are read: what files of evaluations share, and some rows of a large table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rewardlab.errors import DataError, Problem
 from rewardlab.records import Estimate
-from rewardlab.store import files
+from rewardlab.store.shapes import Shape
 
-_SHOWN_SHAPE_PROBLEMS = 5
 _ROWS_AT_ONCE = 4096
 PAIRS = "a Parquet table of pairs"
-
-
-class Shape(BaseModel):
-    """Base of file shapes: finite numbers, further keys kept aside."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class EstimatesFile(Shape):
@@ -38,44 +30,6 @@ class EstimatesFile(Shape):
     def estimate(self, name: str) -> Estimate | None:
         """The estimate of that machine name, None where the file has none."""
         return next((item for group in self.estimates.values() for item in group if item.name == name), None)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        DataError: unreadable, or no object.
-    """
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        problem = Problem(str(path), f"a {type(value).__name__}", "a JSON object")
-        raise DataError("a file of another shape", [problem])
-    return value
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def shaped(shape: type[Model], value: Any, where: Path | str) -> Model:
-    """`value` as that shape.
-
-    Raises:
-        DataError: what does not fit, and where; `where` names the file.
-    """
-    try:
-        return shape.model_validate(value)
-    except ValidationError as error:
-        details = error.errors()[:_SHOWN_SHAPE_PROBLEMS]
-        problems = [
-            Problem(
-                f"{where}: {'.'.join(str(part) for part in detail['loc']) or 'the whole'}",
-                "nothing" if detail["type"] == "missing" else repr(detail["input"])[:120],
-                str(detail["msg"]),
-                "Was it written by this version of rewardlab?",
-            )
-            for detail in details
-        ]
-        raise DataError("a file of another shape", problems) from error
 
 
 @contextmanager

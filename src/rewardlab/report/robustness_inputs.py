@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rewardlab.evaluate import battery_words, bench, bench_words, perturb
-from rewardlab.report.reading import EstimatesFile, Shape, read_object, shaped
+from rewardlab.report.reading import EstimatesFile
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 
 class StyleCell(Shape):

@@ -9,15 +9,15 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rewardlab.audit.effects import RESULT as EFFECTS_FILE
-from rewardlab.audit.judge import judge_of
+from rewardlab.audit.effects_file import effects_path, judged_by_measure, read_effects
+from rewardlab.audit.judge import judge_of, same_rule
 from rewardlab.audit.template import Treatment
-from rewardlab.config import Config, Paths, nearest
+from rewardlab.config import Config, Distances, Paths, nearest
 from rewardlab.errors import DataError, Problem
 from rewardlab.evaluate.checkpoint_samples import CheckpointSamples
 from rewardlab.evaluate.shift import Seen
 from rewardlab.report.forecast import RESULT as FORECAST_FILE
-from rewardlab.report.reading import Shape, read_object, shaped
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 SHIFT_FILE = "shift.json"
 
@@ -30,7 +30,7 @@ class ShiftEvaluation(CheckpointSamples):
     looked for in what all policies write. Runs with the same folder share a reward model."""
 
     effects: Paths = ()
-    """Folders of `audit effects`: further attributes, as a measure sees them there."""
+    """Folders of `audit effects` or `audit run`: further attributes, as a measure sees them there."""
 
     measures: dict[str, Treatment] = Field(default_factory=dict)
     """Further attributes by name: a measure of the text, and the number that it has to exceed."""
@@ -38,7 +38,7 @@ class ShiftEvaluation(CheckpointSamples):
     n: int = Field(8, ge=1)
     """Completions of every prompt by every checkpoint, and by the reference."""
 
-    divergences: list[float] = Field(default_factory=lambda: [0.5, 1.0, 2.0], min_length=1)
+    divergences: Distances = Field(default_factory=lambda: [0.5, 1.0, 2.0])
     """Distances from the reference, in nats per completion, at which shifts are told."""
 
     least_shift: float = Field(0.03, ge=0.0)
@@ -60,13 +60,6 @@ class ShiftEvaluation(CheckpointSamples):
         if wrong:
             raise ValueError(f"expected a measure, and a number that it has to exceed, for {', '.join(wrong)}")
         return value
-
-    @field_validator("divergences")
-    @classmethod
-    def _distances(cls, value: list[float]) -> list[float]:
-        if any(one <= 0 for one in value):
-            raise ValueError("expected distances above 0")
-        return sorted(set(value))
 
     @model_validator(mode="after")
     def _attributes_of_runs(self) -> Self:
@@ -192,13 +185,6 @@ class ShiftFile(Shape):
     warnings: list[str]
 
 
-class EffectsAttribute(Shape):
-    """Of effects.json, what the audit is about."""
-
-    attribute: dict[str, str]
-    judge: dict[str, Any] | None
-
-
 @dataclass(frozen=True)
 class Attribute:
     """What is looked for in texts.
@@ -259,7 +245,7 @@ def read_shifts(config: ForecastEvaluation, forecasts: Mapping[str, ForecastFile
         Problem(str(config.forecasts[run]), one.name, f"an attribute as {path} has it: {', '.join(seen)}")
         for run, file in forecasts.items()
         for one in file.attributes
-        if one.name not in seen or _rule(one.judge) != _rule(seen[one.name])
+        if one.name not in seen or not same_rule(one.judge, seen[one.name])
     ]
     if problems:
         raise DataError("forecasts that do not belong to these shifts", problems)
@@ -280,31 +266,21 @@ def attributes_of(config: ShiftEvaluation, forecasts: Mapping[str, ForecastFile]
     ]
     problems: list[Problem] = []
     for folder in config.effects:
-        path = folder / EFFECTS_FILE if folder.is_dir() else folder
+        path = effects_path(folder)
         try:
-            file = shaped(EffectsAttribute, read_object(path), path)
+            file = read_effects(path)
+            given.append(Attribute(file.attribute.name, file.attribute.high, judged_by_measure(file, path), path))
         except DataError as error:
             problems += error.problems
-            continue
-        name = file.attribute.get("name", "")
-        if file.judge is None or "measure" not in file.judge:
-            expected = "an attribute that code can see in a text: a measure decides it, or judges it"
-            problems.append(Problem(str(path), f"{name or 'an attribute'}, which no measure sees", expected))
-        else:
-            given.append(Attribute(name, file.attribute.get("high", name), file.judge, path))
     for name, one in config.measures.items():
         judge = {key: getattr(one, key) for key in ("measure", "above", "model", "against")}
         given.append(Attribute(name, f"{one.measure} above {one.above:g}", judge, Path(f"measures.{name}")))
     found: dict[str, Attribute] = {}
     for attribute in given:
         known = found.setdefault(attribute.name, attribute)
-        if _rule(known.judge) != _rule(attribute.judge):
+        if not same_rule(known.judge, attribute.judge):
             words = f"{attribute.name}, which is another attribute in {known.place}"
             problems.append(Problem(str(attribute.place), words, "one meaning for a name"))
     if problems:
         raise DataError("attributes that cannot be used", problems)
     return list(found.values())
-
-
-def _rule(judge: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(judge.get(name) for name in ("measure", "above", "model", "against"))

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rewardlab.audit.simulate import RESULT
 from rewardlab.audit.simulated import LAWS, findings
-from rewardlab.report.reading import Shape, read_object, shaped
+from rewardlab.store.shapes import Shape, read_object, shaped
 
 
 class SimulatedOptions(Shape):
