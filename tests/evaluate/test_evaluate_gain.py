@@ -74,7 +74,7 @@ def test_a_policy_that_is_only_longer_gains_nothing_at_equal_length(tmp_path: Pa
         "--sets.ppo",
         str(table(tmp_path / "p.parquet", ppo)),
     ]
-    assert main(["evaluate", "gain", *flags, "--longest_of", "sft", "--draws", "200", "--run", "longer"]) == 0
+    assert main(["evaluate", "gain", *flags, "--longest_of", "sft", "--run", "longer"]) == 0
     found = estimates(tmp_path, "longer")
     for name in ("ppo", "longest of sft"):
         assert found[f"total.{name}"]["low"] > 0.3
