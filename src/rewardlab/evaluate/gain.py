@@ -366,7 +366,6 @@ def _paired(first: Answers, second: Answers) -> tuple[np.ndarray, np.ndarray]:
     """Places of answers that meet, prompt by prompt: the k-th answers of both to it."""
     prompt, prompts = numbered(np.concatenate([first.prompt, second.prompt]))
     parts = np.split(prompt, [len(first.prompt)])
-    # Turns before prompts would be as good a key; this one sorts by prompt.
     left, right = (own * len(prompt) + _turns(own, prompts) for own in parts)
     _, one, other = np.intersect1d(left, right, assume_unique=True, return_indices=True)
     return one, other

@@ -199,9 +199,7 @@ def _sums(
     return found.reshape(2, 2, places)
 
 
-def _bin_terms(
-    count: Float[np.ndarray, "2 bins"], total: Float[np.ndarray, "2 bins"]
-) -> Float[np.ndarray, "2 bins"]:
+def _bin_terms(count: Float[np.ndarray, "2 bins"], total: Float[np.ndarray, "2 bins"]) -> Float[np.ndarray, "2 bins"]:
     """T times what each bin adds to NRG, and its outputs; 0 where it does not hold both models."""
     both = (count > 0.0).all(axis=0)
     means = total / np.where(count > 0.0, count, 1.0)
