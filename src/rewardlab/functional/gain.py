@@ -106,8 +106,8 @@ class _Binned(NamedTuple):
 
     numbers: Int[np.ndarray, " bins"]
     place: Int[np.ndarray, " n"]
-    count: Float[np.ndarray, "2 bins"]
-    total: Float[np.ndarray, "2 bins"]
+    outputs: Float[np.ndarray, "2 bins"]
+    rewards: Float[np.ndarray, "2 bins"]
 
 
 def non_length_gain(
@@ -164,13 +164,13 @@ def jackknifed_gain(
     keys, cell = np.unique(cluster * len(found.numbers) + found.place, return_inverse=True)
     group, place = np.divmod(keys, len(found.numbers))
     count, total = _sums(cell, reward, second, len(keys))
-    terms, shared = _bin_terms(found.count, found.total)
-    left_terms, left_shared = _bin_terms(found.count[:, place] - count, found.total[:, place] - total)
+    terms, shared = _bin_terms(found.outputs, found.rewards)
+    left_terms, left_shared = _bin_terms(found.outputs[:, place] - count, found.rewards[:, place] - total)
     part = terms.sum() + np.bincount(group, left_terms - terms[place], groups)
     both = shared.sum() + np.bincount(group, left_shared - shared[place], groups)
     own_count, own_total = _sums(cluster, reward, second, groups)
-    counts = found.count.sum(axis=1, keepdims=True) - own_count
-    totals = found.total.sum(axis=1, keepdims=True) - own_total
+    counts = found.outputs.sum(axis=1, keepdims=True) - own_count
+    totals = found.rewards.sum(axis=1, keepdims=True) - own_total
     scale = float(np.abs(reward).max())
     non_length = _divided(part, counts.sum(axis=0))
     gain = _divided(totals[1], counts[1]) - _divided(totals[0], counts[0])
@@ -208,13 +208,13 @@ def _bin_terms(count: Float[np.ndarray, "2 bins"], total: Float[np.ndarray, "2 b
 
 
 def _gain_of(found: _Binned, width: int) -> Gain:
-    terms, shared = _bin_terms(found.count, found.total)
-    size, both, part = float(found.count.sum()), float(shared.sum()), float(terms.sum())
-    means = found.total.sum(axis=1) / found.count.sum(axis=1)
+    terms, shared = _bin_terms(found.outputs, found.rewards)
+    size, both, part = float(found.outputs.sum()), float(shared.sum()), float(terms.sum())
+    means = found.rewards.sum(axis=1) / found.outputs.sum(axis=1)
     total = float(means[1] - means[0])
     bins = []
     for number, (n_a, n_b), (sum_a, sum_b) in zip(
-        found.numbers.tolist(), found.count.T.tolist(), found.total.T.tolist(), strict=True
+        found.numbers.tolist(), found.outputs.T.tolist(), found.rewards.T.tolist(), strict=True
     ):
         own = (sum_a / n_a if n_a else None, sum_b / n_b if n_b else None)
         bins.append(GainBin(number * width, (number + 1) * width, int(n_a), int(n_b), *own))
@@ -224,7 +224,7 @@ def _gain_of(found: _Binned, width: int) -> Gain:
 
 def _divided(above: Float[np.ndarray, " n"], below: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The quotients; NaN where one does not exist."""
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0.0)
+    return np.asarray(np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0.0))
 
 
 def _jackknifed(value: float, without: Float[np.ndarray, " clusters"], scale: float) -> Statistic | None:
