@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardlab.cli.main import main
-from rewardlab.evaluate.gain import Answers, longest
+from rewardlab.evaluate.gain import FEW_PROMPTS, Answers, GainEvaluation, ReadSets, _paired, gain_values, longest
 from rewardlab.score.score import SCHEMA
 from rewardlab.store.files import read_json
 
@@ -74,7 +74,7 @@ def test_a_policy_that_is_only_longer_gains_nothing_at_equal_length(tmp_path: Pa
         "--sets.ppo",
         str(table(tmp_path / "p.parquet", ppo)),
     ]
-    assert main(["evaluate", "gain", *flags, "--longest_of", "sft", "--draws", "200", "--run", "longer"]) == 0
+    assert main(["evaluate", "gain", *flags, "--longest_of", "sft", "--run", "longer"]) == 0
     found = estimates(tmp_path, "longer")
     for name in ("ppo", "longest of sft"):
         assert found[f"total.{name}"]["low"] > 0.3
@@ -143,6 +143,70 @@ def test_the_longest_answer_of_each_prompt() -> None:
     answers = Answers(np.array(["a", "a", "a", "b"]), np.array([1.0, 2.0, 3.0, 4.0]), np.array([5, 9, 9, 1]))
     found = longest(answers)
     assert (found.prompt.tolist(), found.reward.tolist(), found.tokens.tolist()) == (["a", "b"], [2.0, 4.0], [9, 1])
+
+
+def test_answers_meet_turn_by_turn() -> None:
+    """Prompts in no order, of unequal numbers of answers, against the search of every prompt in both sets."""
+    generator = np.random.default_rng(3)
+    first, second = (
+        Answers(np.array([f"p{n}" for n in generator.integers(0, 40, size)]), np.zeros(size), np.zeros(size, int))
+        for size in (150, 90)
+    )
+    expected = [
+        pair
+        for prompt in np.unique(first.prompt)
+        for pair in zip(
+            np.flatnonzero(first.prompt == prompt).tolist(),
+            np.flatnonzero(second.prompt == prompt).tolist(),
+            strict=False,
+        )
+    ]
+    assert [tuple(pair) for pair in np.transpose(_paired(first, second)).tolist()] == expected
+
+
+def values_of(**sets: list[Row]) -> dict[str, dict[str, Any]]:
+    """By name, the estimates of sets of (prompt, reward, tokens)."""
+    answers = {name: Answers(*(np.array([row[at] for row in rows]) for at in range(3))) for name, rows in sets.items()}
+    config = GainEvaluation.build({"sets": dict.fromkeys(sets, "a"), "strata": 2})
+    values = gain_values(ReadSets(answers, "rm@1", 0), config)
+    return {one["name"]: one for group in values["estimates"].values() for one in group}
+
+
+def test_the_interval_of_the_gain_is_the_jackknife_over_prompts() -> None:
+    """Three prompts, the same at all lengths: gains of 1, 2 and 6, so NRG is 3, and 4, 3.5, 1.5 without each. The
+    jackknife of a mean is Student's: 7 / 3 is the variance of it, 4.303 the quantile of 2 degrees of freedom."""
+    rows = {"a": [(f"p{n}", 0.0, 5) for n in range(3)], "b": [("p0", 1.0, 5), ("p1", 2.0, 5), ("p2", 6.0, 5)]}
+    found = values_of(**rows)
+    own = found["non_length.b"]
+    assert (own["value"], own["n"], own["clusters"]) == (pytest.approx(3.0), 6, 3)
+    assert own["high"] - own["value"] == pytest.approx(4.3027 * (7 / 3) ** 0.5, rel=1e-4)
+    assert own["method"] == "jackknife t, clustered by prompt"
+    assert found["shared.b"]["low"] == pytest.approx(own["low"])
+
+
+def test_what_hangs_on_one_prompt_has_no_interval_and_says_why() -> None:
+    found = values_of(a=[("p", 0.0, 5)], b=[("p", 1.0, 5)])
+    for name in ("non_length.b", "shared.b", "total.b"):
+        assert found[name]["low"] is None
+        assert "one independent cluster" in found[name]["reason"]
+    # The only shared bin needs the first prompt.
+    found = values_of(a=[("p", 0.0, 5), ("q", 1.0, 25)], b=[("p", 1.0, 5), ("q", 1.0, 45)])
+    assert (found["shared.b"]["value"], found["shared.b"]["reason"]) == (1.0, FEW_PROMPTS)
+
+
+def test_strata_of_lengths_one_token_apart_have_names_of_their_own() -> None:
+    """Quantiles of 1, 2, 3, 4 are 1.75, 2.5 and 3.25, of which two round to 2."""
+    rows = [(f"p{n}", float(n), n + 1) for n in range(4)]
+    answers = {name: Answers(*(np.array([row[at] for row in rows]) for at in range(3))) for name in ("a", "b")}
+    config = GainEvaluation.build({"sets": {"a": "a", "b": "b"}, "strata": 4})
+    values = gain_values(ReadSets(answers, "rm@1", 0), config)
+    own = {one["name"]: one["value"] for one in values["estimates"]["strata"]}
+    assert {name: value for name, value in own.items() if ".a." in name} == {
+        "stratum.a.1 to 2": 0.0,
+        "stratum.a.2 to 3": 1.0,
+        "stratum.a.3 to 4": 2.0,
+        "stratum.a.4": 3.0,
+    }
 
 
 def test_tables_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

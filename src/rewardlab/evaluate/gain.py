@@ -25,7 +25,7 @@ from rewardlab.evaluate.frontier import RESULT, ROWS
 from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD
 from rewardlab.evaluate.frontier_runs import REFERENCE
 from rewardlab.functional import gain
-from rewardlab.functional.intervals import Interval, interval, mean, percentile_ends, proportion, resample
+from rewardlab.functional.intervals import ONE_CLUSTER, Interval, Statistic, interval, mean, numbered, proportion
 from rewardlab.records import Estimate
 from rewardlab.score.comparing import of_scores
 from rewardlab.score.tables import ScoreTable, read_scores
@@ -34,10 +34,12 @@ from rewardlab.store.files import read_json
 Values = dict[str, Any]
 
 NO_GAIN = "the interval of the gain holds 0, so a share of it means nothing"
+FEW_PROMPTS = "without one of the prompts there is no such number"
 TOTAL = "Mean reward of the model minus that of the baseline."
 NON_LENGTH = "Mean gain within bins of length (NRG): what is left where lengths are alike."
 RATIO = "NRG over the whole gain: 100 % where length has no part in it."
 ONE_SIDED = "Share of answers in bins of length that hold answers of one of the two alone; they add nothing to NRG."
+SHARED = "NRG over the other answers alone, those in bins that hold answers of both."
 LEVEL = "What the model adds at the same length, by a regression on a spline of the length."
 THROUGH = "The rest of the gain: what its other lengths add, by the same regression."
 STRATUM = "Mean reward of the answers whose length is in this range."
@@ -72,17 +74,11 @@ class GainEvaluation(Config):
     strata: int = Field(4, ge=2, le=20)
     """Parts of equal size by length, and by difference in length."""
 
-    draws: int = Field(1000, ge=100)
-    """Resamples of prompts behind an interval of NRG."""
-
     level: float = Field(0.95, gt=0.5, lt=1.0)
     """Coverage of the intervals."""
 
     title: str = "Gain in reward at equal length"
     """Heading of the page."""
-
-    seed: int = Field(0, ge=0, lt=2**32)
-    """Of the resamples."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -124,18 +120,8 @@ class GainSettings(Protocol):
         ...
 
     @property
-    def draws(self) -> int:
-        """Resamples of prompts."""
-        ...
-
-    @property
     def level(self) -> float:
         """Coverage of the intervals."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of the resamples."""
         ...
 
 
@@ -273,7 +259,7 @@ def longest(answers: Answers) -> Answers:
 
 def gain_values(found: ReadSets, config: GainSettings) -> Values:
     """Everything that gain.json holds, without the findings."""
-    settings = Settings(config.level, "prompt", config.seed)
+    settings = Settings(config.level, "prompt")
     base = found.answers[config.base]
     others = {name: one for name, one in found.answers.items() if name != config.base}
     means = [one for name, answers in found.answers.items() for one in _means(name, answers, settings)]
@@ -288,7 +274,7 @@ def gain_values(found: ReadSets, config: GainSettings) -> Values:
         "strata": _strata(found.answers, config.strata, settings),
         "wins": [one for name, own in others.items() for one in _wins(name, base, own, config.strata, settings)],
     }
-    options = {"level": config.level, "draws": config.draws, "seed": config.seed, "bin_tokens": config.bin_tokens}
+    options = {"level": config.level, "bin_tokens": config.bin_tokens}
     prompts = len(np.unique(base.prompt))
     return {
         "scorer": found.scorer,
@@ -319,40 +305,32 @@ def _gain(
     tokens = np.concatenate([base.tokens, own.tokens])
     reward = np.concatenate([base.reward, own.reward])
     second = np.arange(len(prompt)) >= len(base.prompt)
-    point = gain.non_length_gain(tokens, reward, second, config.bin_tokens)
+    found = gain.jackknifed_gain(tokens, reward, second, prompt, config.bin_tokens)
+    point = found.point
     taken = gain.decomposed_gain(tokens, reward, second)
     total = interval(taken.total, prompt, settings.level)
-    resampled = _resampled(gain.gain_terms(tokens, reward, second, config.bin_tokens), prompt, config, settings, name)
-    ratio = resampled[2]
+    ratio = _jackknifed(point.ratio, found.ratio, total, settings.level)
     if total.low is None or total.high is None or total.low <= 0.0 <= total.high:
-        ratio = Interval(point.ratio, n=len(prompt), clusters=total.clusters, reason=NO_GAIN)
+        ratio = Interval(point.ratio, n=total.n, clusters=total.clusters, reason=NO_GAIN)
     parts = [
         ("total", total, TOTAL),
-        ("non_length", resampled[1], NON_LENGTH),
+        ("non_length", _jackknifed(point.non_length, found.non_length, total, settings.level), NON_LENGTH),
         ("ratio", ratio, RATIO),
-        ("one_sided", Interval(point.one_sided, n=len(prompt), clusters=total.clusters), ONE_SIDED),
+        ("one_sided", Interval(point.one_sided, n=total.n, clusters=total.clusters), ONE_SIDED),
+        ("shared", _jackknifed(point.shared, found.shared, total, settings.level), SHARED),
         ("at_equal_length", interval(taken.at_equal_length, prompt, settings.level), LEVEL),
         ("through_length", interval(taken.through_length, prompt, settings.level), THROUGH),
     ]
-    estimates = [settings.estimate(f"{part}.{name}", found, said, unit="answers") for part, found, said in parts]
+    estimates = [settings.estimate(f"{part}.{name}", one, said, unit="answers") for part, one, said in parts]
     return estimates, [one._asdict() for one in point.bins]
 
 
-def _resampled(
-    terms: np.ndarray, prompt: np.ndarray, config: GainSettings, settings: Settings, name: str
-) -> list[Interval]:
-    """Total gain, NRG, ratio and one-sided share, with percentiles over resamples of prompts."""
-    clusters = len(np.unique(prompt))
-    if clusters < 2:
-        values = gain.gain_statistics(terms.sum(axis=0)[None, :])[0].tolist()
-        return [Interval(value, n=len(terms), clusters=clusters, reason="one prompt") for value in values]
-    found = resample(terms, gain.gain_statistics, settings.generator(f"gain {name}"), prompt, config.draws)
-    low, high = percentile_ends(found, settings.level)
-    method = f"cluster bootstrap, {config.draws} draws"
-    return [
-        Interval(float(value), float(low[at]), float(high[at]), found.n, found.clusters, method)
-        for at, value in enumerate(found.values)
-    ]
+def _jackknifed(value: float | None, found: Statistic | None, of: Interval, level: float) -> Interval:
+    """The interval of a statistic of whole prompts, on the observations that `of` has."""
+    if found is None:
+        reason = ONE_CLUSTER if of.clusters < 2 else FEW_PROMPTS
+        return Interval(value, n=of.n, clusters=of.clusters, reason=reason)
+    return interval(found, None, level)._replace(n=of.n, method="jackknife t")
 
 
 def _strata(answers: Mapping[str, Answers], count: int, settings: Settings) -> list[Estimate]:
@@ -385,18 +363,23 @@ def _wins(name: str, base: Answers, own: Answers, count: int, settings: Settings
 
 
 def _paired(first: Answers, second: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Places of answers that meet."""
-    left, right = [], []
-    for prompt in np.unique(first.prompt):
-        pairs = zip(np.flatnonzero(first.prompt == prompt), np.flatnonzero(second.prompt == prompt), strict=False)
-        for one, other in pairs:
-            left.append(one)
-            right.append(other)
-    return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+    """Places of answers that meet, prompt by prompt: the k-th answers of both to it."""
+    prompt, prompts = numbered(np.concatenate([first.prompt, second.prompt]))
+    parts = np.split(prompt, [len(first.prompt)])
+    left, right = (own * len(prompt) + _turns(own, prompts) for own in parts)
+    _, one, other = np.intersect1d(left, right, assume_unique=True, return_indices=True)
+    return one, other
+
+
+def _turns(prompt: np.ndarray, prompts: int) -> np.ndarray:
+    """Which answer to its prompt each one is, from 0."""
+    order = np.argsort(prompt, kind="stable")
+    count = np.bincount(prompt, minlength=prompts)
+    turn = np.empty(len(prompt), dtype=np.int64)
+    turn[order] = np.arange(len(prompt)) - np.repeat(np.cumsum(count) - count, count)
+    return turn
 
 
 def _ends(edges: Sequence[float] | np.ndarray) -> list[str]:
-    """What the strata are called."""
-    if len(edges) < 2:
-        return [f"{edges[0]:.0f}"]
-    return [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)]
+    """What the strata are called; lengths are whole numbers, and so are their edges."""
+    return [f"{low:.0f} to {high:.0f}" if high > low else f"{low:.0f}" for low, high in pairwise(edges)]

@@ -6,6 +6,7 @@ Conventions
     R          its reward; gains are B's minus A's
     bins       [0, 20), [20, 40), ... of the length: half-open, and they cover everything
     T          number of all outputs, also of those in bins that hold outputs of one model alone
+    clusters   prompts: outputs to one of them may depend on each other
     strata     parts of equal mass of any quantity, by its quantiles
 
 References
@@ -14,6 +15,8 @@ References
     [2] Harrell 2015, Regression modeling strategies, 2nd edition, section 2.4.5 (restricted cubic splines).
     [3] Oaxaca 1973; Blinder 1973 (decomposition of a difference of means).
     [4] White 1980, A heteroskedasticity-consistent covariance matrix estimator.
+    [5] Tukey 1958, Bias and confidence in not quite large samples; Efron and Stein 1981, The jackknife estimate of
+        variance: its expectation is at least the variance.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
-from rewardlab.functional.intervals import Statistic, difference, ratio_statistic
+from rewardlab.functional.intervals import Statistic, difference, numbered, ratio_statistic
 
 BIN_TOKENS = 20
 KNOT_SHARES = (0.05, 0.275, 0.5, 0.725, 0.95)
@@ -55,6 +58,7 @@ class Gain(NamedTuple):
         non_length: NRG.
         ratio: NRG / total; None where total is 0.
         one_sided: share of outputs in bins that hold outputs of one model alone; they add nothing to NRG.
+        shared: NRG over the other outputs alone, NRG / (1 - one_sided); None where no bin holds both models.
         bins: those that hold outputs, by length.
     """
 
@@ -62,7 +66,24 @@ class Gain(NamedTuple):
     non_length: float
     ratio: float | None
     one_sided: float
+    shared: float | None
     bins: tuple[GainBin, ...]
+
+
+class JackknifedGain(NamedTuple):
+    """A gain with statistics whose influences are those of whole clusters: one per cluster, by leaving it out.
+
+    Attributes:
+        point: the gain.
+        non_length: NRG.
+        ratio: NRG / total; None where the total is 0, or one cluster holds all outputs of a model.
+        shared: NRG over outputs in bins of both models; None where there are none once some cluster is left out.
+    """
+
+    point: Gain
+    non_length: Statistic
+    ratio: Statistic | None
+    shared: Statistic | None
 
 
 class Decomposition(NamedTuple):
@@ -79,6 +100,16 @@ class Decomposition(NamedTuple):
     through_length: Statistic
 
 
+class _Binned(NamedTuple):
+    """Outputs in bins that hold any: the number of each bin, the place of each output, and per model and bin how many
+    outputs and the sum of their rewards."""
+
+    numbers: Int[np.ndarray, " bins"]
+    place: Int[np.ndarray, " n"]
+    outputs: Float[np.ndarray, "2 bins"]
+    rewards: Float[np.ndarray, "2 bins"]
+
+
 def non_length_gain(
     tokens: Int[np.ndarray, " n"],
     reward: Float[np.ndarray, " n"],
@@ -89,61 +120,120 @@ def non_length_gain(
 
         NRG = sum over bins with both models of (n_A + n_B) / T * (mean R_B - mean R_A)
 
+    Its expectation grows with the sample: bins of one model alone are fewer in a larger one. Where the gain is the
+    same at every length, NRG is short of it by the share of outputs in such bins, and `shared` is not.
+
     Args:
         tokens: length per output.
         reward: R per output.
         second: whether it is B's; both models have outputs.
         width: of a bin, in tokens.
 
-    Source: [1].
+    Source: [1]; `shared` is ours.
     """
-    terms = gain_terms(tokens, reward, second, width)
-    total, part, ratio, one_sided = gain_statistics(terms.sum(axis=0)[None, :])[0].tolist()
-    bins = []
-    for number, (n_a, n_b, sum_a, sum_b) in enumerate(terms.sum(axis=0).reshape(-1, 4).tolist()):
-        if n_a + n_b:
-            means = (sum_a / n_a if n_a else None, sum_b / n_b if n_b else None)
-            bins.append(GainBin(number * width, (number + 1) * width, int(n_a), int(n_b), *means))
-    return Gain(total, part, None if np.isnan(ratio) else ratio, one_sided, tuple(bins))
+    return _gain_of(_binned(tokens, reward, second, width), width)
 
 
-def gain_terms(
+def jackknifed_gain(
     tokens: Int[np.ndarray, " n"],
     reward: Float[np.ndarray, " n"],
     second: Bool[np.ndarray, " n"],
+    clusters: Shaped[np.ndarray, " n"],
     width: int = BIN_TOKENS,
-) -> Float[np.ndarray, "n k"]:
-    """What `gain_statistics` are functions of the sums of: per bin of length, n_A, n_B, sum R_A, sum R_B.
+) -> JackknifedGain:
+    """`non_length_gain` with statistics for intervals over clusters: psi_g = (G - 1) (mean of theta_(-g) - theta_(-g))
 
-    Source: [1]; sums over the outputs are sums over resampled prompts, too.
+    where theta_(-g) is the statistic without cluster g, whose only outputs of a model may leave a bin one-sided. So
+    the interval of `intervals.interval` is the jackknife's. It is for what NRG is on average in samples of this size,
+    and on the wide side where many bins hold an output or two [5]. A bootstrap is not: in its resamples bins are
+    empty that are not in the sample, and most of them lie below it.
+
+    Args:
+        tokens: length per output.
+        reward: R per output.
+        second: whether it is B's; both models have outputs.
+        clusters: a label per output.
+        width: of a bin, in tokens.
+
+    Source: [1], [5].
     """
-    places = tokens // width
-    terms = np.zeros((len(tokens), int(places.max(initial=0)) + 1, 4))
-    rows, side = np.arange(len(tokens)), second.astype(np.int64)
-    terms[rows, places, side] = 1.0
-    terms[rows, places, 2 + side] = reward
-    return terms.reshape(len(tokens), -1)
-
-
-def gain_statistics(sums: Float[np.ndarray, "draws k"]) -> Float[np.ndarray, "draws 4"]:
-    """Total gain, NRG, their ratio (NaN where the total is 0) and the one-sided share, of sums of `gain_terms`.
-
-    NaN everywhere where one of the models has no outputs.
-
-    Source: [1].
-    """
-    n_a, n_b, sum_a, sum_b = np.moveaxis(sums.reshape(len(sums), -1, 4), 2, 0)
-    count = (n_a + n_b).sum(axis=1)
-    both = (n_a > 0.0) & (n_b > 0.0)
-    gap = sum_b / np.where(n_b > 0.0, n_b, 1.0) - sum_a / np.where(n_a > 0.0, n_a, 1.0)
-    part = (np.where(both, gap, 0.0) * (n_a + n_b)).sum(axis=1) / count
-    there = (n_a.sum(axis=1) > 0.0) & (n_b.sum(axis=1) > 0.0)
-    total = sum_b.sum(axis=1) / np.where(there, n_b.sum(axis=1), np.nan) - sum_a.sum(axis=1) / np.where(
-        there, n_a.sum(axis=1), np.nan
+    found = _binned(tokens, reward, second, width)
+    point = _gain_of(found, width)
+    cluster, groups = numbered(clusters)
+    # Cells are pairs of a cluster and a bin that have outputs: no more of them than outputs.
+    keys, cell = np.unique(cluster * len(found.numbers) + found.place, return_inverse=True)
+    group, place = np.divmod(keys, len(found.numbers))
+    count, total = _sums(cell, reward, second, len(keys))
+    terms, shared = _bin_terms(found.outputs, found.rewards)
+    left_terms, left_shared = _bin_terms(found.outputs[:, place] - count, found.rewards[:, place] - total)
+    part = terms.sum() + np.bincount(group, left_terms - terms[place], groups)
+    both = shared.sum() + np.bincount(group, left_shared - shared[place], groups)
+    own_count, own_total = _sums(cluster, reward, second, groups)
+    counts = found.outputs.sum(axis=1, keepdims=True) - own_count
+    totals = found.rewards.sum(axis=1, keepdims=True) - own_total
+    scale = float(np.abs(reward).max())
+    non_length = _divided(part, counts.sum(axis=0))
+    gain = _divided(totals[1], counts[1]) - _divided(totals[0], counts[0])
+    return JackknifedGain(
+        point,
+        # Nothing is left without the only cluster, and no interval either.
+        _jackknifed(point.non_length, non_length, scale) or Statistic(point.non_length, np.zeros(groups)),
+        None if point.ratio is None else _jackknifed(point.ratio, _divided(non_length, gain), 1.0),
+        None if point.shared is None else _jackknifed(point.shared, _divided(part, both), scale),
     )
-    ratio = part / np.where(total == 0.0, np.nan, total)
-    one_sided = np.where(both, 0.0, n_a + n_b).sum(axis=1) / count
-    return np.where(there[:, None], np.stack([total, part, ratio, one_sided], axis=1), np.nan)
+
+
+def _binned(
+    tokens: Int[np.ndarray, " n"], reward: Float[np.ndarray, " n"], second: Bool[np.ndarray, " n"], width: int
+) -> _Binned:
+    numbers, place = np.unique(tokens // width, return_inverse=True)
+    return _Binned(numbers, place, *_sums(place, reward, second, len(numbers)))
+
+
+def _sums(
+    place: Int[np.ndarray, " n"], reward: Float[np.ndarray, " n"], second: Bool[np.ndarray, " n"], places: int
+) -> Float[np.ndarray, "2 2 places"]:
+    """Outputs at each place, and the sums of their rewards, per model."""
+    cell = second * places + place
+    found = np.stack([np.bincount(cell, minlength=2 * places), np.bincount(cell, reward, 2 * places)])
+    return found.reshape(2, 2, places)
+
+
+def _bin_terms(count: Float[np.ndarray, "2 bins"], total: Float[np.ndarray, "2 bins"]) -> Float[np.ndarray, "2 bins"]:
+    """T times what each bin adds to NRG, and its outputs; 0 where it does not hold both models."""
+    both = (count > 0.0).all(axis=0)
+    means = total / np.where(count > 0.0, count, 1.0)
+    outputs = np.where(both, count.sum(axis=0), 0.0)
+    return np.stack([(means[1] - means[0]) * outputs, outputs])
+
+
+def _gain_of(found: _Binned, width: int) -> Gain:
+    terms, shared = _bin_terms(found.outputs, found.rewards)
+    size, both, part = float(found.outputs.sum()), float(shared.sum()), float(terms.sum())
+    means = found.rewards.sum(axis=1) / found.outputs.sum(axis=1)
+    total = float(means[1] - means[0])
+    bins = []
+    for number, (n_a, n_b), (sum_a, sum_b) in zip(
+        found.numbers.tolist(), found.outputs.T.tolist(), found.rewards.T.tolist(), strict=True
+    ):
+        own = (sum_a / n_a if n_a else None, sum_b / n_b if n_b else None)
+        bins.append(GainBin(number * width, (number + 1) * width, int(n_a), int(n_b), *own))
+    ratio = None if total == 0.0 else part / size / total
+    return Gain(total, part / size, ratio, 1.0 - both / size, part / both if both else None, tuple(bins))
+
+
+def _divided(above: Float[np.ndarray, " n"], below: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The quotients; NaN where one does not exist."""
+    return np.asarray(np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0.0))
+
+
+def _jackknifed(value: float, without: Float[np.ndarray, " clusters"], scale: float) -> Statistic | None:
+    """A statistic by its values without each cluster, none of which may be missing."""
+    if not np.isfinite(without).all():
+        return None
+    # Values that differ by the rounding of numbers of this scale are the same.
+    same = float(np.ptp(without)) <= 1e-13 * scale
+    return Statistic(value, np.zeros(len(without)) if same else (len(without) - 1.0) * (without.mean() - without))
 
 
 def natural_spline(values: Float[np.ndarray, " n"], knots: Float[np.ndarray, " k"]) -> Float[np.ndarray, "n columns"]:
@@ -199,10 +289,10 @@ def decomposed_gain(
 
 
 def strata(values: Float[np.ndarray, " n"], count: int) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " ends"]]:
-    """The stratum of every observation, from 0, and the edges: quantiles of the values, each once.
+    """The stratum of every observation, from 0, and the edges: observed values, the first ones at or above quantiles.
 
-    Stratum j is [edge_j, edge_{j+1}); the last one holds its upper end. Equal values are never parted, so there are
-    fewer strata where many are equal.
+    Stratum j is [edge_j, edge_{j+1}); the last one holds its upper end, too, and may be that value alone. Equal values
+    are never parted, so there are fewer strata where many are equal; none is empty.
 
     Args:
         values: what is stratified; one at least.
@@ -210,6 +300,8 @@ def strata(values: Float[np.ndarray, " n"], count: int) -> tuple[Int[np.ndarray,
 
     Source: none; quantiles.
     """
-    edges = np.unique(np.quantile(values, np.linspace(0.0, 1.0, count + 1)))
-    place = np.searchsorted(edges, values, side="right") - 1
-    return np.minimum(place, max(len(edges) - 2, 0)), edges
+    ordered = np.sort(values)
+    quantiles = np.quantile(ordered, np.linspace(0.0, 1.0, count + 1)[:-1])
+    # Rounding may put a quantile above the last value.
+    starts = np.unique(ordered[np.minimum(np.searchsorted(ordered, quantiles), len(ordered) - 1)])
+    return np.searchsorted(starts, values, side="right") - 1, np.append(starts, ordered[-1])
