@@ -103,7 +103,7 @@ def test_files_over_different_baselines_are_refused(tmp_path: Path, capsys: pyte
     said = capsys.readouterr().err
     assert "recorded.two" in said
     assert "two.jsonl:1" in said
-    assert "4 rows with another output_1 than one.jsonl has for the prompt" in said
+    assert "4 rows with another output_1 than" in said
 
 
 def test_rows_without_a_preference_keep_their_place_among_those_of_a_prompt(tmp_path: Path) -> None:
