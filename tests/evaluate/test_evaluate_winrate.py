@@ -13,6 +13,7 @@ import pytest
 from loopback import Loopback
 
 from rewardlab.cli.main import main
+from rewardlab.evaluate.winrate import told_apart
 from rewardlab.records import Message, Prompt
 from rewardlab.score.comparing import drawn_judge, of_scores, verdict
 from rewardlab.store.files import read_json
@@ -86,7 +87,34 @@ def test_ties_count_half_and_missing_preferences_are_counted(tmp_path: Path) -> 
     assert values["counts"] == {"rows of mine without a preference": 1}
     assert values["outcomes"] == [{"judge": "recorded", "outcomes": {"wins": 2, "losses": 1, "ties": 1}}]
     even = estimate(values, "lc.mine")
-    assert (even["value"], even["reason"]) == (None, "fewer than 10 comparisons are too few for a fit")
+    assert (even["value"], even["reason"]) == (None, "fewer than 10 prompts are too few for a fit")
+
+
+def recorded(path: Path, rows: list[tuple[str, str, float | None]]) -> str:
+    """Rows of what was asked, output_1 and preference."""
+    keys = ("instruction", "output_1", "preference")
+    return str(write(path, [{**dict(zip(keys, row, strict=True)), "output_2": "mine"} for row in rows]))
+
+
+def test_files_over_different_baselines_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = recorded(tmp_path / "one.jsonl", [(f"Why {n}?", f"base {n}", 2.0) for n in range(5)])
+    two = recorded(tmp_path / "two.jsonl", [(f"Why {n}?", "base 1", 1.0) for n in range(5)])
+    assert main(["evaluate", "winrate", "--recorded.one", one, "--recorded.two", two]) == 2
+    said = capsys.readouterr().err
+    assert "recorded.two" in said
+    assert "two.jsonl:1" in said
+    assert "4 rows with another output_1 than" in said
+
+
+def test_rows_without_a_preference_keep_their_place_among_those_of_a_prompt(tmp_path: Path) -> None:
+    """Of a prompt asked twice the baseline has two outputs; that one verdict is missing is no other baseline."""
+    one = recorded(tmp_path / "one.jsonl", [("Why?", "first", 2.0), ("Why?", "second", 1.0)])
+    two = recorded(tmp_path / "two.jsonl", [("Why?", "first", None), ("Why?", "second", 2.0)])
+    flags = ["evaluate", "winrate", "--recorded.one", one, "--recorded.two", two, "--draws", "100", "--run", "both"]
+    assert main(flags) == 0
+    table = pq.read_table(tmp_path / "home/both/comparisons.parquet").to_pydict()
+    rows = list(zip(table["model"], table["occurrence"], table["preference"], strict=True))
+    assert rows == [("one", 0, 1.0), ("one", 1, 0.0), ("two", 1, 1.0)]
 
 
 def test_files_that_hold_no_comparisons_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,8 +161,42 @@ def test_nothing_is_asked_that_nobody_agreed_to(
     mine, base = (outputs(tmp_path / name, ["<<worth 2>>"] * 4) for name in ("mine.json", "base.json"))
     assert main(words(server, "--sets.mine", str(mine), "--sets.base", str(base))) == 2
     said = capsys.readouterr().err
-    assert "4 comparisons tell a win rate to ± 49.0 points at most" in said
+    assert "4 prompts tell a win rate to ± 49.0 points at most" in said
     assert sum(server.seen()["answered"].values()) == 0
+
+
+def test_what_the_comparisons_buy_is_counted_in_prompts(
+    server: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"instruction": f"Why {n % 4}?", "output": f"<<worth {n}>>"} for n in range(16)]
+    mine, base = (write(tmp_path / name, rows) for name in ("mine.json", "base.json"))
+    assert main(words(server, "--sets.mine", str(mine), "--sets.base", str(base))) == 2
+    assert "4 prompts tell a win rate to ± 49.0 points at most" in capsys.readouterr().err
+
+
+def test_agreement_is_told_by_files_that_have_one_name(tmp_path: Path) -> None:
+    row = {"input": "Why?", "output_1": "longer", "output_2": "long"}
+    flags = []
+    for folder, label in (("Natural", 1), ("Neighbor", 2)):
+        (tmp_path / folder).mkdir()
+        flags += ["--labelled", str(write(tmp_path / folder / "dataset.jsonl", [{**row, "label": label}]))]
+    assert main(["evaluate", "winrate", *flags, "--judge", "rule:length_characters", "--run", "people"]) == 0
+    values = result(tmp_path, "people")
+    assert estimate(values, "agreement.Natural/dataset.jsonl")["value"] == 1.0
+    assert estimate(values, "agreement.Neighbor/dataset.jsonl")["value"] == 0.0
+
+
+def test_files_are_told_apart_by_the_shortest_ends_of_their_paths() -> None:
+    assert told_apart(["a/one.json", "b/two.json", "b/two.json"]) == {
+        "a/one.json": "one.json",
+        "b/two.json": "two.json",
+    }
+    assert told_apart(["x/a/d.json", "x/b/d.json", "x/b/e.json"]) == {
+        "x/a/d.json": "a/d.json",
+        "x/b/d.json": "b/d.json",
+        "x/b/e.json": "e.json",
+    }
+    assert told_apart(["d.json", "a/d.json"]) == {"d.json": "d.json", "a/d.json": "a/d.json"}
 
 
 def test_agreement_with_people(server: Loopback, tmp_path: Path) -> None:
@@ -163,6 +225,20 @@ def test_a_pool_gives_each_prompt_one_judge(server: Loopback, tmp_path: Path) ->
     assert [drawn_judge(["two", "one"], prompt, 0) for prompt in table["prompt_id"]] == table["judge"]
     assert table["preference"] == [1.0] * 12
     assert sum(server.seen()["answered"].values()) == 24
+
+
+def test_a_prompt_goes_to_one_judge_however_a_file_writes_it(tmp_path: Path) -> None:
+    """A plain text and the one turn of a user that says the same are one prompt."""
+    texts = write(tmp_path / "text.jsonl", [{"prompt": f"Why {n}?", "completion": "aa"} for n in range(20)])
+    turns = outputs(tmp_path / "turns.json", ["aaa"] * 20)
+    base = outputs(tmp_path / "base.json", ["a"] * 20)
+    flags = ["evaluate", "winrate", "--sets.base", str(base), "--sets.text", str(texts), "--sets.turns", str(turns)]
+    flags += ["--sets.text.prompt_role", "text", "--pairs", "baseline", "--draws", "100", "--run", "one"]
+    assert main([*flags, "--pool.one", "rule:length_characters", "--pool.two", "rule:length_words"]) == 0
+    table = pq.read_table(tmp_path / "home/one/comparisons.parquet").to_pydict()
+    assert table["prompt_id"][:20] != table["prompt_id"][20:]
+    assert table["judge"][:20] == table["judge"][20:]
+    assert set(table["judge"]) == {"one", "two"}
 
 
 def test_judges_are_drawn_evenly() -> None:

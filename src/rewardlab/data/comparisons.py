@@ -19,8 +19,8 @@ class Recorded:
     """The comparisons of a source.
 
     Attributes:
-        comparisons: of every row with a preference.
-        missing: rows without one.
+        comparisons: of every row, without a preference too, so that rows of one prompt keep their order in all files.
+        missing: rows without a preference.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -45,11 +45,11 @@ def read_recorded(source: DataSource) -> Recorded:
     problems = [problem for row in rows for problem in row.problems]
     if problems:
         raise unreadable(problems)
-    kept = tuple(one for one in found if one.preference is not None)
-    if not kept:
+    missing = sum(one.preference is None for one in found)
+    if missing == len(found):
         problem = Problem(source.path, f"{len(found)} rows, none with a preference", "a preference from 1 to 2")
         raise unreadable([problem])
-    return Recorded(kept, len(found) - len(kept))
+    return Recorded(tuple(found), missing)
 
 
 def _foreign(file: FileRows, source: DataSource) -> Problem | None:

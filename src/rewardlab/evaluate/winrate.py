@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from rewardlab.config import Config
+from rewardlab.data.adapters.comparison import Comparison
 from rewardlab.data.canonical import write_records
 from rewardlab.data.comparisons import read_recorded
 from rewardlab.data.load import load_all
@@ -193,9 +194,9 @@ class Matches:
 
     @property
     def said(self) -> list[tuple[str, str, Verdict]]:
-        """Judge, prompt_id and verdict of everything that was judged."""
-        models = [(one.judge, one.prompt.id, one.verdict) for one in self.compared]
-        return [*models, *((one.judge, one.prompt.id, one.verdict) for one in self.labelled)]
+        """Judge, id of what was asked, and verdict of everything that was judged."""
+        models = [(one.judge, asked(one.prompt), one.verdict) for one in self.compared]
+        return [*models, *((one.judge, asked(one.prompt), one.verdict) for one in self.labelled)]
 
 
 def compare(config: WinrateEvaluation, run: Run) -> Matches:
@@ -215,20 +216,43 @@ def compare(config: WinrateEvaluation, run: Run) -> Matches:
 
 
 def _recorded(config: WinrateEvaluation) -> Matches:
+    """The preferences of all files.
+
+    Raises:
+        DataError: files that cannot be read, or that have different outputs of the baseline to one prompt.
+    """
     rows: list[Compared] = []
     counts: dict[str, int] = {}
+    baseline: dict[_Key, Comparison] = {}
+    problems = []
     for name, source in config.recorded.items():
         read = read_recorded(with_limit(source, config.limit))
         counts[f"rows of {name} without a preference"] = read.missing
         seen: dict[str, int] = {}
+        others = []
         for one in read.comparisons:
             key = asked(one.prompt)
             occurrence = seen.get(key, 0)
             seen[key] = occurrence + 1
-            won = None if one.preference is None else one.preference - 1.0
-            lengths = len(one.second), len(one.first)
-            rows.append(Compared(name, config.base, one.prompt, occurrence, *lengths, RECORDED, Verdict(won)))
+            before = baseline.setdefault((key, occurrence), one)
+            if before.first != one.first:
+                others.append((one, before))
+            if one.preference is None:
+                continue
+            verdict, lengths = Verdict(one.preference - 1.0), (len(one.second), len(one.first))
+            rows.append(Compared(name, config.base, one.prompt, occurrence, *lengths, RECORDED, verdict))
+        if others:
+            problems.append(_another_baseline(name, others))
+    if problems:
+        raise DataError("The recorded preferences are not over one baseline", problems)
     return Matches(rows, judges={RECORDED: "preferences in the files"}, counts=counts)
+
+
+def _another_baseline(name: str, others: Sequence[tuple[Comparison, Comparison]]) -> Problem:
+    one, before = others[0]
+    found = f"{len(others):,} rows with another output_1 than {before.source.file} has for the prompt, this the first"
+    remedy = "Compare files over different baselines in runs of their own."
+    return Problem(f"recorded.{name}, {one.source}", found, "one output_1 (the baseline's) to each prompt", remedy)
 
 
 # --- judged --------------------------------------------------------------------------------------------------------
@@ -325,7 +349,7 @@ def _tasks(config: WinrateEvaluation, answers: Mapping[str, _Answers], counts: d
             problems.append(Problem(config.sets[model].path, found, "answers to the same prompts"))
         for key in common:
             prompt, first = answers[model][key]
-            judge = drawn_judge(list(config.judges), prompt.id, config.seed)
+            judge = drawn_judge(list(config.judges), key[0], config.seed)
             tasks.append(_Task(model, other, Duel(prompt, first, answers[other][key][1]), key[1], judge))
     if problems:
         raise DataError("The sets cannot be compared", problems)
@@ -338,21 +362,40 @@ def _labelled(config: WinrateEvaluation, counts: dict[str, int]) -> list[_Task]:
     Raises:
         DataError: a source without pairs.
     """
-    tasks, problems = [], []
+    found, problems = [], []
     sources = [with_limit(one, config.limit) for one in config.labelled]
     for source, loaded in zip(sources, load_all(sources, usable=True), strict=True):
         pairs = [record for record in loaded.records if isinstance(record, Pair)]
         if not pairs:
             problems.append(Problem(source.path, "no pairs", "pairs of which one answer is the better one"))
-        for pair in pairs:
-            file = Path(pair.source.file if pair.source else source.path).name
-            judge = drawn_judge(list(config.judges), pair.prompt.id, config.seed)
-            tasks.append(_Task(file, "", Duel(pair.prompt, pair.chosen, pair.rejected), 0, judge))
+        found += [(pair.source.file if pair.source else source.path, pair) for pair in pairs]
         if loaded.set_aside:
             counts[f"rows of {source.path} set aside"] = len(loaded.set_aside)
     if problems:
         raise DataError("There are no labels to agree with", problems)
-    return tasks
+    names = told_apart([file for file, _ in found])
+    return [
+        _Task(
+            names[file],
+            "",
+            Duel(pair.prompt, pair.chosen, pair.rejected),
+            0,
+            drawn_judge(list(config.judges), asked(pair.prompt), config.seed),
+        )
+        for file, pair in found
+    ]
+
+
+def told_apart(files: Sequence[str]) -> dict[str, str]:
+    """By file, the shortest end of its path that no other file has: the name where names differ."""
+    paths = {file: Path(file).parts for file in files}
+    found = {}
+    for file, own in paths.items():
+        rest = [parts for other, parts in paths.items() if other != file]
+        sizes = range(1, len(own))
+        size = next((size for size in sizes if all(parts[-size:] != own[-size:] for parts in rest)), len(own))
+        found[file] = Path(*own[-size:]).as_posix()
+    return found
 
 
 def _verdicts(config: WinrateEvaluation, run: Run, tasks: Sequence[_Task]) -> list[Verdict]:
@@ -385,12 +428,14 @@ def _verdicts(config: WinrateEvaluation, run: Run, tasks: Sequence[_Task]) -> li
 
 
 def _buys(tasks: Sequence[_Task]) -> str:
-    """How far the comparisons go: the widest half of a 95 % interval, where every second one is won."""
-    counts: dict[tuple[str, str], int] = {}
+    """How far the comparisons go: the widest half of a 95 % interval, where every second one is won. Comparisons of one
+    prompt may all come out alike, so prompts are counted."""
+    prompts: dict[tuple[str, str], set[str]] = {}
     for one in tasks:
-        counts[one.model, one.baseline] = counts.get((one.model, one.baseline), 0) + 1
-    fewest = min(counts.values(), default=1)
-    return f"{fewest:,} comparisons tell a win rate to ± {98.0 / fewest**0.5:.1f} points at most (95 % interval)."
+        prompts.setdefault((one.model, one.baseline), set()).add(asked(one.duel.prompt))
+    fewest = min((len(own) for own in prompts.values()), default=1)
+    many = "prompt tells" if fewest == 1 else "prompts tell"
+    return f"{fewest:,} {many} a win rate to ± {98.0 / fewest**0.5:.1f} points at most (95 % interval)."
 
 
 def _scored(run: Run, folder: str, options: WinJudge, duels: Sequence[Duel]) -> list[Verdict]:

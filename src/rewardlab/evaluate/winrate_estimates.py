@@ -20,6 +20,7 @@ from rewardlab.functional.intervals import (
     ONE_CLUSTER,
     Interval,
     interval,
+    numbered,
     percentile_ends,
     proportion,
     resample,
@@ -37,6 +38,9 @@ NO_COMPARISONS = "no comparison has a preference"
 NO_ORDERS = "the judge was not asked in both orders"
 NO_RANKING = "a ranking needs three players"
 NO_FINITE_DRAW = "no resample of the prompts has finite strengths"
+NO_DRAW = "no resample of the prompts has anything to fit"
+RESAMPLED = "cluster bootstrap of the standard error, {draws} draws, on the logit scale"
+REFITTED = RESAMPLED + ", every fit made anew"
 
 RAW = "Share of comparisons won, ties counted half."
 LC = "What the win rate would be at equal length: at the difference in length of 0, by the fitted model."
@@ -89,11 +93,13 @@ class Table(NamedTuple):
         models: names of the rows.
         preference: of the model's answer.
         difference: its characters minus the baseline's.
+        prompt: number of what was asked, per column: the same may be asked several times.
     """
 
     models: list[str]
     preference: np.ndarray
     difference: np.ndarray
+    prompt: np.ndarray
 
 
 def table_of(rows: Sequence[Compared], baseline: str) -> Table:
@@ -107,7 +113,8 @@ def table_of(rows: Sequence[Compared], baseline: str) -> Table:
         place = models.index(one.model), keys[_key(one)]
         preference[place] = one.verdict.preference
         difference[place] = one.characters - one.baseline_characters
-    return Table(models, preference, difference)
+    prompts = {text: at for at, text in enumerate(dict.fromkeys(text for text, _ in keys))}
+    return Table(models, preference, difference, np.array([prompts[text] for text, _ in keys], dtype=np.int64))
 
 
 def winrate_values(found: Matches, config: RateSettings, rules: Mapping[str, Rule]) -> Values:
@@ -162,7 +169,7 @@ def _rates(
     """Raw and length-controlled win rate of each model, and the fits behind the latter."""
     there = ~np.isnan(table.preference)
     reasons = [
-        winrate.why_not_fitted(preference[known], difference[known])
+        winrate.why_not_fitted(preference[known], difference[known], table.prompt[known])
         for preference, difference, known in zip(table.preference, table.difference, there, strict=True)
     ]
     fitted = [at for at, reason in enumerate(reasons) if not reason]
@@ -171,51 +178,67 @@ def _rates(
         zip(fitted, winrate.difficulties(table.preference[fitted], feature[fitted], config.difficulty), strict=True)
     )
     found: dict[int, winrate.LengthControlled] = {}
+    penalties = np.full(len(table.models), np.nan)
     for at in fitted:
         known, gamma = there[at], gammas[at]
+        own, prompt = table.preference[at, known], table.prompt[known]
         columns = winrate.design(feature[at, known], None if gamma is None else gamma[known])
-        own = table.preference[at, known]
-        penalty = winrate.chosen_penalty(columns, own, settings.generator(f"folds {table.models[at]}"))
-        found[at] = winrate.length_controlled(own, columns, penalty)
-    drawn = np.zeros((0, 0, 2))
-    if fitted:
-        penalties = np.array([found[at].penalty for at in fitted])
+        penalty = None
+        if gamma is not None:
+            folds = settings.generator(f"folds {table.models[at]}")
+            penalty = winrate.chosen_penalty(columns, own, folds, prompt)
+        penalties[at] = penalty or 0.0
+        found[at] = winrate.length_controlled(own, columns, winrate.ridge_of(len(np.unique(prompt)), penalty))
+    drawn = np.zeros((0, len(table.models), 2))
+    if table.models:
         drawn = winrate.resampled_rates(
-            table.preference[fitted],
-            feature[fitted],
+            table.preference,
+            feature,
             penalties,
             settings.generator("resamples"),
             config.draws,
             config.difficulty,
+            table.prompt,
         )
     rates, fits = {}, {}
     for at, name in enumerate(table.models):
         known = there[at]
-        raw = proportion(table.preference[at, known], np.flatnonzero(known), settings.level)
+        own, prompt = table.preference[at, known], table.prompt[known]
+        raw = proportion(own, prompt, settings.level)
+        # Of few prompts, and where all verdicts are alike, resamples tell less than Student's and the binomial.
+        if raw.error is not None and raw.clusters >= winrate.FEWEST:
+            by_draws = _resampled(float(own.mean()), drawn[:, at, 0], prompt, settings.level, RESAMPLED)
+            raw = by_draws._replace(error=raw.error)
         controlled = Interval(None, reason=reasons[at])
         if at in found:
-            controlled = _controlled(found[at], drawn[:, fitted.index(at), 1], int(known.sum()), settings.level)
+            controlled = _resampled(found[at].rate.value, drawn[:, at, 1], prompt, settings.level, REFITTED)
         rates[name] = (
             settings.estimate(f"raw.{name}", raw, RAW, unit="comparisons"),
             settings.estimate(f"lc.{name}", controlled, LC, unit="comparisons"),
         )
-        fits[name] = _fit(table, at, found.get(at), reasons[at], raw, controlled, config)
+        penalty = None if at not in found or found[at].psi is None else float(penalties[at])
+        fits[name] = _fit(table, at, found.get(at), penalty, reasons[at], raw, controlled, config)
     return rates, fits
 
 
-def _controlled(found: winrate.LengthControlled, drawn: np.ndarray, n: int, level: float) -> Interval:
-    """The rate with the percentiles of its resamples, and the standard error by the sandwich."""
+def _resampled(value: float, drawn: np.ndarray, prompts: np.ndarray, level: float, method: str) -> Interval:
+    """A rate with Student's interval on the logit scale, by the standard error over resamples of the prompts."""
     made = drawn[~np.isnan(drawn)]
-    low, high = np.quantile(made, [0.5 - level / 2.0, 0.5 + level / 2.0]).tolist()
-    method = f"cluster bootstrap, {len(made)} draws, every fit made anew"
-    error = interval(found.rate, None, level).error
-    return Interval(found.rate.value, low, high, n, n, method, error=error)
+    count = len(np.unique(prompts))
+    found = Interval(value, n=len(prompts), clusters=count)
+    if len(made) < 2:
+        return found._replace(reason=NO_DRAW)
+    # Resamples of G prompts divide by G, the standard error by G - 1.
+    error = float(made.std(ddof=1)) * (count / (count - 1)) ** 0.5
+    low, high = winrate.logit_ends(value, error, count - 1.0, level)
+    return found._replace(low=low, high=high, method=method.format(draws=len(made)), error=error)
 
 
 def _fit(
     table: Table,
     at: int,
     found: winrate.LengthControlled | None,
+    penalty: float | None,
     reason: str,
     raw: Interval,
     controlled: Interval,
@@ -230,27 +253,40 @@ def _fit(
         "theta": None if found is None else found.theta,
         "phi": None if found is None else found.phi,
         "psi": None if found is None else found.psi,
-        "penalty": None if found is None else found.penalty,
+        "penalty": penalty,
         "reason": reason or alone,
         "mean_difference": float(difference.mean()),
         "sd_difference": float(difference.std(ddof=1)) if len(difference) > 1 else None,
         "as_long": float((difference >= 0).mean()),
+        "as_short": float((difference <= 0).mean()),
     }
 
 
 def _strata(table: Table, count: int, settings: Settings) -> list[Estimate]:
     """Win rates within parts of equal size by difference in length."""
     found = []
-    for name, preference, difference in zip(*table, strict=True):
+    for name, preference, difference in zip(table.models, table.preference, table.difference, strict=True):
         known = ~np.isnan(preference)
-        place, edges = strata(difference[known], count)
-        for number in range(int(place.max()) + 1):
-            inside = place == number
-            last = len(edges) < 2 or number == len(edges) - 2
-            ends = f"{edges[number]:.0f} to {edges[-1 if last else number + 1]:.0f}"
-            rate = proportion(preference[known][inside], np.flatnonzero(inside), settings.level)
-            found.append(settings.estimate(f"stratum.{name}.{ends}", rate, STRATUM, unit="comparisons"))
+        own, longer, prompt = preference[known], difference[known], table.prompt[known]
+        for low, high, inside in _whole_strata(longer, count):
+            rate = proportion(own[inside], prompt[inside], settings.level)
+            label = f"stratum.{name}.{low} to {high}"
+            found.append(settings.estimate(label, rate, STRATUM, unit="comparisons"))
     return found
+
+
+def _whole_strata(difference: np.ndarray, count: int) -> list[tuple[int, int, np.ndarray]]:
+    """Ends of each stratum and which comparisons it holds.
+
+    Characters are whole, so a stratum that begins at 2.4 begins at 3; one that holds nothing is left out.
+    """
+    _, edges = strata(difference, count)
+    # Quantiles are off by rounding: 3 + 4e-16 is 3.
+    starts = np.unique(np.ceil(edges[: max(len(edges) - 1, 1)] - 1e-6)).astype(int)
+    place = np.searchsorted(starts, difference, side="right") - 1
+    ends = [*starts[1:].tolist(), int(edges[-1])]
+    both = enumerate(zip(starts.tolist(), ends, strict=True))
+    return [(low, high, place == at) for at, (low, high) in both if (place == at).any()]
 
 
 # --- ranking -------------------------------------------------------------------------------------------------------
@@ -258,13 +294,14 @@ def _strata(table: Table, count: int, settings: Settings) -> list[Estimate]:
 
 def _wins(rows: Sequence[Compared], players: Sequence[str]) -> np.ndarray:
     """Wins of each player over each other, one matrix per prompt, ties half a win of either."""
-    keys = {key: at for at, key in enumerate(dict.fromkeys(_key(one) for one in rows))}
+    keys = {key: at for at, key in enumerate(dict.fromkeys(asked(one.prompt) for one in rows))}
     wins = np.zeros((len(keys), len(players), len(players)))
     for one in rows:
         if one.verdict.preference is not None:
             model, other = players.index(one.model), players.index(one.baseline)
-            wins[keys[_key(one)], model, other] += one.verdict.preference
-            wins[keys[_key(one)], other, model] += 1.0 - one.verdict.preference
+            own = wins[keys[asked(one.prompt)]]
+            own[model, other] += one.verdict.preference
+            own[other, model] += 1.0 - one.verdict.preference
     return wins
 
 
@@ -324,12 +361,13 @@ def _matrix(rows: Sequence[Compared], players: Sequence[str], settings: Settings
     for model in players:
         for other in players:
             own = [
-                (at, one.verdict.preference if one.model == model else 1.0 - one.verdict.preference)
-                for at, one in enumerate(rows)
+                (asked(one.prompt), one.verdict.preference if one.model == model else 1.0 - one.verdict.preference)
+                for one in rows
                 if one.verdict.preference is not None and {one.model, one.baseline} == {model, other}
             ]
             if own and model != other:
-                rate = proportion(np.array([value for _, value in own]), None, settings.level)
+                prompts, values = zip(*own, strict=True)
+                rate = proportion(np.array(values), np.array(prompts), settings.level)
                 ends = {"value": rate.value, "low": rate.low, "high": rate.high, "n": len(own)}
                 found.append({"model": model, "other": other, **ends})
     return found
@@ -347,22 +385,22 @@ def equal_length_matrix(rows: Sequence[Compared], players: Sequence[str], settin
             own = [turned(one, other) for one in rows if {one.model, one.baseline} == {model, other}]
             own = [one for one in own if one.verdict.preference is not None]
             if own:
-                found[at, past] = _at_equal_length(own, f"folds {model} over {other}", settings)
+                found[at, past] = _at_equal_length(own, settings)
                 found[past, at] = _from_the_other_side(found[at, past])
     return [{"model": players[at], "other": players[past], **found[at, past]} for at, past in sorted(found)]
 
 
-def _at_equal_length(own: Sequence[Compared], purpose: str, settings: Settings) -> Values:
+def _at_equal_length(own: Sequence[Compared], settings: Settings) -> Values:
     preference = np.array([one.verdict.preference for one in own], dtype=np.float64)
     difference = np.array([one.characters - one.baseline_characters for one in own], dtype=np.float64)
-    reason = winrate.why_not_fitted(preference, difference)
+    prompts, count = numbered(np.array([asked(one.prompt) for one in own]))
+    reason = winrate.why_not_fitted(preference, difference, prompts)
     if reason:
         return {"value": None, "low": None, "high": None, "n": len(own), "reason": reason}
     columns = winrate.design(winrate.length_feature(difference), None)
-    penalty = winrate.chosen_penalty(columns, preference, settings.generator(purpose))
-    rate = winrate.length_controlled(preference, columns, penalty).rate
-    ends = interval(rate, np.array([one.prompt.id for one in own]), settings.level)
-    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (ends.low, ends.high))
+    rate = winrate.length_controlled(preference, columns, winrate.ridge_of(count)).rate
+    error = interval(rate, prompts, settings.level).error
+    low, high = (None, None) if error is None else winrate.logit_ends(rate.value, error, count - 1.0, settings.level)
     return {"value": rate.value, "low": low, "high": high, "n": len(own), "reason": ""}
 
 
@@ -435,7 +473,8 @@ def _labelled(rows: Sequence[Labelled], settings: Settings) -> list[Estimate]:
     for name in ["all", *files] if len(files) > 1 else files:
         own = [one for one in rows if name in ("all", one.file) and one.verdict.preference is not None]
         values = np.array([one.verdict.preference for one in own], dtype=np.float64)
-        rate = proportion(values, np.array([one.prompt.id for one in own]), settings.level) if own else Interval(None)
+        prompts = np.array([asked(one.prompt) for one in own])
+        rate = proportion(values, prompts, settings.level) if own else Interval(None)
         estimate = settings.estimate(f"agreement.{name}", rate, AGREED, reason=NO_COMPARISONS)
         found.append(estimate)
     return found
@@ -461,12 +500,13 @@ def _warnings(values: Values, rates: Mapping[str, tuple[Estimate, Estimate]]) ->
                 f"{name}: at equal length the win rate is {even} %, raw it is {plain} %: more than a third apart, so "
                 "length has a large part in it."
             )
-        share = values["fits"][name]["as_long"]
-        if min(share, 1.0 - share) < FEW_AT_EQUAL_LENGTH:
-            found.append(
-                f"{name}: its answer is at least as long as the other one in {percent(share)} % of the comparisons, so "
-                "the win rate at equal length is an extrapolation."
-            )
+        for side, words in (("as_long", "at least"), ("as_short", "at most")):
+            share = values["fits"][name][side]
+            if share < FEW_AT_EQUAL_LENGTH:
+                found.append(
+                    f"{name}: its answer is {words} as long as the other one in {percent(share)} % of the comparisons, "
+                    "so the win rate at equal length is an extrapolation."
+                )
     unusable: Counter[str] = Counter()
     total = 0
     for one in values["outcomes"]:

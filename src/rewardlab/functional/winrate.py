@@ -5,7 +5,10 @@ Conventions
     d            length of the model's answer minus the baseline's, in characters
     t            tanh(d / sd(d)), the length feature of a model's comparisons
     gamma_i      difficulty of instruction i, shared by all models: the larger, the better they fare on it
-    m, i         number of a model, number of an instruction (the observation and the cluster)
+    m, i         number of a model, number of an instruction (the observation)
+    clusters     what was asked, as numbers from 0 without a gap; instructions that ask the same are drawn, held out and
+                 counted together. Every instruction is its own where there are none
+    G            number of clusters in which a model has an answer
     weights      how often an instruction counts: 1, or what a resample drew
 
     logit P(model wins) = theta_m + phi_m t_mi + psi_m gamma_i
@@ -13,6 +16,10 @@ Conventions
     gamma is fitted first, over all models with psi_m = 1, then theta, phi and psi of each model with gamma held. The
     win rate at equal length is the mean over the instructions of the prediction at t = 0. Where the answers are hardly
     ever equally long that is an extrapolation, and only as good as the form of the model.
+
+    The ridge on psi is chosen by cross-validation. That on phi is not: whatever draws phi to 0 leaves a part of the
+    effect of length in theta, a bias of the very rate that the fit is for, and cross-validation, which weighs the error
+    of predictions where the data lie and not at t = 0, draws it far. It is that of a wide normal distribution of phi.
 
 References
     [1] Dubois et al. 2024, Length-controlled AlpacaEval, arXiv 2404.04475, section 3.
@@ -29,21 +36,25 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.random import Generator
 from scipy.sparse.csgraph import connected_components
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, logit, stdtrit
 
-from rewardlab.functional.intervals import Statistic
+from rewardlab.functional.intervals import Statistic, numbered
 
 RIDGE = 1.0
 """Of gamma and of phi in the joint fit: 1 / variance of the normal distribution they are thought to come from."""
 PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-"""Strengths of the second fit's ridge that cross-validation chooses from."""
+"""Strengths of the second fit's ridge on psi that cross-validation chooses from."""
+PHI_SPREAD = 5.0
+"""Standard deviation of the normal distribution that phi is thought to come from in the second fit: from one end of t
+to the other, which is 2 apart, the odds change by e^10 or less in two models of three. It keeps phi finite where length
+alone decides, and is of no weight elsewhere."""
 FOLDS = 5
 FEWEST = 10
-"""Instructions below which nothing is fitted: each fold needs two."""
-TOO_FEW = f"fewer than {FEWEST} comparisons are too few for a fit"
+"""Prompts below which nothing is fitted: each fold needs two."""
+TOO_FEW = f"fewer than {FEWEST} prompts are too few for a fit"
 ALL_ALIKE = "every comparison has the same winner, so there is nothing to fit"
 SAME_DIFFERENCE = "the difference in length is the same everywhere, so its effect cannot be told"
 ONE_MODEL = "with one model the difficulty of an instruction cannot be told from its outcome, so it is left out"
@@ -52,7 +63,15 @@ NOT_CONNECTED = "some models never meet the others, directly or through a third 
 _STEPS = 100
 _CONVERGED = 1e-8
 _LARGEST_STEP = 4.0
+_LEAST = 1e-12
+_CELLS = 1 << 19
+"""Resamples times instructions that are fitted at once."""
 
+
+Clusters = Int[np.ndarray, " n"] | None
+"""See the conventions."""
+Ridge = float | Float[np.ndarray, " k"]
+"""Strength of a ridge: of all coefficients but the intercept, or of each."""
 
 By = Literal["joint", "others", "none"]
 """How gamma is found for a model's fit; see `difficulties`."""
@@ -78,14 +97,12 @@ class LengthControlled(NamedTuple):
         rate: win rate at equal length, with its influence values per comparison.
         theta, phi: see the conventions.
         psi: of gamma; None where gamma is left out.
-        penalty: strength of the ridge on phi and psi.
     """
 
     rate: Statistic
     theta: float
     phi: float
     psi: float | None
-    penalty: float
 
 
 def length_feature(difference: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -100,16 +117,19 @@ def length_feature(difference: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n
     return np.asarray(np.tanh(difference / spread) if spread > 0.0 else difference * 0.0)
 
 
-def why_not_fitted(preference: Float[np.ndarray, " n"], difference: Float[np.ndarray, " n"]) -> str:
+def why_not_fitted(
+    preference: Float[np.ndarray, " n"], difference: Float[np.ndarray, " n"], clusters: Clusters = None
+) -> str:
     """Why a model's comparisons cannot be fitted; empty where they can.
 
     Args:
         preference: p, without NaN.
         difference: d.
+        clusters: as in the conventions.
 
     Source: none; the conditions under which the estimates of [1] are finite.
     """
-    if len(preference) < FEWEST:
+    if _count(len(preference), clusters) < FEWEST:
         return TOO_FEW
     if np.ptp(preference) == 0.0 and preference[0] in (0.0, 1.0):
         return ALL_ALIKE
@@ -211,26 +231,52 @@ def difficulties(
     ]
 
 
+def _count(n: int, clusters: Clusters) -> int:
+    return n if clusters is None else len(np.unique(clusters))
+
+
+def ridge_of(prompts: int, penalty: float | None = None) -> Float[np.ndarray, " k"]:
+    """The ridge of the second fit on theta, phi and, where there is one, psi: 0, 1 / (G s^2), penalty.
+
+    s is `PHI_SPREAD`: as losses are means, that is the term of a normal distribution N(0, s^2) of phi.
+
+    Args:
+        prompts: G.
+        penalty: on psi; None where gamma is left out.
+
+    Source: ours; see the conventions.
+    """
+    own = [0.0, 1.0 / (prompts * PHI_SPREAD**2)]
+    return np.array(own if penalty is None else [*own, penalty])
+
+
+def _ridges(penalty: Ridge, k: int) -> Float[np.ndarray, " k"]:
+    if isinstance(penalty, np.ndarray):
+        return penalty
+    ridge = np.full(k, penalty)
+    ridge[0] = 0.0
+    return ridge
+
+
 def fit_logistic(
     columns: Float[np.ndarray, "n k"],
     preference: Float[np.ndarray, " n"],
-    penalty: float,
+    penalty: Ridge,
     weights: Float[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, " k"]:
-    """b that minimises sum w loss(p, X b) / sum w + penalty / 2 sum_{j > 0} b_j^2, by Newton's method.
+    """b that minimises sum w loss(p, X b) / sum w + 1/2 sum_j penalty_j b_j^2, by Newton's method.
 
     Args:
-        columns: X; its first column is the intercept, which is not penalised.
+        columns: X; its first column is the intercept.
         preference: p in [0, 1]: fractions count as so much of a win and the rest of a loss. Not all 0, not all 1.
-        penalty: above 0.
+        penalty: one of every column; of a number the intercept has none. Above 0 but for the intercept.
         weights: w; 1 without.
 
     Source: logistic regression with a ridge, le Cessie and van Houwelingen 1992; fractions: Papke and Wooldridge 1996.
     """
     each = np.full(len(preference), 1.0) if weights is None else weights
     each = each / each.sum()
-    ridge = np.full(columns.shape[1], penalty)
-    ridge[0] = 0.0
+    ridge = _ridges(penalty, columns.shape[1])
     found = np.zeros(columns.shape[1])
     value = _objective(columns, preference, each, ridge, found)
     for _ in range(_STEPS):
@@ -260,7 +306,7 @@ def _objective(
     return float(weights @ _loss(preference, columns @ found)) + float(ridge @ np.square(found)) / 2.0
 
 
-def _loss(p: Float[np.ndarray, "*n"], z: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+def _loss(p: Float[np.ndarray, "*#n"], z: Float[np.ndarray, "*#n"]) -> Float[np.ndarray, "*#n"]:
     return np.asarray((1.0 - p) * z - log_expit(z))
 
 
@@ -268,21 +314,24 @@ def chosen_penalty(
     columns: Float[np.ndarray, "n k"],
     preference: Float[np.ndarray, " n"],
     generator: Generator,
+    clusters: Clusters = None,
     penalties: tuple[float, ...] = PENALTIES,
     folds: int = FOLDS,
 ) -> float:
-    """The penalty of `fit_logistic` with the least log loss on comparisons left out, fold by fold.
+    """The penalty on psi with the least log loss on prompts left out, fold by fold; phi has that of `ridge_of`.
 
     Args:
-        columns: X, as there.
+        columns: X of `design`, with gamma.
         preference: p.
-        generator: deals the comparisons out to the folds.
+        generator: deals the prompts out to the folds.
+        clusters: as in the conventions.
         penalties: to choose from, the smallest first; of equals the smallest is taken.
         folds: as many as fit.
 
     Source: Stone 1974, Cross-validatory choice and assessment of statistical predictions.
     """
-    fold = generator.permutation(np.arange(len(preference)) % folds)
+    own, count = _numbered(len(preference), clusters)
+    fold = generator.permutation(np.arange(count) % folds)[own]
     losses = np.zeros(len(penalties))
     for number in range(folds):
         held = fold == number
@@ -290,9 +339,13 @@ def chosen_penalty(
         if np.ptp(kept) == 0.0 and kept[0] in (0.0, 1.0):
             continue
         for index, penalty in enumerate(penalties):
-            found = fit_logistic(columns[~held], kept, penalty)
+            found = fit_logistic(columns[~held], kept, ridge_of(count, penalty))
             losses[index] += float(_loss(preference[held], columns[held] @ found).sum())
     return penalties[int(np.argmin(losses))]
+
+
+def _numbered(n: int, clusters: Clusters) -> tuple[Int[np.ndarray, " n"], int]:
+    return (np.arange(n), n) if clusters is None else numbered(clusters)
 
 
 def design(feature: Float[np.ndarray, " n"], gamma: Float[np.ndarray, " n"] | None) -> Float[np.ndarray, "n k"]:
@@ -302,16 +355,16 @@ def design(feature: Float[np.ndarray, " n"], gamma: Float[np.ndarray, " n"] | No
 
 
 def length_controlled(
-    preference: Float[np.ndarray, " n"], columns: Float[np.ndarray, "n k"], penalty: float
+    preference: Float[np.ndarray, " n"], columns: Float[np.ndarray, "n k"], penalty: Ridge
 ) -> LengthControlled:
     """The win rate at equal length of one model, with gamma held.
 
         LC = mean_i sigma(theta + psi gamma_i)
-        influence on b:  A^-1 (x_i (p_i - q_i) - penalty b'),  A = mean(x_i x_i' q_i (1 - q_i)) + penalty I'
+        influence on b:  A^-1 (x_i (p_i - q_i) - R b),  A = mean(x_i x_i' q_i (1 - q_i)) + R
         influence on LC: sigma(theta + psi gamma_i) - LC + mean(dLC/db) . influence on b
 
-    I' and b' leave the intercept out. The influence takes gamma, the penalty and sd(d) as they are; `resampled_rates`
-    fits gamma anew.
+    R is the diagonal matrix of the ridge. The influence takes gamma, the ridge and sd(d) as they are;
+    `resampled_rates` fits gamma anew.
 
     Args:
         preference: p, without NaN.
@@ -320,9 +373,8 @@ def length_controlled(
 
     Source: [1], section 3; [4] for the influence.
     """
-    found = fit_logistic(columns, preference, penalty)
-    ridge = np.full(len(found), penalty)
-    ridge[0] = 0.0
+    ridge = _ridges(penalty, columns.shape[1])
+    found = fit_logistic(columns, preference, ridge)
     q = expit(columns @ found)
     matrix = (columns * (q * (1.0 - q))[:, None]).T @ columns / len(q) + np.diag(ridge)
     scores = columns * (preference - q)[:, None] - ridge * found
@@ -332,9 +384,7 @@ def length_controlled(
     rate = float(predicted.mean())
     slope = (level * (predicted * (1.0 - predicted))[:, None]).mean(axis=0)
     psi = float(found[2]) if len(found) > 2 else None
-    return LengthControlled(
-        Statistic(rate, predicted - rate + own @ slope), float(found[0]), float(found[1]), psi, penalty
-    )
+    return LengthControlled(Statistic(rate, predicted - rate + own @ slope), float(found[0]), float(found[1]), psi)
 
 
 def _at_equal_length(columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
@@ -350,39 +400,130 @@ def resampled_rates(
     generator: Generator,
     draws: int = 1000,
     by: By = "joint",
+    clusters: Int[np.ndarray, " instructions"] | None = None,
 ) -> Float[np.ndarray, "draws models 2"]:
-    """Raw win rate and win rate at equal length of every model, in resamples of whole instructions.
+    """Raw win rate and win rate at equal length of every model, in resamples of whole clusters.
 
-    gamma and the fits of the models are made anew in every resample, with the penalties and the features as they are.
-    NaN where a resample has nothing to fit.
+    gamma and the fits of the models are made anew in every resample, with the ridges and the features as they are.
+    NaN where a resample has nothing of a model, or nothing to fit.
 
     Args:
         preference: p, NaN where a model has no answer.
         feature: t, NaN in the same places.
-        penalties: of each model's fit.
+        penalties: on psi of each model's fit; without a meaning where gamma is left out. NaN of models that are not to
+            be fitted.
         generator: source of the draws.
         draws: number of resamples.
         by: of `difficulties`.
+        clusters: as in the conventions.
 
     Source: [6], section 3.8 (whole clusters).
     """
-    models, count = preference.shape
-    there = ~np.isnan(preference)
-    found = np.full((draws, models, 2), np.nan)
-    for draw in range(draws):
-        weights = np.bincount(generator.integers(0, count, size=count), minlength=count).astype(np.float64)
-        usable = np.array([_varies(own[kept], weights[kept]) for own, kept in zip(preference, there, strict=True)])
-        gammas = iter(difficulties(preference[usable], feature[usable], by, weights))
-        for model in np.flatnonzero((there * weights).sum(axis=1) > 0.0):
-            kept = there[model] & (weights > 0.0)
-            own, each = preference[model, kept], weights[kept]
-            found[draw, model, 0] = float(each @ own / each.sum())
-            if usable[model]:
-                gamma = next(gammas)
-                columns = design(feature[model, kept], None if gamma is None else gamma[kept])
-                fitted = fit_logistic(columns, own, float(penalties[model]), each)
-                found[draw, model, 1] = float(each @ expit(_at_equal_length(columns) @ fitted) / each.sum())
+    there, fits = ~np.isnan(preference), ~np.isnan(penalties)
+    of, count = _numbered(preference.shape[1], clusters)
+    taken = [np.bincount(row, minlength=count) for row in generator.integers(0, count, size=(draws, count))]
+    weights = np.array(taken, dtype=np.float64)[:, of]
+    found = np.full((draws, len(preference), 2), np.nan)
+    usable = np.zeros((draws, len(preference)), dtype=bool)
+    for model, (own, kept) in enumerate(zip(preference, there, strict=True)):
+        each = weights[:, kept]
+        total = each.sum(axis=1)
+        found[total > 0.0, model, 0] = (each @ own[kept])[total > 0.0] / total[total > 0.0]
+        usable[:, model] = [bool(fits[model]) and _varies(own[kept], row) for row in each]
+
+    def refitted(
+        model: int, rows: Int[np.ndarray, " some"], gamma: Float[np.ndarray, " n"] | None
+    ) -> Float[np.ndarray, " some"]:
+        kept = there[model]
+        ridge = ridge_of(len(np.unique(of[kept])), None if gamma is None else float(penalties[model]))
+        own = None if gamma is None else gamma[kept]
+        return _refitted(preference[model, kept], feature[model, kept], own, weights[rows][:, kept], ridge)
+
+    without = usable.copy()
+    if by != "none" and fits.sum() > 1:
+        for draw, own in enumerate(usable):
+            gammas = difficulties(preference[own], feature[own], by, weights[draw])
+            for model, gamma in zip(np.flatnonzero(own).tolist(), gammas, strict=True):
+                if gamma is not None:
+                    without[draw, model] = False
+                    found[draw, model, 1] = refitted(model, np.array([draw]), gamma)[0]
+    for model in np.flatnonzero(fits).tolist():
+        # A few at a time, so that what is computed along the way stays small.
+        for rows in np.array_split(np.flatnonzero(without[:, model]), 1 + draws * len(of) // _CELLS):
+            found[rows, model, 1] = refitted(model, rows, None)
     return found
+
+
+def _refitted(
+    preference: Float[np.ndarray, " n"],
+    feature: Float[np.ndarray, " n"],
+    gamma: Float[np.ndarray, " n"] | None,
+    weights: Float[np.ndarray, "draws n"],
+    ridge: Float[np.ndarray, " k"],
+) -> Float[np.ndarray, " draws"]:
+    """The win rate at equal length in each resample."""
+    columns = design(feature, gamma)
+    fitted = _fit_all(columns, preference, ridge, weights)
+    predicted = expit(fitted @ _at_equal_length(columns).T)
+    return np.asarray((weights * predicted).sum(axis=1) / weights.sum(axis=1))
+
+
+def _fit_all(
+    columns: Float[np.ndarray, "n k"],
+    preference: Float[np.ndarray, " n"],
+    ridge: Float[np.ndarray, " k"],
+    weights: Float[np.ndarray, "draws n"],
+) -> Float[np.ndarray, "draws k"]:
+    """`fit_logistic` with each row of the weights, at once."""
+    each = weights / weights.sum(axis=1, keepdims=True)
+    k = columns.shape[1]
+    products = (columns[:, :, None] * columns[:, None, :]).reshape(-1, k * k)
+    found = np.zeros((len(each), k))
+
+    def objective(at: Float[np.ndarray, "draws k"]) -> Float[np.ndarray, " draws"]:
+        fit = (each * _loss(preference, at @ columns.T)).sum(axis=1)
+        return np.asarray(fit + np.square(at) @ ridge / 2.0)
+
+    value = objective(found)
+    for _ in range(_STEPS):
+        q = expit(found @ columns.T)
+        slope = (each * (q - preference)) @ columns + ridge * found
+        matrix = ((each * q * (1.0 - q)) @ products).reshape(-1, k, k) + np.diag(ridge)
+        # A resample whose only win stands at one length may leave a direction flat.
+        step = (np.linalg.pinv(matrix, hermitian=True) @ slope[:, :, None])[:, :, 0]
+        size = np.abs(step).max(axis=1, initial=0.0)
+        scale = np.minimum(1.0, _LARGEST_STEP / np.maximum(size, _CONVERGED))
+        following = objective(found - scale[:, None] * step)
+        while (rising := (following > value + 1e-12 * np.abs(value)) & (scale > 1e-6)).any():
+            scale = np.where(rising, scale / 2.0, scale)
+            following = objective(found - scale[:, None] * step)
+        found, value = found - scale[:, None] * step, following
+        if size.max(initial=0.0) < _CONVERGED:
+            break
+    return found
+
+
+def logit_ends(value: float, error: float, freedom: float, level: float = 0.95) -> tuple[float, float]:
+    """Ends of Student's interval of a share on the logit scale, which stays within (0, 1):
+
+        sigma(logit(v) +- t se / (v (1 - v)))
+
+    Percentiles of resamples, and Student's interval on the share itself, hold the truth less often: the rate at equal
+    length is an extrapolation, and skewed.
+
+    Args:
+        value: v, the share.
+        error: se, its standard error.
+        freedom: degrees of freedom of t.
+        level: coverage.
+
+    Source: Agresti 2013, Categorical data analysis, section 3.1 (delta method); with a standard error over resamples,
+    [6], section 5.2.1.
+    """
+    share = min(max(value, _LEAST), 1.0 - _LEAST)
+    half = float(stdtrit(freedom, 0.5 + level / 2.0)) * error / (share * (1.0 - share))
+    centre = float(logit(share))
+    return float(expit(centre - half)), float(expit(centre + half))
 
 
 def _varies(preference: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> bool:

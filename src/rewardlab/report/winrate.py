@@ -229,7 +229,7 @@ def _length_blocks(values: Values) -> list[Figure | Html]:
         Column("theta", "Quality", number),
         Column("phi", "Length", number),
         Column("psi", "Difficulty", number),
-        Column("penalty", "Ridge", lambda value: f"{value:g}"),
+        Column("penalty", "Ridge on difficulty", lambda value: f"{value:g}"),
         Column("reason", "Note"),
     )
     table = ResultTable("The fits behind the win rates at equal length", columns, fits).to_html()
