@@ -16,7 +16,7 @@ import pytest
 from rewardlab.cli.main import main
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.policies import Compared, PolicyComparison, measure, policy_values
-from rewardlab.evaluate.policy_answers import AnswerSets, read_answers
+from rewardlab.evaluate.policy_answers import AnswerSets
 from rewardlab.evaluate.policy_rankers import Scores, compared_by, preferences
 from rewardlab.evaluate.winrate import Compared as Comparison
 from rewardlab.evaluate.winrate import WinrateEvaluation, compare
@@ -294,15 +294,3 @@ def test_files_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytes
     frontier = tmp_path / "frontier"
     assert main(flags(sets, *words, "--kl.long", str(frontier))) == 2
     assert "frontier.json" in capsys.readouterr().err
-
-
-def test_answers_of_a_sample_are_read_from_its_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "sample"
-    folder.mkdir()
-    (folder / "completions.jsonl").write_text(json.dumps({"prompt": "Why?", "completions": ["a", "b"]}) + "\n")
-    (folder / "summary.json").write_text("{}")
-    config = PolicyComparison.build(
-        {"sets": {"one": str(folder), "two": str(folder)}, "rewards": {"r": "rule:length_words"}}
-    )
-    found = read_answers(config.sets)
-    assert found.texts == {"one": [("a", "b")], "two": [("a", "b")]}
