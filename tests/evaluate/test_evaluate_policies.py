@@ -286,7 +286,7 @@ def test_gains_are_over_the_prompts_on_which_every_policy_has_a_score() -> None:
     """b adds 1 on every prompt, and has no score on the hard ones, so over all that has a score it seems to add 6."""
     hard = [-10.0 if number % 2 else 0.0 for number in range(24)]
     own = {"a": hard, "b": [float("nan") if one else 1.0 for one in hard]}
-    tokens = dict.fromkeys("ab", [5 + 4 * (number // 2 % 2) for number in range(24)])
+    tokens = {name: [5 + 4 * (number // 2 % 2) for number in range(24)] for name in "ab"}
     sets, scores = scored(tokens, own)
     config = PolicyComparison.build(
         {"sets": {"a": "a.jsonl", "b": "b.jsonl"}, "rewards": {"rm": "rule:length_words"}, "draws": 100}

@@ -242,11 +242,11 @@ def judged_by(
         and (one.baseline, one.prompt.id, one.baseline_answer_id) in given
     ]
     if between and not kept:
-        found = f"{len(between)} comparisons between the sets on their prompts, all of other answers"
+        others = f"{len(between)} comparisons between the sets on their prompts, all of other answers"
         remedy = (
             "Where answers were replaced since, have them compared anew; what a judge has answered is not paid again."
         )
-        problem = Problem(f"judges.{name}", found, "comparisons of the answers that are given", remedy)
+        problem = Problem(f"judges.{name}", others, "comparisons of the answers that are given", remedy)
         raise DataError("The preferences are about other answers", [problem])
     if not any(one.verdict.preference is not None for one in kept):
         listed = ", ".join(sorted({who for one in rows for who in (one.model, one.baseline)})) or "nobody"
