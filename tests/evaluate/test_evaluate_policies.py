@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from loopback import Loopback
 
 from rewardlab.cli.main import main
+from rewardlab.errors import DataError
 from rewardlab.evaluate.estimates import Settings
-from rewardlab.evaluate.policies import Compared, PolicyComparison, measure, policy_values
-from rewardlab.evaluate.policy_answers import AnswerSets, read_answers
+from rewardlab.evaluate.policies import Compared, PolicyComparison, _gains, measure, policy_values
+from rewardlab.evaluate.policy_answers import AnswerSets
 from rewardlab.evaluate.policy_rankers import Scores, compared_by, preferences
 from rewardlab.evaluate.winrate import Compared as Comparison
 from rewardlab.evaluate.winrate import WinrateEvaluation, compare
 from rewardlab.evaluate.winrate_estimates import equal_length_matrix, turned
 from rewardlab.records import Prompt
+from rewardlab.report.policies import findings
 from rewardlab.report.policy_examples import shares_won
 from rewardlab.score.comparing import Verdict
 from rewardlab.store.files import read_json
@@ -136,6 +140,67 @@ def test_a_run_of_winrate_and_the_judge_itself_say_the_same(tmp_path: Path) -> N
     assert values["rewards"] == {}
 
 
+def replaced(folder: Path, name: str, texts: Sequence[str]) -> Path:
+    """Other answers of a policy to the same prompts."""
+    folder.mkdir(exist_ok=True)
+    return files(folder, {name: [[text] for text in texts]})[name]
+
+
+@pytest.mark.parametrize("kind", ["folder", "recorded"])
+def test_preferences_count_only_of_the_answers_that_are_given(tmp_path: Path, kind: str) -> None:
+    sets = {name: path for name, path in files(tmp_path).items() if name != "short"}
+    firsts = {name: [own[0] for own in ANSWERS[name]] for name in sets}
+    if kind == "folder":
+        config = WinrateEvaluation.build(
+            {"sets": {name: str(path) for name, path in sets.items()}, "judge": "rule:length_words"}
+        )
+        with Run.create(config, verb="evaluate winrate", name="won", root=tmp_path / "home") as run:
+            compare(config, run)
+        judge: Any = str(tmp_path / "home/won")
+    else:
+        # By number of words, as the rule: white space at the ends makes no other answer.
+        rows = [
+            {"instruction": f"Why {number}?", "output_1": one, "output_2": f"{two}\n", "preference": value}
+            for number, (one, two, value) in enumerate(zip(*firsts.values(), [2.0, 2.0, 2.0, 1.5], strict=True))
+        ]
+        file = tmp_path / "recorded.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        judge = {"recorded": {"long": str(file)}}
+    whole = measured(tmp_path, "whole", sets, judges={"kept": judge}).values
+    assert cells(whole, "kept")["long", "base"] == pytest.approx(np.mean([1, 1, 1, 0.5]))
+    assert whole["rankers"]["kept"]["counts"] == {}
+    # The policy has answered two of four prompts anew, one of them with as many characters.
+    news = [firsts["long"][0], "won two"[: len(firsts["long"][1])], ".", firsts["long"][3]]
+    assert len(news[1]) == len(firsts["long"][1])
+    anew = sets | {"long": replaced(tmp_path / "anew", "long", news)}
+    values = measured(tmp_path, "part", anew, judges={"kept": judge}).values
+    assert cells(values, "kept")["long", "base"] == pytest.approx(np.mean([1, 0.5]))
+    assert values["rankers"]["kept"]["counts"] == {"comparisons of other answers than those given": 2}
+    assert any("2 comparisons of other answers" in line for line in findings({**values, "kl": {}}))
+    none = sets | {"long": replaced(tmp_path / "none", "long", ["."] * 4)}
+    with pytest.raises(DataError, match="4 comparisons between the sets on their prompts, all of other answers"):
+        measured(tmp_path, "none", none, judges={"kept": judge})
+    # The answers of the baseline count as much.
+    none = sets | {"base": replaced(tmp_path / "none", "base", ["."] * 4)}
+    with pytest.raises(DataError, match="all of other answers"):
+        measured(tmp_path, "nobody", none, judges={"kept": judge})
+
+
+def test_a_run_that_does_not_say_which_answers_it_compared_is_refused(tmp_path: Path) -> None:
+    sets = {name: path for name, path in files(tmp_path).items() if name != "short"}
+    config = WinrateEvaluation.build(
+        {"sets": {name: str(path) for name, path in sets.items()}, "judge": "rule:length_words"}
+    )
+    with Run.create(config, verb="evaluate winrate", name="won", root=tmp_path / "home") as run:
+        compare(config, run)
+    path = tmp_path / "home/won/comparisons.parquet"
+    old = pq.read_table(path).drop_columns(["answer_id", "baseline_answer_id"])
+    path.unlink()
+    pq.write_table(old, path)
+    with pytest.raises(DataError, match=r"no column answer_id, baseline_answer_id.*run it anew"):
+        measured(tmp_path, "old", sets, judges={"kept": str(path.parent)})
+
+
 def test_the_published_trio_beside_its_baseline(shared: Path, tmp_path: Path) -> None:
     folder = shared / "data" / "alpaca-eval"
     trio = {"normal": "alpaca-7b", "concise": "alpaca-7b_concise", "verbose": "alpaca-7b_verbose"}
@@ -211,9 +276,66 @@ def test_answers_without_a_score_are_left_out_and_counted() -> None:
     matches = {"rm": compared_by(scores, sets, "a")}
     values = policy_values(config, sets, [scores], matches)
     assert values["rewards"]["rm"]["unscored"] == 1
+    assert values["rewards"]["rm"]["counts"] == {"prompts": 2, "left_out": 1}
     assert cells(values, "rm")["a", "b"] == pytest.approx(0.5)
     found = preferences(matches["rm"], sets)[:, 0]
     assert np.isnan(found).tolist() == [False, True, False]
+
+
+def test_gains_are_over_the_prompts_on_which_every_policy_has_a_score() -> None:
+    """b adds 1 on every prompt, and has no score on the hard ones, so over all that has a score it seems to add 6."""
+    hard = [-10.0 if number % 2 else 0.0 for number in range(24)]
+    own = {"a": hard, "b": [float("nan") if one else 1.0 for one in hard]}
+    tokens = {name: [5 + 4 * (number // 2 % 2) for number in range(24)] for name in "ab"}
+    sets, scores = scored(tokens, own)
+    config = PolicyComparison.build(
+        {"sets": {"a": "a.jsonl", "b": "b.jsonl"}, "rewards": {"rm": "rule:length_words"}, "draws": 100}
+    )
+    values = policy_values(config, sets, [scores], {"rm": compared_by(scores, sets, "a")})["rewards"]["rm"]
+    total = next(one for one in values["estimates"]["gain"] if one["name"] == "total.b")
+    assert total["value"] == pytest.approx(1.0)
+    assert (values["unscored"], values["counts"]) == (12, {"prompts": 12, "left_out": 12})
+    nowhere = {
+        name: [float("nan") if (number % 2 == 0) == (name == "a") else 1.0 for number in range(24)] for name in own
+    }
+    sets, scores = scored(tokens, nowhere)
+    with pytest.raises(DataError, match="no prompt on which every policy has an answer with a score"):
+        _gains(scores, sets, config)
+
+
+def test_one_agreement_covers_all_that_is_paid(
+    server: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = {name: [[f"<<worth {n + 1}>>"] for n in range(4)] for name in ("base", "long")}
+    sets = files(tmp_path, {"base": answers["base"], "long": [[f"<<worth 9>> {n}", "two"] for n in range(4)]})
+    paid = []
+    for place, judge in (("judges.one", "judge:win"), ("judges.two", "judge:alpaca"), ("rewards.grade", "judge:grade")):
+        paid += [f"--{place}", judge, f"--{place}.endpoint", server.url, f"--{place}.endpoint.model", "some-model"]
+    assert main(flags(sets, *paid, "--run", "asked")) == 2
+    said = capsys.readouterr().err
+    # Both orders of four duels, twice, and a grade for four answers and eight.
+    assert [int(one) for one in re.findall(r"At most (\d+) requests", said)] == [8, 8, 12]
+    assert sum(server.seen()["answered"].values()) == 0
+    # A yes to one of them is none to the others.
+    assert main(flags(sets, *paid, "--judges.one.yes", "true", "--run", "one")) == 2
+    assert sum(server.seen()["answered"].values()) == 0
+    yes = [word for place in ("judges.one", "judges.two", "rewards.grade") for word in (f"--{place}.yes", "true")]
+    main(flags(sets, *paid, *yes, "--run", "paid"))
+    # What was announced is what is sent.
+    assert sum(server.seen()["answered"].values()) == 28
+
+
+def test_what_is_agreed_to_once_is_not_asked_again(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("rewardlab.llm.agree._ask", lambda: asked.append(sum(server.seen()["answered"].values())))
+    sets = files(tmp_path, {name: [[f"<<worth {n}>> {name}"] for n in range(1, 4)] for name in ("base", "long")})
+    judge = {"endpoint": {"url": server.url, "model": "some-model"}}
+    judges = {"one": {"model": "judge:win", **judge}, "two": {"model": "judge:alpaca", **judge}}
+    measured(tmp_path, "twice", sets, judges=judges)
+    assert asked == [0]
+    assert sum(server.seen()["answered"].values()) == 12
 
 
 def test_both_directions_at_equal_length_add_up() -> None:
@@ -237,6 +359,8 @@ def test_both_directions_at_equal_length_add_up() -> None:
 
 def test_a_comparison_turned_around() -> None:
     one = Comparison("a", "b", Prompt.of_text("Why?"), 0, 10, 20, "judge", Verdict(0.7, 0.9, 0.5))
+    other = turned(one._replace(answer_id="x", baseline_answer_id="y"), "a")
+    assert (other.answer_id, other.baseline_answer_id) == ("y", "x")
     other = turned(one, "a")
     assert (other.model, other.baseline, other.characters, other.baseline_characters) == ("b", "a", 20, 10)
     # b stands first where a stands second: there it wins with 1 - .5.
@@ -294,15 +418,3 @@ def test_files_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytes
     frontier = tmp_path / "frontier"
     assert main(flags(sets, *words, "--kl.long", str(frontier))) == 2
     assert "frontier.json" in capsys.readouterr().err
-
-
-def test_answers_of_a_sample_are_read_from_its_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "sample"
-    folder.mkdir()
-    (folder / "completions.jsonl").write_text(json.dumps({"prompt": "Why?", "completions": ["a", "b"]}) + "\n")
-    (folder / "summary.json").write_text("{}")
-    config = PolicyComparison.build(
-        {"sets": {"one": str(folder), "two": str(folder)}, "rewards": {"r": "rule:length_words"}}
-    )
-    found = read_answers(config.sets)
-    assert found.texts == {"one": [("a", "b")], "two": [("a", "b")]}

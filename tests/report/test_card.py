@@ -407,6 +407,16 @@ def test_what_is_won_by_length_alone_is_told() -> None:
     assert known_failures([raw, replace(equal, estimate=replace(equal.estimate, low=0.51))])[0] == []
 
 
+def test_what_one_set_wins_says_nothing_of_the_length_of_another() -> None:
+    won = replace(measured("winrate.raw", 0.7, 0.6, 0.8, part="winrate"), name="a over b")
+    even = replace(measured("winrate.lc", 0.65, 0.55, 0.75, part="winrate"), name="a over b", run=won.run)
+    other = replace(measured("winrate.raw", 0.51, 0.4, 0.6, part="winrate"), name="c over b", run=won.run)
+    lost = replace(measured("winrate.lc", 0.49, 0.4, 0.6, part="winrate"), name="c over b", run=won.run)
+    assert known_failures([won, even, other, lost])[0] == []
+    (found,) = known_failures([won, replace(even, estimate=lost.estimate), other, lost])[0]
+    assert (found.rule, found.figure.name) == ("length wins", "a over b")
+
+
 def test_the_table_of_the_docs_has_every_rule() -> None:
     lines = (DOCS / "card.md").read_text(encoding="utf-8").partition("## Known failures")[2].splitlines()
     named = [match[1] for line in lines if (match := re.match(r"\| `([\w -]+)` \|", line))]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from small_models import ENCODER_DECODERS, WORDS, config_of, reward_model_of, word_tokenizer
@@ -15,8 +17,13 @@ from transformers.utils import is_bitsandbytes_available
 
 from rewardlab.cli.main import main
 from rewardlab.data.canonical import read_records
+from rewardlab.data.load import load
+from rewardlab.data.source import DataSource
 from rewardlab.data.turns import PolicyEncoder, PolicyEncoding
 from rewardlab.errors import ConfigError, DataError, InputError, ModelError, RunError
+from rewardlab.evaluate.policies import PolicyComparison
+from rewardlab.evaluate.policy_answers import read_answers
+from rewardlab.evaluate.toxicity_texts import ready_answers
 from rewardlab.models.adapters import quiet_peft
 from rewardlab.models.generate import answers
 from rewardlab.models.loading import save_reward_model
@@ -345,3 +352,43 @@ def test_an_adapter_is_sampled_from_with_its_base(sampled: Sample, folder: Path,
         ids = word_tokenizer()(one.prompt.messages[0].content, return_tensors="pt").input_ids
         expected = network.generate(input_ids=ids, do_sample=False, max_new_tokens=9)[0, ids.shape[1] :]
         assert one.meta["token_ids"] == [expected.tolist()]
+
+
+def test_its_folder_is_read_as_its_completions_by_every_verb(sampled: Sample, folder: Path, tmp_path: Path) -> None:
+    """Beside them lie a plan, shards with theirs, and what records the run: no data."""
+    sampled("first")
+    sampled("second", seed=1)
+    places = [tmp_path / "runs" / name for name in ("first", "second")]
+    assert {path.name for path in places[0].rglob("*.json")} == {"plan.json", "run.json", "summary.json"}
+    assert list(places[0].rglob("*.parquet"))
+    for place in (places[0], tmp_path / "part"):
+        if not place.exists():
+            shutil.copytree(places[0], place, ignore=shutil.ignore_patterns("run.json"))
+        source = load(DataSource(path=str(place)))
+        assert source.records == load(DataSource(path=str(place / "completions.jsonl"))).records
+        assert len(source.records) == 10
+    sets = [word for place in places for word in (f"--sets.{place.name}", str(place))]
+    words = ["--judge", "rule:length_words", "--draws", "100", "--run", "won"]
+    assert main(["evaluate", "winrate", *sets, *words]) == 0
+    assert pq.read_table(tmp_path / "home/won/comparisons.parquet").num_rows == 10
+    config = PolicyComparison.build({"sets": {"one": str(places[0])} | {"two": str(places[1])},
+                                     "rewards": {"words": "rule:length_words"}})  # fmt: skip
+    found = read_answers(config.sets)
+    assert [found.total(name) for name in ("one", "two")] == [30, 30]
+    assert len(ready_answers("one", places[0]).prompts) == 10
+    assert main(["score", "--model", "rule:length_words", "--data", str(places[0]), "--run", "scored"]) == 0
+    assert pq.read_table(tmp_path / "home/scored/scores.parquet").num_rows == 30
+
+
+def test_an_unfinished_one_is_no_data(sampled: Sample, tmp_path: Path) -> None:
+    sampled()
+    place = tmp_path / "runs/run"
+    (place / "completions.jsonl").unlink()
+    with pytest.raises(DataError, match=r"a run of `sample` without completions\.jsonl.*--resume"):
+        load(DataSource(path=str(place)))
+
+
+def test_other_folders_with_completions_are_read_whole(tmp_path: Path) -> None:
+    for name in ("completions", "more"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "completion": "a"}) + "\n")
+    assert len(load(DataSource(path=str(tmp_path))).records) == 2

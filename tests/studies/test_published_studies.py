@@ -18,6 +18,7 @@ from rewardlab.cli.verb import grammar_of
 from rewardlab.data.adapters import ADAPTERS
 from rewardlab.data.render import plain_text
 from rewardlab.data.source import DataSource
+from rewardlab.evaluate.winrate import meetings
 from rewardlab.records import Message, Prompt
 from rewardlab.studies.study import PUBLISHED, SHIPPED, Step, StudyFile, published_studies, shipped_studies
 
@@ -230,6 +231,44 @@ def test_the_three_studies_of_length_are_one_pipeline() -> None:
     assert shape("length-webgpt") == shape("length-stack") == shape("length-rlcd")
     one, other = (text_of(name).partition("\nstages:")[2].splitlines() for name in ("length-webgpt", "length-rlcd"))
     assert len(set(one) ^ set(other)) <= 12
+
+
+@pytest.mark.parametrize("name", LENGTH)
+def test_of_win_rates_the_published_pairs_are_asked_alone(name: str) -> None:
+    """By the table of docs/published.md: of five over standard PPO, and of three over SFT."""
+    asked = []
+    for step in ("winrate", "winrate-sft"):
+        config = config_of(name, step)
+        own = meetings(list(config.sets), config.base, config.pairs)
+        asked += [(config.sets[one].path, config.sets[one].pick, config.sets[other].path) for one, other in own]
+        assert {other for _, other in own} == {{"winrate": "PPO", "winrate-sft": "SFT"}[step]}
+    published = PAGE.read_text(encoding="utf-8")
+    assert "| | SFT | PPO | scaled | penalised | long omitted | high KL | gain | against SFT |" in published
+    columns = {"PPO", "SFT", "scaled", "penalised", "long omitted", "high KL"}
+    assert set(config_of(name, "winrate").sets) == columns
+    assert set(config_of(name, "winrate-sft").sets) == {"PPO", "SFT", "longest of 8", "length alone"}
+    # The pair of PPO and SFT is in both, its questions are the same, and a judge is paid once.
+    assert len(asked) == 8
+    assert len({frozenset([(one, pick), (other, "first")]) for one, pick, other in asked}) == 7
+
+
+def test_the_twins_that_the_page_names_are_studies_that_ship() -> None:
+    """The last cell of every row of the table; whatever stands there as code, without a verb of ours, is a study."""
+    text = PAGE.read_text(encoding="utf-8")
+    table = text.partition("| experiment | study |")[2].partition("\n\n")[0].splitlines()[2:]
+    named, others = [], []
+    for row in table:
+        _, study, *_, last = (cell.strip() for cell in row.strip("|").split("|"))
+        named += re.findall(r"`([\w-]+)`", study)
+        twins = [one for one in re.findall(r"`([^`]+)`", last) if not one.startswith("rewardlab ")]
+        assert set(twins) <= set(shipped_studies()), row
+        others += twins
+    assert sorted(named) == sorted(NAMES)
+    assert others
+    # None of them asks for win rates, which is what the page says.
+    verbs = {step.verb_name for name in others for step in StudyFile.find(name).steps(Path("runs") / name, ())}
+    assert not {"evaluate winrate", "evaluate policies"} & verbs
+    assert "None of them measures win rates" in text
 
 
 def test_policies_of_length_are_asked_in_the_published_words() -> None:

@@ -19,7 +19,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from rewardlab.data.rows import is_messages, json_safe, shown
 from rewardlab.errors import DataError, MissingExtraError, Problem
 from rewardlab.records import Source
 from rewardlab.store.files import ENDLESS, is_endless
+from rewardlab.store.keys import RECORD
 from rewardlab.store.settings import found_at_home
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
@@ -55,6 +56,9 @@ RECORD_FILES = frozenset(
     {"run.json", "summary.json", "doctor.json", "set_aside.jsonl", "latents.parquet", "dataset_infos.json"}
 )
 """Files that lie beside data and speak of them: those of our own runs, and the hub's. A folder is read without them."""
+
+COMPLETIONS = "completions.jsonl"
+"""What `rewardlab sample` leaves: of a folder that it wrote this is read, and not its plan or shards."""
 
 ROW_LISTS = frozenset({"tools"})
 """Columns of one row that hold a list of objects, as a table does."""
@@ -244,6 +248,10 @@ def _read_folder(
     if (folder / "state.json").is_file():
         return _read_saved(folder, name, problems)
     files = data_files(folder)
+    if not files and _is_sampled(folder):
+        remedy = "Go on with it (--resume), and read it then."
+        problems.append(Problem(name, f"a run of `sample` without {COMPLETIONS}", "one that is done", remedy))
+        return []
     if not files:
         problems.append(Problem(name, "a folder without data files", f"a folder with files that end in {READABLE}"))
         return []
@@ -271,10 +279,21 @@ def _files_of_split(files: list[str], name: str, split: str | None, problems: li
 
 
 def data_files(folder: Path) -> list[str]:
-    """Data files in a folder and below, as sorted paths relative to it, without hidden ones and `RECORD_FILES`."""
+    """Data files in a folder and below, as sorted paths relative to it, without hidden ones and `RECORD_FILES`; of a
+    folder that `sample` wrote the completions alone."""
+    if _is_sampled(folder):
+        return [COMPLETIONS] if (folder / COMPLETIONS).is_file() else []
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and has_data_suffix(path.name))
     named = (path for path in found if path.name not in RECORD_FILES)
     return sorted(path.as_posix() for path in named if not any(part.startswith(".") for part in path.parts))
+
+
+def _is_sampled(folder: Path) -> bool:
+    """Whether `sample` wrote a folder: its record says so, or, of a part of another run, its shards lie there."""
+    with suppress(OSError, ValueError):
+        values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return isinstance(values, dict) and values.get("verb") == "sample"
+    return (folder / COMPLETIONS).is_file() and (folder / "shards" / "plan.json").is_file()
 
 
 def _read_saved(folder: Path, name: str, problems: list[Problem]) -> list[FileRows]:

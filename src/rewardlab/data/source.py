@@ -34,7 +34,7 @@ class DataSource(Config):
     text_field: ClassVar[str] = "path"
 
     path: str
-    """A file, a folder of data files, a `datasets` folder, or a hub id (owner/name)."""
+    """A file, a folder of data files, of `sample` or of `datasets`, or a hub id (owner/name)."""
     adapter: str = AUTO
     """The format by name (hh-rlhf, preference, k-way, ...); auto looks at the columns of the first rows."""
     columns: dict[str, str] = Field(default_factory=dict)

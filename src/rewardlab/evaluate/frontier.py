@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
+from rewardlab.data.files import COMPLETIONS
 from rewardlab.data.turns import PolicyEncoding
 from rewardlab.evaluate import frontier_estimates as estimates
 from rewardlab.evaluate.checkpoint_samples import CheckpointSamples
@@ -23,7 +24,6 @@ from rewardlab.evaluate.frontier_estimates import HELD_OUT, REWARD, Values
 from rewardlab.evaluate.frontier_runs import BEST_OF, REFERENCE, Checkpoint, checkpoints_of, reference_of, started_from
 from rewardlab.evaluate.frontier_samples import Written, folder_of, sampled, scored, written
 from rewardlab.records import Candidates
-from rewardlab.sample.verb import COMPLETIONS
 from rewardlab.score.choice import check_scorers
 from rewardlab.score.score import ScorerOptions
 from rewardlab.store.runs import Run

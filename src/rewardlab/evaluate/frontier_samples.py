@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from rewardlab.data.canonical import read_records
+from rewardlab.data.files import COMPLETIONS
 from rewardlab.data.layout import Group, share_prompt
 from rewardlab.data.pairs import CUT_OFF
 from rewardlab.data.turns import PolicyEncoding
@@ -32,7 +33,7 @@ from rewardlab.models.quantisation import Quantisation
 from rewardlab.models.references import cached_references
 from rewardlab.models.source import Precision, torch_device
 from rewardlab.records import Candidates, content_id
-from rewardlab.sample.verb import COMPLETIONS, Sampling, sample
+from rewardlab.sample.verb import Sampling, sample
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.score import ScorerOptions, Scoring, score_file
 from rewardlab.store.files import read_json, write_json

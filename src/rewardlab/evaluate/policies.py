@@ -23,6 +23,7 @@ from rewardlab.evaluate.accuracy import text_column
 from rewardlab.evaluate.estimates import Settings
 from rewardlab.evaluate.gain import Answers, ReadSets, gain_values
 from rewardlab.evaluate.policy_answers import AnswerSets, ByPrompt, read_answers
+from rewardlab.evaluate.policy_costs import agree_to_all, agreed, is_paid
 from rewardlab.evaluate.policy_rankers import (
     PolicyJudge,
     PolicyReward,
@@ -196,12 +197,15 @@ def measure(config: PolicyComparison, run: Run) -> Compared:
     run.log.info("%d prompts that all %d policies have answered", len(sets.prompts), len(sets.names))
     files = sets.write(run)
     matches: dict[str, Matches] = {}
-    # What is paid for, and may be declined, comes first.
-    for number, (name, judge) in enumerate(config.judges.items()):
+    # What is read may be refused, and what is paid for declined: both come first.
+    agree_to_all(config.judges, config.rewards, sets, config.base)
+    numbered = sorted(enumerate(config.judges.items()), key=lambda one: is_paid(one[1][1]))
+    for number, (name, judge) in numbered:
         part = run.part(f"judges/{number}")
-        matches[name] = judged_by(name, judge, sets, files, config.base, part, config.seed)
+        matches[name] = judged_by(name, agreed(judge), sets, files, config.base, part, config.seed)
+    matches = {name: matches[name] for name in config.judges}
     scores = [
-        scores_of(name, reward, sets, files, run.part(f"rewards/{number}"))
+        scores_of(name, agreed(reward), sets, files, run.part(f"rewards/{number}"))
         for number, (name, reward) in enumerate(config.rewards.items())
     ]
     bad = _bad(config, run, sets, files)
@@ -273,15 +277,24 @@ def _mean(
 
 
 def _gains(scores: Scores, sets: AnswerSets, config: PolicyComparison) -> Values:
-    """Mean rewards and gains over the baseline, as `evaluate gain` has them; answers without a score are left out."""
+    """Mean rewards and gains over the baseline, as `evaluate gain` has them: of the prompts on which every policy has
+    an answer with a score, the answers that have one."""
     unit, lengths = scores.lengths(sets)
+    missing = {name: [np.isnan(one) for one in scores.values[name]] for name in sets.names}
+    common = np.array([not any(own[number].all() for own in missing.values()) for number in range(len(sets.prompts))])
+    if not common.any():
+        found = "no prompt on which every policy has an answer with a score"
+        problem = Problem(f"rewards.{scores.name}", found, "scores of the same prompts")
+        raise DataError("The policies cannot be compared by this reward", [problem])
     answers = {}
     for name in sets.names:
+        ids = sets.prompt_ids(name)
         reward = np.concatenate(scores.values[name])
-        own = Answers(sets.prompt_ids(name), reward, np.concatenate(lengths[name]))
-        answers[name] = own.only(~np.isnan(reward))
-    unscored = sum(sets.total(name) for name in sets.names) - sum(len(one.reward) for one in answers.values())
-    return {"unscored": unscored, **gain_values(ReadSets(answers, scores.scorer, 0, unit), config)}
+        kept = ~np.isnan(reward) & np.repeat(common, [len(one) for one in sets.texts[name]])
+        answers[name] = Answers(ids, reward, np.concatenate(lengths[name])).only(kept)
+    unscored = sum(int(one.sum()) for own in missing.values() for one in own)
+    found_sets = ReadSets(answers, scores.scorer, int((~common).sum()), unit)
+    return {"unscored": unscored, **gain_values(found_sets, config)}
 
 
 # --- how bad -------------------------------------------------------------------------------------------------------

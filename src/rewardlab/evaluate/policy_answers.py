@@ -15,7 +15,6 @@ from rewardlab.data.load import Loaded, load_all
 from rewardlab.data.source import DataSource, with_limit
 from rewardlab.errors import DataError, Problem
 from rewardlab.records import Candidates, Pair, Prompt
-from rewardlab.sample.verb import COMPLETIONS
 from rewardlab.score.references import asked
 from rewardlab.store.runs import Run
 
@@ -98,7 +97,7 @@ def read_answers(sets: Mapping[str, DataSource], limit: int | None = None) -> An
     Raises:
         DataError: unusable data, pairs, or no prompt that all sets have.
     """
-    loaded = load_all((with_limit(_file(source), limit) for source in sets.values()), usable=True)
+    loaded = load_all((with_limit(source, limit) for source in sets.values()), usable=True)
     problems = [
         Problem(source.path, "chosen and rejected answers", "completions: {prompt, completion}, or several to a prompt")
         for source, one in zip(sets.values(), loaded, strict=True)
@@ -123,12 +122,6 @@ def read_answers(sets: Mapping[str, DataSource], limit: int | None = None) -> An
         {name: [tuple(own[key][1]) for key in common] for name, own in found.items()},
         {what: count for what, count in counts.items() if count},
     )
-
-
-def _file(source: DataSource) -> DataSource:
-    """Of a folder of `sample` the file of completions."""
-    file = Path(source.path) / COMPLETIONS
-    return source.model_copy(update={"path": str(file)}) if file.is_file() else source
 
 
 def _gathered(name: str, loaded: Loaded, counts: Counter[str]) -> dict[str, tuple[Prompt, list[str]]]:

@@ -29,8 +29,11 @@ from rewardlab.store.runs import Run
 
 WORDS, TOKENS = "words", "tokens"
 NO_SCORE = "no score"
+OTHERS = "comparisons of other policies or prompts"
+REPLACED = "comparisons of other answers than those given"
 _WHO = ("model", "baseline", "prompt_id", "occurrence", "characters", "baseline_characters")
-_COLUMNS = (*_WHO, "preference", "leading", "trailing", "reason")
+_IDS = ("answer_id", "baseline_answer_id")
+_COLUMNS = (*_WHO, "preference", "leading", "trailing", "reason", *_IDS)
 
 
 class PolicyReward(ScorerOptions):
@@ -193,7 +196,8 @@ def judged_by(
 ) -> Matches:
     """The comparisons of a judge: asked for now, or read; of the policies and prompts that are compared.
 
-    A judge reads the first answer to each prompt.
+    A judge reads the first answer to each prompt. Preferences that were recorded count where the answers given are
+    those that were compared.
 
     Args:
         name: of the judge.
@@ -224,20 +228,44 @@ def judged_by(
         values = {"sets": answers, "judge": own, "baseline": baseline, "seed": seed}
         found = winrate.compare(WinrateEvaluation.build(values), part)
         rows, what = list(found.compared), next(iter(found.judges.values()))
-    kept = [
+    between = [
         turned(one._replace(judge=name, prompt=sets.prompts[place]), baseline if baseline in pair else one.baseline)
         for one in rows
         if (place := sets.places.get(one.prompt.id)) is not None
         and (pair := {one.model, one.baseline}) <= set(sets.names)
     ]
+    given = _given(sets)
+    kept = [
+        one
+        for one in between
+        if (one.model, one.prompt.id, one.answer_id) in given
+        and (one.baseline, one.prompt.id, one.baseline_answer_id) in given
+    ]
+    if between and not kept:
+        others = f"{len(between)} comparisons between the sets on their prompts, all of other answers"
+        remedy = (
+            "Where answers were replaced since, have them compared anew; what a judge has answered is not paid again."
+        )
+        problem = Problem(f"judges.{name}", others, "comparisons of the answers that are given", remedy)
+        raise DataError("The preferences are about other answers", [problem])
     if not any(one.verdict.preference is not None for one in kept):
         listed = ", ".join(sorted({who for one in rows for who in (one.model, one.baseline)})) or "nobody"
         seen = f"{len(rows)} comparisons of {listed}, none with a preference between two of the sets on their prompts"
         remedy = "Names of sets have to be those of the comparisons; the baseline's answers are a set too."
         problem = Problem(f"judges.{name}", seen, f"comparisons of {', '.join(sets.names)}", remedy)
         raise DataError("There are no preferences between the policies", [problem])
-    left = len(rows) - len(kept)
-    return Matches(kept, judges={name: what}, counts={"comparisons of other policies or prompts": left} if left else {})
+    counts = {OTHERS: len(rows) - len(between), REPLACED: len(between) - len(kept)}
+    return Matches(kept, judges={name: what}, counts={what: count for what, count in counts.items() if count})
+
+
+def _given(sets: AnswerSets) -> set[tuple[str, str, str]]:
+    """Policy, prompt_id and answer_id of every answer."""
+    return {
+        (name, prompt.id, winrate.answer_id(text))
+        for name, answers in sets.texts.items()
+        for prompt, own in zip(sets.prompts, answers, strict=True)
+        for text in own
+    }
 
 
 def _kept(folder: Path, sets: AnswerSets) -> Iterator[Compared]:
@@ -255,7 +283,10 @@ def _kept(folder: Path, sets: AnswerSets) -> Iterator[Compared]:
         raise DataError("cannot read the comparisons", [problem]) from error
     missing = [name for name in _COLUMNS if name not in table.column_names]
     if missing:
-        problem = Problem(str(path), f"no column {', '.join(missing)}", "what `evaluate winrate` wrote")
+        remedy = ""
+        if set(missing) == set(_IDS):
+            remedy = "It is of an earlier version: run it anew. What a judge has answered is not paid again."
+        problem = Problem(str(path), f"no column {', '.join(missing)}", "what `evaluate winrate` wrote", remedy)
         raise DataError("cannot read the comparisons", [problem])
     elsewhere = Prompt(())
     for row in rows:
@@ -263,7 +294,8 @@ def _kept(folder: Path, sets: AnswerSets) -> Iterator[Compared]:
         prompt = elsewhere if place is None else sets.prompts[place]
         verdict = Verdict(row["preference"], row["leading"], row["trailing"], row["reason"] or "")
         lengths = row["characters"], row["baseline_characters"]
-        yield Compared(row["model"], row["baseline"], prompt, row["occurrence"], *lengths, "", verdict)
+        ids = (row[name] or "" for name in _IDS)
+        yield Compared(row["model"], row["baseline"], prompt, row["occurrence"], *lengths, "", verdict, *ids)
 
 
 def preferences(found: Matches, sets: AnswerSets) -> np.ndarray:

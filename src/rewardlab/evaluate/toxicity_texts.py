@@ -27,7 +27,6 @@ from rewardlab.data.source import DataSource, with_limit
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.evaluate.frontier_samples import scored
 from rewardlab.records import Candidates, Pair, Prompt, Record, Source
-from rewardlab.sample.verb import COMPLETIONS
 from rewardlab.score.base import AnyScorer
 from rewardlab.score.score import ScorerOptions
 from rewardlab.store.processes import processes
@@ -104,13 +103,12 @@ def ready_answers(name: str, path: Path) -> Answers:
     Raises:
         DataError: unusable data, pairs, or no completions.
     """
-    file = path / COMPLETIONS if (path / COMPLETIONS).is_file() else path
-    records = load(DataSource(path=str(file))).records
+    records = load(DataSource(path=str(path))).records
     if any(isinstance(record, Pair) for record in records):
         expected = "completions: {prompt, completion}, several to a prompt, or what `rewardlab sample` wrote"
-        raise DataError("Pairs are no continuations", [Problem(str(file), "chosen and rejected answers", expected)])
+        raise DataError("Pairs are no continuations", [Problem(str(path), "chosen and rejected answers", expected)])
     if not any(record.completions for record in records):
-        raise DataError("There are no continuations", [Problem(str(file), "prompts alone", "completions of prompts")])
+        raise DataError("There are no continuations", [Problem(str(path), "prompts alone", "completions of prompts")])
     return answers_of(name, records)
 
 

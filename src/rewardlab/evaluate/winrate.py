@@ -24,7 +24,7 @@ from rewardlab.data.source import DataSource, Sources, with_limit
 from rewardlab.errors import DataError, ModelError, Problem
 from rewardlab.functional.winrate import By
 from rewardlab.llm.agree import Agreement
-from rewardlab.records import Candidates, Pair, Prompt
+from rewardlab.records import Candidates, Pair, Prompt, content_id
 from rewardlab.score.comparing import (
     ComparingJudge,
     Duel,
@@ -155,6 +155,7 @@ class Compared(NamedTuple):
         characters, baseline_characters: lengths of the answers.
         judge: who compared them.
         verdict: what came of it, for the model.
+        answer_id, baseline_answer_id: which answers were compared, by `answer_id`; empty where it was several.
     """
 
     model: str
@@ -165,6 +166,8 @@ class Compared(NamedTuple):
     baseline_characters: int
     judge: str
     verdict: Verdict
+    answer_id: str = ""
+    baseline_answer_id: str = ""
 
 
 class Labelled(NamedTuple):
@@ -240,7 +243,8 @@ def _recorded(config: WinrateEvaluation) -> Matches:
             if one.preference is None:
                 continue
             verdict, lengths = Verdict(one.preference - 1.0), (len(one.second), len(one.first))
-            rows.append(Compared(name, config.base, one.prompt, occurrence, *lengths, RECORDED, verdict))
+            ids = answer_id(one.second), answer_id(one.first)
+            rows.append(Compared(name, config.base, one.prompt, occurrence, *lengths, RECORDED, verdict, *ids))
         if others:
             problems.append(_another_baseline(name, others))
     if problems:
@@ -287,6 +291,8 @@ def _judged(config: WinrateEvaluation, run: Run) -> Matches:
             len(one.duel.second),
             one.judge,
             verdict,
+            answer_id(one.duel.first),
+            answer_id(one.duel.second),
         )
         for one, verdict in zip(tasks, found, strict=False)
     ]
@@ -469,6 +475,11 @@ def _scored(run: Run, folder: str, options: WinJudge, duels: Sequence[Duel]) -> 
     return [verdict(duel) for duel in duels]
 
 
+def answer_id(text: str) -> str:
+    """What an answer is known by beside its prompt: its content, without white space at the ends."""
+    return content_id(text.strip())
+
+
 def comparison_table(rows: Sequence[Compared]) -> pa.Table:
     """A row per comparison."""
     texts = ("model", "baseline", "judge")
@@ -479,6 +490,8 @@ def comparison_table(rows: Sequence[Compared]) -> pa.Table:
     for name in ("preference", "leading", "trailing"):
         columns[name] = pa.array([getattr(one.verdict, name) for one in rows], pa.float64())
     columns["reason"] = pa.array([one.verdict.reason for one in rows], pa.string())
+    for name in ("answer_id", "baseline_answer_id"):
+        columns[name] = pa.array([getattr(one, name) or None for one in rows], pa.string())
     return pa.table(columns)
 
 

@@ -421,6 +421,8 @@ def turned(one: Compared, baseline: str) -> Compared:
         baseline_characters=one.characters,
         # What stood first for one of the two stood second for the other.
         verdict=Verdict(_rest(said.preference), _rest(said.trailing), _rest(said.leading), said.reason),
+        answer_id=one.baseline_answer_id,
+        baseline_answer_id=one.answer_id,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -13,6 +13,7 @@ from rewardlab.llm.agree import Agreement, Plan
 from rewardlab.llm.budget import estimate
 from rewardlab.llm.client import LiveClient
 from rewardlab.llm.endpoint import Endpoint
+from rewardlab.llm.ledger import Ledger
 from rewardlab.llm.origins import Origins
 from rewardlab.llm.requests import Answer, ChatRequest, Outcome, Result
 from rewardlab.llm.shared import shared_ledger
@@ -48,6 +49,14 @@ class Asked(NamedTuple):
 
     request: ChatRequest
     about: str
+
+
+def plan_of(endpoint: Endpoint, questions: Iterable[Asked], ledger: Ledger) -> Plan:
+    """What is to be sent for these questions: equal requests once, and nothing that the ledger has an answer to."""
+    requests = {one.request.key: one.request for one in questions}
+    known = ledger.answers(requests.values())
+    missing = [request for key, request in requests.items() if key not in known]
+    return Plan(endpoint, estimate(missing, endpoint, ledger), 1, len(ledger.stale(missing)))
 
 
 def ask_all(

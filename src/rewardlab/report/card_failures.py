@@ -185,7 +185,8 @@ def _length_wins(rule: str, figures: Sequence[Measured]) -> Found:
 
     def bad(one: Measured) -> bool:
         whole, level = levels[one.estimate.name]
-        raw = [other for other in figures if other.run is one.run and other.estimate.name == whole]
+        same = [other for other in figures if other.run is one.run and other.name == one.name]
+        raw = [other for other in same if other.estimate.name == whole]
         return any(is_above(other, level) for other in raw) and not is_above(one, level)
 
     return _where(figures, rule, "What it wins is not shown at equal length", _named(*levels), bad)

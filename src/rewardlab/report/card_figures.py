@@ -13,7 +13,7 @@ from rewardlab.evaluate.battery_words import WORDS
 from rewardlab.evaluate.summary import MINUS, percent
 from rewardlab.models.card import POLICY, REWARD
 from rewardlab.records import Estimate
-from rewardlab.report import gain, toxicity, winrate
+from rewardlab.report import gain, policies, toxicity, winrate
 from rewardlab.report.audit_inputs import AuditFile
 from rewardlab.report.card_runs import CardRun
 from rewardlab.report.cartography_inputs import CartographyFile
@@ -24,6 +24,7 @@ from rewardlab.report.shift_inputs import SHIFT_FILE
 from rewardlab.report.words import is_difference, is_share, name_of
 from rewardlab.store.shapes import Shape, read_object, shaped
 
+_KL = "Distance from the reference (KL)"
 PERCENT, POINTS, SD, SIGNED, PLAIN = "%", "points", "sd", "signed", ""
 """Units of figures; others stand behind the number as they are. SIGNED is a difference in units of the reward."""
 
@@ -89,9 +90,15 @@ PARTS: Mapping[str, Mapping[str, Part]] = {
             "Mean reward of what it writes, and how far it is from its reference (KL divergence, per completion).",
             "`evaluate frontier`",
         ),
-        "winrate": Part("Win rates", "Share of comparisons won by a judge; ties count half.", "`evaluate winrate`"),
+        "winrate": Part(
+            "Win rates",
+            "Share of comparisons won by a judge or a reward; ties count half.",
+            "`evaluate winrate`, `evaluate policies`",
+        ),
         "gain": Part(
-            "Gain at equal length", "What is gained in mean reward, and what of it at equal length.", "`evaluate gain`"
+            "Gain at equal length",
+            "What is gained in mean reward, and what of it at equal length.",
+            "`evaluate gain`, `evaluate policies`",
         ),
         "toxicity": Part("Toxicity", "How bad a classifier finds what it writes.", "`evaluate toxicity`"),
         "shift": Part(
@@ -295,7 +302,7 @@ def _frontier(run: CardRun) -> Iterator[Measured]:
 def _policy(
     run: CardRun, policy: FrontierPolicy, scorers: Mapping[str, str], level: float, step: str
 ) -> Iterator[Measured]:
-    title = " ".join(filter(None, ("Distance from the reference (KL)", step)))
+    title = " ".join(filter(None, (_KL, step)))
     yield _spanned(run, "frontier.kl", title, "", policy.kl, "nats", level)
     for name, one in policy.rewards.items():
         title = f"Reward, {_role(name)}"
@@ -425,23 +432,79 @@ class _ComparedSets(Shape):
     estimates: dict[str, list[Estimate]]
 
 
-_WINRATE = {"raw": ("Win rate against", PERCENT), "lc": ("Win rate at equal length against", PERCENT)}
+class _Bad(Shape):
+    """How bad answers are."""
+
+    estimates: list[Estimate]
+
+
+class _Distance(Spanned):
+    """How far a policy is from its reference."""
+
+    error: float | None = None
+    step: int
+    level: float = 0.95
+
+
+class _PoliciesFile(Shape):
+    """What a card reads of the summary.json of policies side by side."""
+
+    rankers: dict[str, _ComparedSets]
+    rewards: dict[str, _ComparedSets]
+    bad: _Bad | None
+    kl: dict[str, _Distance]
+
+
+_WINRATE = {"raw": ("Win rate", PERCENT), "lc": ("Win rate at equal length", PERCENT)}
 _GAIN = {
-    "total": ("Gain in reward over", SIGNED),
-    "non_length": ("Gain within bins of length over", SIGNED),
-    "at_equal_length": ("Gain at the same length, by regression, over", SIGNED),
+    "total": ("Gain in reward", SIGNED),
+    "non_length": ("Gain within bins of length", SIGNED),
+    "at_equal_length": ("Gain at the same length, by regression", SIGNED),
 }
 
 
 def _sets(run: CardRun, part: str, result: str, leaves: Mapping[str, tuple[str, str]]) -> Iterator[Measured]:
     path = run.folder / result
-    file = shaped(_ComparedSets, read_object(path), path)
+    yield from _of_sets(run, part, shaped(_ComparedSets, read_object(path), path), leaves)
+
+
+def _of_sets(
+    run: CardRun, part: str, file: _ComparedSets, leaves: Mapping[str, tuple[str, str]], by: str = ""
+) -> Iterator[Measured]:
+    """What each set of the model's answers has over the baseline; `by` says who judged, where there are several."""
     for members in file.estimates.values():
         for one in members:
             leaf, _, name = one.name.partition(".")
             if leaf in leaves and name in run.place.names:
                 title, unit = leaves[leaf]
-                yield Measured(part, title, file.baseline, replace(one, name=f"{part}.{leaf}"), unit, run)
+                about = f"{name} over {file.baseline}{f', by {by}' if by else ''}"
+                yield Measured(part, title, about, replace(one, name=f"{part}.{leaf}"), unit, run)
+
+
+def _policies(run: CardRun) -> Iterator[Measured]:
+    path = run.folder / policies.RESULT
+    file = shaped(_PoliciesFile, read_object(path), path)
+    for by, one in file.rankers.items():
+        yield from _of_sets(run, "winrate", one, _WINRATE, by)
+    for by, one in file.rewards.items():
+        yield from _of_sets(run, "gain", one, _GAIN, by)
+    for estimate in file.bad.estimates if file.bad else ():
+        leaf, _, name = estimate.name.partition(".")
+        if leaf in _TOXICITY and name in run.place.names:
+            named = replace(estimate, name=f"toxicity.{leaf}")
+            yield Measured("toxicity", f"{_TOXICITY[leaf]}, of", name, named, PERCENT, run)
+    for name, far in file.kl.items():
+        if name in run.place.names:
+            yield _distance(run, name, far)
+
+
+def _distance(run: CardRun, name: str, far: _Distance) -> Measured:
+    """How far the model is from its reference; without a value where what was measured is another policy."""
+    title = " ".join(filter(None, (_KL, f"at step {far.step}" if far.step else "")))
+    if name in run.place.distances:
+        return _spanned(run, "frontier.kl", title, "", far, "nats", far.level)
+    reason = "the checkpoint on the frontier is not known to be this model"
+    return Measured("frontier", title, name, Estimate("frontier.kl", None, reason=reason), "nats", run)
 
 
 _READERS: Mapping[str, Callable[[CardRun], Iterator[Measured]]] = {
@@ -456,4 +519,5 @@ _READERS: Mapping[str, Callable[[CardRun], Iterator[Measured]]] = {
     "evaluate toxicity": _toxicity,
     "evaluate winrate": lambda run: _sets(run, "winrate", winrate.RESULT, _WINRATE),
     "evaluate gain": lambda run: _sets(run, "gain", gain.RESULT, _GAIN),
+    "evaluate policies": _policies,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from rewardlab.errors import DataError, InputError, Problem
 from rewardlab.models.card import POLICY, REWARD
 from rewardlab.models.located import CONFIG_NAME, MODEL, SIDECAR
 from rewardlab.models.seal import known_contents
+from rewardlab.report.frontier_inputs import read_frontier
 from rewardlab.store.keys import RECORD, path_digest
 from rewardlab.store.record import RunRecord
 from rewardlab.store.shapes import read_object
 
+FRONTIER = "evaluate frontier"
 TRAININGS = {"train reward": REWARD, "train sft": POLICY, "train dpo": POLICY, "train exo": POLICY, "train ppo": POLICY}
 MEASURES = {
     "evaluate accuracy": REWARD,
@@ -31,11 +33,12 @@ MEASURES = {
     "evaluate cartography": REWARD,
     "audit effects": REWARD,
     "audit run": REWARD,
-    "evaluate frontier": POLICY,
+    FRONTIER: POLICY,
     "evaluate shift": POLICY,
     "evaluate toxicity": POLICY,
     "evaluate winrate": POLICY,
     "evaluate gain": POLICY,
+    "evaluate policies": POLICY,
 }
 """Verbs whose runs a card shows, and the kind of model that each is about."""
 LINKS = ("score", "audit score", "audit rewrite", "sample")
@@ -64,12 +67,14 @@ class Place:
         seed: of a curve, the number of the training among those of its name; else None.
         step: of its training, at which it was saved; None where that is not known.
         others: further models that the same figures are about, as of folds.
+        distances: names whose distance from a reference, taken from a frontier, is that of the model.
     """
 
     names: frozenset[str]
     seed: int | None = None
     step: int | None = None
     others: int = 0
+    distances: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -244,14 +249,20 @@ class _Search:
         verb, config = record.verb, record.config()
         if verb == "evaluate cartography":
             return self._of_trainings(record, {"": config.get("runs", [])})
-        if verb in ("evaluate frontier", "evaluate shift"):
+        if verb in (FRONTIER, "evaluate shift"):
             return self._of_trainings(record, config.get("runs", {}))
         if verb == "evaluate toxicity":
             models = config.get("models", {}).items()
             sets = {name: str(one.get("path") or one.get("completions") or "") for name, one in models}
             return self._of_sets(record, sets)
-        if verb in ("evaluate winrate", "evaluate gain"):
-            return self._of_sets(record, {name: _path(one) for name, one in config.get("sets", {}).items()})
+        if verb == "evaluate gain" and config.get("frontier"):
+            return self._last_of_frontier(record, str(config["frontier"]))
+        if verb == "evaluate winrate" and not config.get("sets"):
+            raise self._without_answers(record, is_recorded=bool(config.get("recorded")))
+        if verb in ("evaluate winrate", "evaluate gain", "evaluate policies"):
+            place = self._of_sets(record, {name: _path(one) for name, one in config.get("sets", {}).items()})
+            own = {name: one for name, one in (config.get("kl") or {}).items() if name in place.names}
+            return replace(place, distances=frozenset(name for name in own if self._is_at(record, name, own[name])))
         return self._of_scores(record, config.get("scores", []))
 
     def _of_scores(self, record: RunRecord, scores: Sequence[str]) -> Place:
@@ -272,18 +283,53 @@ class _Search:
         return Place(frozenset(names), others=len(others))
 
     def _of_trainings(self, record: RunRecord, runs: Mapping[str, Sequence[str]]) -> Place:
-        places = [
+        places = self._own_trainings(record, runs)
+        if not places:
+            raise self._another(record, f"a run on {', '.join(filter(None, runs)) or 'other trainings'}")
+        others = sum(len(paths) for paths in runs.values()) - 1 if "" in runs else 0
+        name, number, folder = places[0]
+        return Place(frozenset({name}), number, _step_of(folder), others)
+
+    def _own_trainings(self, record: RunRecord, runs: Mapping[str, Sequence[str]]) -> list[tuple[str, int, Path]]:
+        """Name, number among those of the name, and folder of the model, of the trainings that left it."""
+        return [
             (name, number, one)
             for name, paths in runs.items()
             for number, path in enumerate(paths)
             for one in [self._own(_content(record, path))]
             if one is not None
         ]
+
+    def _last_of_frontier(self, record: RunRecord, path: str) -> Place:
+        """Of what read the last policy of every training on a frontier, where that is the model."""
+        frontier = self._frontier(record, path)
+        if frontier is None:
+            raise self._unknown(record, [path])
+        runs = frontier.config().get("runs", {})
+        places = self._own_trainings(frontier, runs)
         if not places:
-            raise self._another(record, f"a run on {', '.join(filter(None, runs)) or 'other trainings'}")
-        others = sum(len(paths) for paths in runs.values()) - 1 if "" in runs else 0
-        name, number, folder = places[0]
-        return Place(frozenset({name}), number, _step_of(folder), others)
+            raise self._another(record, f"a run on {', '.join(runs)}")
+        own = [one for one in places if _is_step(_last_step(frontier, one[0], one[1]), one[2])]
+        if not own:
+            raise self._another(record, "a run on the last policy of each training, which is another one,")
+        name, number, folder = own[0]
+        return Place(frozenset({name, f"{name}, seed {number}"}), number, _step_of(folder))
+
+    def _is_at(self, record: RunRecord, name: str, place: Any) -> bool:
+        """Whether a place on a frontier, as `evaluate policies` is told it, is the model's."""
+        asked = place if isinstance(place, Mapping) else {"frontier": place}
+        frontier = self._frontier(record, str(asked.get("frontier") or ""))
+        if frontier is None:
+            return False
+        run, seed = str(asked.get("run") or name), int(asked.get("training_seed") or 0)
+        step = _last_step(frontier, run, seed) if asked.get("step") is None else int(asked["step"])
+        places = self._own_trainings(frontier, frontier.config().get("runs", {}))
+        return any(one[:2] == (run, seed) and _is_step(step, one[2]) for one in places)
+
+    def _frontier(self, record: RunRecord, path: str) -> RunRecord | None:
+        """The run of `evaluate frontier` that was read; None where it is gone or has changed."""
+        found = self._behind(record, path)
+        return found if found is not None and found.verb == FRONTIER else None
 
     def _own(self, content: str) -> Path | None:
         """The model's folder, where a digest is that of the model or of a training that left it."""
@@ -335,7 +381,7 @@ class _Search:
         yield beside / name
         yield beside / Path(path).parent.name / name
         for one in self.given:
-            if one.verb not in LINKS:
+            if one.verb not in (*LINKS, FRONTIER):
                 continue
             yield one.folder
             yield one.folder / name
@@ -347,7 +393,8 @@ class _Search:
             yield from own
             return
         config = record.config()
-        paths = [str(config.get("rewrites", "")), *(_path(one) for one in dict(config.get("sets") or {}).values())]
+        paths = [str(config.get(name) or "") for name in ("rewrites", "frontier")]
+        paths += [_path(one) for one in dict(config.get("sets") or {}).values()]
         behind = [run for run in (self._behind(record, path) for path in paths if path) if run is not None]
         read = dict.fromkeys(one for run in behind for one in self._data(run))
         # Published rewrites are data themselves.
@@ -358,10 +405,18 @@ class _Search:
         problem = Problem(str(record.folder), f"{found} (`{record.verb}`)", expected, "Leave it out.")
         return DataError("another model", [problem])
 
+    def _without_answers(self, record: RunRecord, *, is_recorded: bool) -> DataError:
+        found, remedy = "agreement with people's labels, a measure of the judge", "Leave it out."
+        if is_recorded:
+            found = "recorded preferences, which do not say which model wrote the answers"
+            remedy = "Give the answers too: evaluate policies --sets.NAME FOLDER --judges.NAME.recorded.SET FILE."
+        expected = "win rates of answers that a run of `sample` has written"
+        return DataError("an unknown model", [Problem(str(record.folder), found, expected, remedy)])
+
     def _unknown(self, record: RunRecord, lost: Sequence[str]) -> DataError:
         names = ", ".join(Path(path).name for path in lost)
         found = f"a run of `{record.verb}` whose model cannot be told: {names} is gone, has changed, or is of no run"
-        remedy = "Where it lies elsewhere now, give that run of `score` or `sample` among the runs too."
+        remedy = "Where it lies elsewhere now, give that run of `score`, `sample` or `evaluate frontier` too."
         problem = Problem(str(record.folder), found, "a run whose inputs are there", remedy)
         return DataError("an unknown model", [problem])
 
@@ -375,6 +430,17 @@ def _step_of(folder: Path) -> int | None:
         summary = read_object(folder.parent / "summary.json")
         return int(summary["best"]["step"] if folder.name == BEST else summary.get("kept", summary["steps"]))
     return None
+
+
+def _is_step(step: int | None, folder: Path) -> bool:
+    """Whether a checkpoint on a frontier is the policy in a folder; one that stands alone has step 0."""
+    return step is not None and step in (0, _step_of(folder))
+
+
+def _last_step(frontier: RunRecord, name: str, number: int) -> int | None:
+    """The last step of a training on a frontier; 0 of a policy that stands alone, None where it is not there."""
+    checkpoints = read_frontier(frontier.folder).checkpoints
+    return max((one.step for one in checkpoints if (one.run, one.seed) == (name, number)), default=None)
 
 
 def _content(record: RunRecord, path: str) -> str:

@@ -85,7 +85,7 @@ def distance(name: str, place: FrontierPlace) -> Values:
         problem = Problem(f"kl.{name}, {place.frontier}", asked, f"one of {REFERENCE}, {known}", "Name it with `run`.")
         raise DataError("There is no such policy on the frontier", [problem])
     last = max(own, key=lambda one: one.step)
-    ends = {end: getattr(last.kl, end) for end in ("value", "low", "high")}
+    ends = {**{end: getattr(last.kl, end) for end in ("value", "low", "high", "n", "clusters")}, "level": found.level}
     reading = f"Mean log-ratio to the reference over {last.completions:,} completions."
     return {**ends, "run": last.run, "seed": last.seed, "step": last.step, "reading": reading, "reason": ""}
 
@@ -101,6 +101,9 @@ def findings(values: Values) -> list[str]:
     lines += [f"Left out or put together: {', '.join(left)}."] if left else []
     lines += [_extremes(values, name) for name in values["rewards"]]
     lines += [f"By {name}: {_begun(line)}" for name, one in values["rankers"].items() for line in _of_ranker(one)]
+    for name, one in values["rankers"].items():
+        left = [f"{count:,} {what}" for what, count in one["counts"].items()]
+        lines += [f"By {name}: left out, {', '.join(left)}."] if left else []
     return lines
 
 
@@ -236,6 +239,8 @@ def _reward_figures(values: Values) -> list[Figure | Html]:
         told = f"Mean reward by {name}"
         reading = f"{own['scorer']}. Point at a dot for how to read it."
         reading += f" {own['unscored']:,} answers have no score and are left out." if own["unscored"] else ""
+        left = own["counts"]["left_out"]
+        reading += f" So are {left:,} prompts on which a policy has none." if left else ""
         spec = by_policy(reward_means(values, name), values["policies"], "mean reward")
         figures.append(Figure(f"reward-{at}", *_told(told), reading, spec, plain=False))
     return figures

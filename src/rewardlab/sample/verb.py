@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from rewardlab.config import Config
 from rewardlab.data.canonical import write_records
+from rewardlab.data.files import COMPLETIONS
 from rewardlab.data.load import load_all
 from rewardlab.data.source import Sources, with_limit
 from rewardlab.data.turns import PolicyEncoding
@@ -35,7 +36,6 @@ from rewardlab.store.runs import Run
 
 log = logging.getLogger("rewardlab")
 
-COMPLETIONS = "completions.jsonl"
 PLAN = "plan.json"
 """What all sessions of a run keep, on whatever device."""
 CPU_PLAN = {"token_budget": 16384, "shard_size": 256}

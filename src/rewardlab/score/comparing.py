@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from rewardlab.errors import ConfigError, Problem
-from rewardlab.llm.agree import Agreement, Plan
-from rewardlab.llm.asking import Asked, JudgeEndpoint, ask_all
-from rewardlab.llm.budget import estimate
+from rewardlab.llm.agree import Agreement
+from rewardlab.llm.asking import Asked, JudgeEndpoint, ask_all, plan_of
 from rewardlab.llm.choices import weigh
 from rewardlab.llm.shared import shared_ledger
 from rewardlab.llm.wire import shown
@@ -110,14 +109,9 @@ def agree_to(work: Sequence[tuple[ComparingJudge, Sequence[Duel]]], agreement: A
         RunError: declined.
         ConfigError: a key is missing.
     """
-    plans = []
     with shared_ledger() as ledger:
-        for judge, duels in work:
-            requests = {one.request.key: one.request for duel in duels for one in judge.questions(duel)}
-            known = ledger.answers(requests.values())
-            missing = [request for key, request in requests.items() if key not in known]
-            again = len(ledger.stale(missing))
-            plans.append(Plan(judge.endpoint, estimate(missing, judge.endpoint, ledger), 1, again))
+        asked = [(judge.endpoint, [one for duel in duels for one in judge.questions(duel)]) for judge, duels in work]
+        plans = [plan_of(endpoint, questions, ledger) for endpoint, questions in asked]
     agreement.to(plans, buys)
 
 

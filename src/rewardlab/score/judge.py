@@ -61,6 +61,11 @@ class JudgeScorer(AnyScorer):
         self._examples: list[str] = []
 
     @property
+    def endpoint(self) -> JudgeEndpoint:
+        """Who is asked."""
+        return self._endpoint
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the answers were worth: `weighted` by probabilities, `parsed` as they stood, or `unusable`, by reason.
 
@@ -88,6 +93,21 @@ class JudgeScorer(AnyScorer):
             RunError: declined; the budget is spent. What was answered is kept.
             UnfinishedError: questions without an answer, which another try may bring.
         """
+        waiting = self.waiting(texts)
+        if not waiting:
+            return
+        answers = ask_all(self._endpoint, waiting, Agreement(self._yes), title="judging")
+        for key, answer in answers.items():
+            found = self._weighed[key] = weigh(answer, self._template.choices)
+            if isinstance(found, str) and len(self._examples) < _EXAMPLES:
+                self._examples.append(f"{found}: {shown(_said(answer))}")
+
+    def waiting(self, texts: Iterable[tuple[Prompt, Sequence[str]]]) -> list[Asked]:
+        """The questions about them that this scorer has not asked yet, each once.
+
+        Raises:
+            DataError: prompts without a reference answer: all of them.
+        """
         waiting: dict[str, Asked] = {}
         problems: dict[str, Problem] = {}
         for prompt, completions in texts:
@@ -102,13 +122,7 @@ class JudgeScorer(AnyScorer):
                         waiting[question.request.key] = question
         if problems:
             raise DataError("Answers cannot be compared", list(problems.values()))
-        if not waiting:
-            return
-        answers = ask_all(self._endpoint, list(waiting.values()), Agreement(self._yes), title="judging")
-        for key, answer in answers.items():
-            found = self._weighed[key] = weigh(answer, self._template.choices)
-            if isinstance(found, str) and len(self._examples) < _EXAMPLES:
-                self._examples.append(f"{found}: {shown(_said(answer))}")
+        return list(waiting.values())
 
     def measure(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[str]]) -> list[list[Measured]]:
         """The judge's score of `completions[i][k]` as an answer to `prompts[i]`; None where it gave none.
