@@ -201,7 +201,7 @@ def _differences(
 
 def _permuted(table: _Table, settings: Settings) -> Values:
     """How often forecasts of other reward models do as well, among those with all shifts."""
-    whole: np.ndarray = table.known.all(axis=1)
+    whole = np.asarray(table.known.all(axis=1))
     units = int(whole.sum())
     reason = ""
     if units < FEWEST_DEALT:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -268,25 +269,12 @@ def _strata(table: Table, count: int, settings: Settings) -> list[Estimate]:
     for name, preference, difference in zip(table.models, table.preference, table.difference, strict=True):
         known = ~np.isnan(preference)
         own, longer, prompt = preference[known], difference[known], table.prompt[known]
-        for low, high, inside in _whole_strata(longer, count):
-            rate = proportion(own[inside], prompt[inside], settings.level)
-            label = f"stratum.{name}.{low} to {high}"
+        place, edges = strata(longer, count)
+        for at, (low, high) in enumerate(pairwise(edges.tolist())):
+            rate = proportion(own[place == at], prompt[place == at], settings.level)
+            label = f"stratum.{name}.{low:.0f} to {high:.0f}"
             found.append(settings.estimate(label, rate, STRATUM, unit="comparisons"))
     return found
-
-
-def _whole_strata(difference: np.ndarray, count: int) -> list[tuple[int, int, np.ndarray]]:
-    """Ends of each stratum and which comparisons it holds.
-
-    Characters are whole, so a stratum that begins at 2.4 begins at 3; one that holds nothing is left out.
-    """
-    _, edges = strata(difference, count)
-    # Quantiles are off by rounding: 3 + 4e-16 is 3.
-    starts = np.unique(np.ceil(edges[: max(len(edges) - 1, 1)] - 1e-6)).astype(int)
-    place = np.searchsorted(starts, difference, side="right") - 1
-    ends = [*starts[1:].tolist(), int(edges[-1])]
-    both = enumerate(zip(starts.tolist(), ends, strict=True))
-    return [(low, high, place == at) for at, (low, high) in both if (place == at).any()]
 
 
 # --- ranking -------------------------------------------------------------------------------------------------------

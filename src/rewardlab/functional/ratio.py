@@ -110,7 +110,7 @@ def fieller(
         At right angles, where rho is infinite, that is the denominator alone.
         """
         across, along = np.cos(angles), scale * np.sin(angles)
-        return np.abs(along * b) <= half(across, along)
+        return np.asarray(np.abs(along * b) <= half(across, along))
 
     if held(np.array([math.pi / 2.0]))[0]:
         return found._replace(reason=NOT_TOLD_FROM_ZERO)
