@@ -8,9 +8,10 @@ from typing import NamedTuple
 from numpy import format_float_positional
 
 from rewardlab.audit.effects import PARTS, AuditedModel
+from rewardlab.audit.effects_file import Attribute
 from rewardlab.audit.estimates import EffectEstimate
 from rewardlab.audit.summary import MINUS, number
-from rewardlab.report.audit_inputs import Attribute, AuditFile
+from rewardlab.report.audit_inputs import AuditFile
 from rewardlab.report.words import DASH
 
 ESTIMATORS: Mapping[str, str] = {
