@@ -193,8 +193,8 @@ def test_every_set_of_win_rates_has_its_own_row(root: Path) -> None:
 
 
 def test_gains_of_score_tables_and_of_a_frontier(root: Path, measured: Path) -> None:
-    ran(root, "gain", "evaluate gain", sets=sets(root, "score"), draws=100)
-    ran(root, "gain-frontier", "evaluate gain", frontier=str(measured), draws=100)
+    ran(root, "gain", "evaluate gain", sets=sets(root, "score"))
+    ran(root, "gain-frontier", "evaluate gain", frontier=str(measured))
     leaves = ("total", "non_length", "at_equal_length")
     values, _ = card(root, "ppo/model", "gain")
     own = recorded(root / "gain/gain.json")
