@@ -19,10 +19,9 @@ from rewardlab.functional.intervals import (
     mean_statistic,
     widened,
 )
-from rewardlab.functional.ratio import NOT_TOLD_FROM_ZERO, fieller
+from rewardlab.functional.ratio import NOT_TOLD_FROM_ZERO, Parts, fieller
 
 RNG = np.random.default_rng
-Parts = tuple[tuple[float, float], tuple[float, float]]
 
 
 def closed_form(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple[float, float]:

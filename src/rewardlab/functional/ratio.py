@@ -19,7 +19,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -36,6 +36,9 @@ from rewardlab.functional.intervals import (
 
 NOT_TOLD_FROM_ZERO = "what it is a share of cannot be told from 0"
 
+Parts = tuple[tuple[float, float], tuple[float, float]]
+"""V and nu of the numerator, and of the denominator."""
+
 _CUTS = 64
 """Parts in which an end is looked for at once."""
 _ROUNDS = 9
@@ -46,7 +49,7 @@ def fieller(
     first: Statistic,
     second: Statistic,
     clusters: Clusters = None,
-    parts: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0)),
+    parts: Parts = ((0.0, 0.0), (0.0, 0.0)),
     level: float = 0.95,
 ) -> Interval:
     """Ratio of two statistics of the same observations, with Fieller's interval.
@@ -91,38 +94,57 @@ def fieller(
     both = np.stack([apart, sums[:, 1]])
     variances = count / (count - 1) * (both @ both.T) / n**2
 
-    def half(across: Float[np.ndarray, " k"], along: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-        """Half the width of the intervals of across (a - ratio b) - along b, `widened` as of several at once."""
-        (own, shared), (_, other) = variances
+    contrasts = _Contrasts(ratio, b, variances, parts, count - 1.0, 0.5 + level / 2.0)
+    scale = float(contrasts.half(np.ones(1), np.zeros(1))[0]) / abs(b)
+    if contrasts.held(np.array([math.pi / 2.0]), scale)[0]:
+        return found._replace(reason=NOT_TOLD_FROM_ZERO)
+    low, high = (ratio + scale * math.tan(_outermost(contrasts, scale, side * math.pi / 2.0)) for side in (-1.0, 1.0))
+    return found._replace(low=low, high=high)
+
+
+class _Contrasts(NamedTuple):
+    """across (a - ratio b) - along b, for any two numbers: at ratios rho = ratio + along / across.
+
+    Attributes:
+        ratio, b: of the statistics.
+        variances: of a - ratio b and b over the observations, and their covariance.
+        parts: V and nu of a, and of b.
+        freedom: degrees of freedom of `variances`.
+        quantile: of the intervals' upper ends.
+    """
+
+    ratio: float
+    b: float
+    variances: Float[np.ndarray, "2 2"]
+    parts: Parts
+    freedom: float
+    quantile: float
+
+    def half(self, across: Float[np.ndarray, " k"], along: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+        """Half the widths of their intervals, as `widened` has it."""
+        (own, shared), (_, other) = self.variances
         of_data = np.maximum(across**2 * own - 2.0 * across * along * shared + along**2 * other, 0.0)
-        more = zip((across, ratio * across + along), parts, strict=True)
-        sources = [(of_data, count - 1.0), *((weight**2 * one, nu) for weight, (one, nu) in more if nu > 0.0)]
+        more = zip((across, self.ratio * across + along), self.parts, strict=True)
+        sources = [(of_data, self.freedom), *((weight**2 * one, nu) for weight, (one, nu) in more if nu > 0.0)]
         variance = np.sum([one for one, _ in sources], axis=0)
         below = np.sum([one**2 / nu for one, nu in sources], axis=0)
         freedom = np.divide(variance**2, below, out=np.ones_like(below), where=below > 0.0)
-        return np.asarray(stdtrit(freedom, 0.5 + level / 2.0) * np.sqrt(variance))
+        return np.asarray(stdtrit(freedom, self.quantile) * np.sqrt(variance))
 
-    scale = float(half(np.ones(1), np.zeros(1))[0]) / abs(b)
-
-    def held(angles: Float[np.ndarray, " k"]) -> Bool[np.ndarray, " k"]:
+    def held(self, angles: Float[np.ndarray, " k"], scale: float) -> Bool[np.ndarray, " k"]:
         """Whether the interval of the contrast at rho = ratio + scale tan(angle), times cos(angle), holds 0.
 
         At right angles, where rho is infinite, that is the denominator alone.
         """
         across, along = np.cos(angles), scale * np.sin(angles)
-        return np.asarray(np.abs(along * b) <= half(across, along))
-
-    if held(np.array([math.pi / 2.0]))[0]:
-        return found._replace(reason=NOT_TOLD_FROM_ZERO)
-    low, high = (ratio + scale * math.tan(_outermost(held, side)) for side in (-math.pi / 2.0, math.pi / 2.0))
-    return found._replace(low=low, high=high)
+        return np.asarray(np.abs(along * self.b) <= self.half(across, along))
 
 
-def _outermost(held: Callable[[np.ndarray], np.ndarray], far: float) -> float:
+def _outermost(contrasts: _Contrasts, scale: float, far: float) -> float:
     """The angle farthest from 0, on the way to `far`, that is held; 0 is, and `far` is not."""
     near = 0.0
     for _ in range(_ROUNDS):
         angles = np.linspace(near, far, _CUTS + 1)
-        last = int(np.flatnonzero(held(angles[1:-1])).max(initial=-1)) + 1
+        last = int(np.flatnonzero(contrasts.held(angles[1:-1], scale)).max(initial=-1)) + 1
         near, far = float(angles[last]), float(angles[last + 1])
     return near
