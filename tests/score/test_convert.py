@@ -93,7 +93,7 @@ def test_rewards_in_standard_deviations_within_prompts(samples: Path, tmp_path: 
     """Variances 1/2 (1 and 2), 1/2 (3 and 4) and 1/8 (0 and 1/2): their mean is 3/8."""
     scores = table(tmp_path / "scores.parquet", WHOLE)
     values = {"sources": source(samples), "to": "labelled", "scores": str(scores), "unit_sd": True}
-    assert "Rewards were divided by 0.6124, their standard deviation within prompts." in convert(
+    assert "Rewards were divided by 0.6124, their standard deviation within records." in convert(
         tmp_path / "out", **values
     )
     found = read_records(tmp_path / "out" / "mine.jsonl")

@@ -25,7 +25,7 @@ CELLS = [(policy, audit) for policy in POLICIES for audit in AUDITS]
 
 
 def effects() -> np.ndarray:
-    """What the study's reward models pay for each attribute, from its file: [reward models, attributes]."""
+    """What the study's oracles pay for each attribute, from its file: [reward models, attributes]."""
     study = yaml.safe_load(files("rewardlab.studies").joinpath("loop-world.yaml").read_text())
     stages = {stage["id"]: stage for stage in study["stages"]}
     oracles = [
@@ -33,8 +33,7 @@ def effects() -> np.ndarray:
         for rule in stages["rewards"]["foreach"]["reward"].values()
         if rule.startswith("rule:")
     ]
-    learned = [list(gold.values()) for gold in stages["labelled"]["foreach"]["gold"].values()]
-    return np.array([*oracles, *learned])
+    return np.array(oracles)
 
 
 def covariance(correlations: tuple[float, float, float]) -> np.ndarray:

@@ -53,7 +53,7 @@ ALL_SPLITS = "all"
 """The split that stands for every split."""
 
 RECORD_FILES = frozenset(
-    {"run.json", "summary.json", "doctor.json", "set_aside.jsonl", "latents.parquet", "dataset_infos.json"}
+    {"run.json", "plan.json", "summary.json", "doctor.json", "set_aside.jsonl", "latents.parquet", "dataset_infos.json"}
 )
 """Files that lie beside data and speak of them: those of our own runs, and the hub's. A folder is read without them."""
 

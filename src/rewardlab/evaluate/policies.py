@@ -197,12 +197,15 @@ def measure(config: PolicyComparison, run: Run) -> Compared:
     run.log.info("%d prompts that all %d policies have answered", len(sets.prompts), len(sets.names))
     files = sets.write(run)
     matches: dict[str, Matches] = {}
-    # What is read may be refused, and what is paid for declined: both come first.
-    agree_to_all(config.judges, config.rewards, sets, config.base)
-    numbered = sorted(enumerate(config.judges.items()), key=lambda one: is_paid(one[1][1]))
-    for number, (name, judge) in numbered:
-        part = run.part(f"judges/{number}")
-        matches[name] = judged_by(name, agreed(judge), sets, files, config.base, part, config.seed)
+    # What is read may be refused, and what is paid for declined: both come first, in this order.
+    numbered = list(enumerate(config.judges.items()))
+    for paid in (False, True):
+        if paid:
+            agree_to_all(config.judges, config.rewards, sets, config.base)
+        for number, (name, judge) in numbered:
+            if is_paid(judge) == paid:
+                part = run.part(f"judges/{number}")
+                matches[name] = judged_by(name, agreed(judge), sets, files, config.base, part, config.seed)
     matches = {name: matches[name] for name in config.judges}
     scores = [
         scores_of(name, agreed(reward), sets, files, run.part(f"rewards/{number}"))

@@ -238,7 +238,7 @@ def _recorded(config: WinrateEvaluation) -> Matches:
             occurrence = seen.get(key, 0)
             seen[key] = occurrence + 1
             before = baseline.setdefault((key, occurrence), one)
-            if before.first != one.first:
+            if answer_id(before.first) != answer_id(one.first):
                 others.append((one, before))
             if one.preference is None:
                 continue

@@ -39,6 +39,9 @@ from rewardlab.functional.intervals import Statistic
 MEASURES = ("error", "rank", "slope")
 """How a forecast meets what happened: columns of `meeting`."""
 
+_MOST_HALVED = 8
+"""Seeds of which all halves are compared."""
+
 Shifts = Float[np.ndarray, "units points"]
 
 
@@ -286,7 +289,7 @@ def ceiling_of(seeds: Float[np.ndarray, "points seeds"]) -> Ceiling:
 
         r^2 = 1 / ((1 + s/a)(1 + s/b)),    and the truth is correlated 1 / sqrt(1 + s/(a + b)) with the mean over all
 
-    (Spearman and Brown's formula under the root, where a = b). Errors and correlations are means over all ways to
+    (Spearman and Brown's formula under the root, where a = b). Errors and correlations are means over ways to
     halve. What seeds share, prompts above all, is not in it.
 
     Args:
@@ -303,7 +306,9 @@ def ceiling_of(seeds: Float[np.ndarray, "points seeds"]) -> Ceiling:
     a = count // 2
     b = count - a
     errors, ranks = [], []
-    for chosen in combinations(range(count), a):
+    # Of many seeds the halves that begin with each in turn: all of them are more than can be counted.
+    turns = [tuple((first + place) % count for place in range(a)) for first in range(count)]
+    for chosen in combinations(range(count), a) if count <= _MOST_HALVED else turns:
         half = seeds[:, list(chosen)].mean(axis=1)
         other = np.delete(seeds, chosen, axis=1).mean(axis=1)
         errors.append(np.abs(half - other).mean())

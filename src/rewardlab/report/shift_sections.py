@@ -164,7 +164,7 @@ def _met(values: Values) -> list[str]:
         )
         if rows[EFFECTS, "rank"]["value"] is not None:
             told = [
-                f"{_span_of(rows[by, 'rank'])} {WAYS[by]}"
+                f"{_span_of(rows[by, 'rank'])} {WAYS[by]}{_of_others(rows[by, 'rank'], own)}"
                 for by in (EFFECTS, *_PRIMARY)
                 if (by, "rank") in rows and rows[by, "rank"]["value"] is not None
             ]
@@ -176,6 +176,12 @@ def _met(values: Values) -> list[str]:
         parts = [f"{MEASURES[name].lower()} {_span_of(rows[EFFECTS, name])}" for name in ("slope", "signs", "coverage")]
         lines.append(f"{about}: forecasts from effects are {_span_of(own)} off on average; {', '.join(parts)}.")
     return lines
+
+
+def _of_others(row: Values, own: Values) -> str:
+    """Of how many shifts, where a way of forecasting speaks of others: where forecasts from effects were refused."""
+    same = (row["n"], row["units"]) == (own["n"], own["units"])
+    return "" if same else f" (of {row['n']} shifts under {row['units']} reward models)"
 
 
 def _refused(values: Values) -> list[str]:

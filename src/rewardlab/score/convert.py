@@ -126,7 +126,7 @@ class _Work:
             self.aside += done.unscored
             self.warnings += self._table.warnings
             if self.config.unit_sd:
-                self.warnings.append(f"Rewards were divided by {done.sd:.4g}, their standard deviation within prompts.")
+                self.warnings.append(f"Rewards were divided by {done.sd:.4g}, their standard deviation within records.")
         else:
             found, counts = self._one_by_one(step, sets)
         self._note(step, sets, found, counts)

@@ -78,7 +78,14 @@ def _sd_within(records: list[Candidates], table: ScoreTable) -> float:
     several = [np.array(record.rewards) for record in records if len(record.completions) > 1]
     sd = float(np.sqrt(np.mean([np.var(rewards, ddof=1) for rewards in several]))) if several else 0.0
     if not sd > 0.0:
-        problem = Problem(str(table.path), "rewards that never differ within a record", "some that differ, for unit_sd")
+        found = "rewards that never differ within a record" if several else "one completion to every record"
+        expected = "several to a record, with rewards that differ, for unit_sd"
+        problem = Problem(
+            str(table.path),
+            found,
+            expected,
+            "" if several else "Bring them together: --to candidates --merge true, before.",
+        )
         raise DataError("Rewards cannot be divided by their standard deviation", [problem])
     return sd
 

@@ -47,7 +47,7 @@ class DataConversion(Config):
     scores: Path | None = None
     """labelled: the folder of `rewardlab score` on the same sources in the same order, or its table."""
     unit_sd: bool = False
-    """labelled: rewards divided by their standard deviation within prompts, so that a temperature or a margin means the
+    """labelled: rewards divided by their standard deviation within records, so that a temperature or a margin means the
     same under every reward model."""
     merge: bool = False
     """candidates: all records of a prompt as one."""
