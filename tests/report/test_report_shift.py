@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_models import word_tokenizer
 
-from rewardlab.audit.forecast import ASSOCIATIONS, EFFECTS
+from rewardlab.audit.forecast import ASSOCIATIONS, EFFECTS, NAIVE
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.evaluate import frontier_samples
 from rewardlab.evaluate.estimates import Settings
@@ -412,6 +412,10 @@ def test_signs_of_attributes_without_an_effect_are_counted_apart() -> None:
 
 def test_findings_tell_order_first_and_forecasts_that_were_refused() -> None:
     rows = loop_rows(10, 6)
+    for one in rows:
+        one["predicted"][NAIVE] = one["predicted"][ASSOCIATIONS]
+    for one in rows[:3]:
+        del one["predicted"][EFFECTS]
     told = ("refused", "spoken")
     values = {
         "shifts": rows,
@@ -424,7 +428,8 @@ def test_findings_tell_order_first_and_forecasts_that_were_refused() -> None:
         "warnings": [],
     }
     lines = findings({**values, "shifts": [{**one, "unreached": 0, "before_first": 0} for one in rows]})
-    assert lines[1].startswith("At 1 nats, 30 shifts under 10 reward models: rank correlation of forecasts and shifts ")
+    assert lines[1].startswith("At 1 nats, 27 shifts under 9 reward models: rank correlation of forecasts and shifts ")
+    assert "naive effect alone (of 30 shifts under 10 reward models)" in lines[1]
     assert "a perfect forecast would reach 0.9" in lines[1]
     assert any("order the shifts better than those from associations" in line for line in lines)
     assert any(line.startswith("Of 2 forecasts from effects 1 were refused") and "refused." in line for line in lines)
