@@ -107,7 +107,7 @@ def test_files_over_different_baselines_are_refused(tmp_path: Path, capsys: pyte
 
 
 def test_rows_without_a_preference_keep_their_place_among_those_of_a_prompt(tmp_path: Path) -> None:
-    """Of a prompt asked twice the baseline has two outputs; that one verdict is missing, or white space, is no other baseline."""
+    """Of a prompt asked twice the baseline has two outputs. A missing verdict, or white space, is no other baseline."""
     one = recorded(tmp_path / "one.jsonl", [("Why?", "first", 2.0), ("Why?", "second", 1.0)])
     two = recorded(tmp_path / "two.jsonl", [("Why?", "first\n", None), ("Why?", " second", 2.0)])
     flags = ["evaluate", "winrate", "--recorded.one", one, "--recorded.two", two, "--draws", "100", "--run", "both"]
