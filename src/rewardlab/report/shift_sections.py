@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewardlab.audit.forecast import DOUBLE, EFFECTS, NAIVE
+from rewardlab.audit.forecast import ASSOCIATIONS, DOUBLE, EFFECTS, NAIVE
 from rewardlab.audit.summary import number
 from rewardlab.evaluate.shift import Values
-from rewardlab.report.blocks import Figure, Section
+from rewardlab.report.blocks import Figure, Section, disclosure
 from rewardlab.report.forecast import COLORS, WAYS, between
 from rewardlab.report.frontier_figures import PALETTE
 from rewardlab.report.html import Html, element
@@ -34,17 +34,20 @@ _PRIMARY = (NAIVE, DOUBLE)
 _MOST_RUNS_TOLD = 3
 """Runs of which every shift is told in a sentence; of more the table tells them."""
 
+_MOST_ROWS_OPEN = 40
+"""Rows of the table of shifts that are shown at once."""
 MEASURES = {
-    "error": "Mean distance of forecast and shift",
     "rank": "Rank correlation",
+    "error": "Mean distance of forecast and shift",
     "slope": "Slope of shifts on forecasts",
     "signs": "Signs forecast",
-    "carried": "Signs forecast, attributes without an effect of their own",
+    "carried": "Signs forecast, without an effect of their own",
     "coverage": "Intervals that hold the difference",
 }
 _MET = (
     "Each dot is an attribute after a training: across, what was forecast before it; upwards, what the policy has "
-    "learned at that distance from its reference. On the dashed line both are the same. Bars are intervals."
+    "learned at that distance from its reference. On the dashed line both are the same. Bars are intervals. Other ways "
+    "to forecast are in the table."
 )
 _PATH = (
     "Change of the share of answers with the attribute, against the distance from the reference, checkpoint by "
@@ -151,7 +154,7 @@ def _is_before(row: Values, run: str) -> bool:
 
 
 def _met(values: Values) -> list[str]:
-    """How forecasts met the shifts, by distance: their order, what sets them apart, and how far they are off."""
+    """How forecasts met the shifts, by distance: their order beside that of others, and how far they are off."""
     agreement = values["agreement"]
     lines = []
     for divergence in _distances(values):
@@ -159,23 +162,35 @@ def _met(values: Values) -> list[str]:
         own = rows.get((EFFECTS, "error"))
         if own is None or own["value"] is None:
             continue
-        about = f"At {divergence:g} nats, {own['n']} shifts under {own['units']} reward " + (
-            "model" if own["units"] == 1 else "models"
-        )
+        models = "model" if own["units"] == 1 else "models"
+        about = f"At {divergence:g} nats, {own['n']} shifts under {own['units']} reward {models}"
         if rows[EFFECTS, "rank"]["value"] is not None:
-            told = [
-                f"{_span_of(rows[by, 'rank'])} {WAYS[by]}{_of_others(rows[by, 'rank'], own)}"
-                for by in (EFFECTS, *_PRIMARY)
+            apart = {row["second"]: row for row in agreement["differences"] if _ranks(row, divergence)}
+            told = [f"{_span_of(rows[EFFECTS, 'rank'])} {WAYS[EFFECTS]}"]
+            told += [
+                f"{_span_of(rows[by, 'rank'])} {WAYS[by]}{_of_others(rows[by, 'rank'], own)}{_less(apart.get(by))}"
+                for by in _PRIMARY
                 if (by, "rank") in rows and rows[by, "rank"]["value"] is not None
             ]
             most = next((row["rank"] for row in agreement["ceiling"] if row["divergence"] == divergence), None)
             perfect = "" if most is None else f"; a perfect forecast would reach {number(most)}, for the noise of seeds"
-            lines.append(f"{about}: rank correlation of forecasts and shifts {', '.join(told)}{perfect}.")
-        apart = [row for row in agreement["differences"] if row["divergence"] == divergence and row["low"] is not None]
-        lines += [_apart(row) for row in apart if _is_sure(row) or row["second"] in _PRIMARY]
+            lines.append(f"{about}: rank correlation of forecasts and shifts {'; '.join(told)}{perfect}.")
         parts = [f"{MEASURES[name].lower()} {_span_of(rows[EFFECTS, name])}" for name in ("slope", "signs", "coverage")]
         lines.append(f"{about}: forecasts from effects are {_span_of(own)} off on average; {', '.join(parts)}.")
     return lines
+
+
+def _ranks(row: Values, divergence: float) -> bool:
+    return bool((row["measure"], row["divergence"]) == ("rank", divergence) and row["low"] is not None)
+
+
+def _less(row: Values | None) -> str:
+    """By how much another forecast orders less well than that from effects."""
+    if row is None:
+        return ""
+    if not (row["low"] > 0.0 or row["high"] < 0.0):
+        return f", not told apart (a difference of {_span_of(row)})"
+    return f", {'less' if row['value'] > 0 else 'more'} by {_span_of(row)}"
 
 
 def _of_others(row: Values, own: Values) -> str:
@@ -189,25 +204,6 @@ def _refused(values: Values) -> list[str]:
     runs = [name for name, file in values["forecasts"].items() if not file["spoken"]]
     few = f"Of {len(values['forecasts'])} forecasts from effects {len(runs)} were refused"
     return [f"{few}, as effects explain too little of the reward: {', '.join(runs)}."] if runs else []
-
-
-def _is_sure(row: Mapping[str, Any]) -> bool:
-    return bool(row["low"] > 0.0 or row["high"] < 0.0)
-
-
-def _apart(row: Mapping[str, Any]) -> str:
-    """How two kinds of forecast differ in order or size."""
-    kind, other = "forecasts from effects", f"those {WAYS[row['second']]}"
-    better = (row["value"] > 0) == (row["measure"] == "rank")
-    if not _is_sure(row):
-        what = "order" if row["measure"] == "rank" else "errors"
-        words = f"the {what} of {kind} and of {other} cannot be told apart"
-    elif row["measure"] == "rank":
-        words = f"{kind} order the shifts {'better' if better else 'worse'} than {other}"
-    else:
-        words = f"{kind} are {'less' if better else 'more'} off than {other}"
-    measure = MEASURES[row["measure"]].lower()
-    return f"At {row['divergence']:g} nats {words}: a difference of {_span_of(row)} in the {measure}."
 
 
 def _span_of(row: Mapping[str, Any]) -> str:
@@ -235,9 +231,16 @@ def shift_sections(values: Values) -> list[Section]:
         Section("met", "Predicted and realised", "", met),
         Section("paths", "The ways there", "", paths),
         Section("agreement", "How forecasts met shifts", _AGREEMENT, [one.to_html() for one in tables]),
-        Section("shifts", "Shifts", _SHIFTS, [_shift_table(values).to_html()]),
+        Section("shifts", "Shifts", _SHIFTS, [_folded(_shift_table(values))]),
     ]
     return [section for section in sections if section.blocks]
+
+
+def _folded(table: ResultTable) -> Html:
+    """A long table behind a line to open it."""
+    if len(table.rows) <= _MOST_ROWS_OPEN:
+        return table.to_html()
+    return disclosure(f"All {len(table.rows):,} shifts", table.to_html())
 
 
 def _distances(values: Values) -> list[float]:
@@ -268,6 +271,10 @@ def _met_figure(values: Values, divergence: float) -> Figure | None:
     rows = met_rows(values, divergence)
     if not rows:
         return None
+    # Of more ways dots would lie on each other; the table has all of them.
+    ways = {row["way"] for row in rows}
+    beside = next((WAYS[by] for by in (NAIVE, ASSOCIATIONS) if WAYS[by] in ways), None)
+    rows = [row for row in rows if row["way"] in (WAYS[EFFECTS], beside)] or rows
     title = f"At {divergence:g} nats from the reference"
     name = f"met-{_distances(values).index(divergence) + 1}"
     return Figure(name, title, title, _MET, met_picture(rows), plain=False, half=True)
@@ -464,65 +471,62 @@ def _shift_table(values: Values) -> ResultTable:
 
 def _agreement_table(values: Values) -> ResultTable:
     agreement = values["agreement"]
-    dealt = {(row["by"], row["divergence"]): row for row in agreement["permutations"]}
-    rows = [
-        {
-            "measure": MEASURES[row["measure"]],
-            "divergence": row["divergence"],
-            "way": WAYS[row["by"]],
-            "value": _span_of(row),
-            "n": row["n"],
-            "units": row["units"],
-            "p": dealt[row["by"], row["divergence"]].get(f"{row['measure']}_p"),
-            "reason": row["reason"],
-        }
-        for row in agreement["measures"]
-    ]
+    found = {(row["by"], row["divergence"], row["measure"]): row for row in agreement["measures"]}
+    rows = []
+    for dealt in agreement["permutations"]:
+        own = {name: found[dealt["by"], dealt["divergence"], name] for name in MEASURES}
+        rows.append(
+            {
+                "divergence": dealt["divergence"],
+                "way": WAYS[dealt["by"]],
+                "n": own["error"]["n"],
+                "units": own["error"]["units"],
+                **{name: DASH if row["value"] is None else _span_of(row) for name, row in own.items()},
+                "p": dealt["rank_p"],
+                "reason": own["error"]["reason"] or dealt["reason"],
+            }
+        )
     rows += [
         {
-            "measure": MEASURES[name],
             "divergence": row["divergence"],
             "way": "a perfect one, for the noise of seeds",
-            "value": number(row[name]),
             "n": row["n"],
             "units": None,
+            **dict.fromkeys(MEASURES, ""),
+            "rank": DASH if row["rank"] is None else number(row["rank"]),
+            "error": number(row["error"]),
             "p": None,
             "reason": "",
         }
         for row in agreement["ceiling"]
-        for name in ("error", "rank")
-        if row[name] is not None
     ]
     columns = (
-        Column("measure", "Measure"),
         Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
         Column("way", "Forecast"),
-        Column("value", "Value"),
+        Column("rank", MEASURES["rank"]),
+        Column("p", "p of it, forecasts dealt out anew", lambda value: f"{value:.3g}"),
+        *(Column(name, title) for name, title in MEASURES.items() if name != "rank"),
         Column("n", "Shifts", lambda value: f"{value:,}"),
         Column("units", "Reward models", lambda value: f"{value:,}"),
-        Column("p", "p, forecasts dealt out anew", lambda value: f"{value:.3g}"),
-        Column("reason", "Why no interval"),
+        Column("reason", "Why no interval, or no p"),
     )
+    rows.sort(key=lambda row: row["divergence"])
     return ResultTable(f"Forecasts and shifts, with {values['level']:.0%} intervals", columns, tuple(rows))
 
 
 def _differences_table(values: Values) -> ResultTable:
+    found: dict[tuple[str, float], dict[str, Any]] = {}
+    for row in values["agreement"]["differences"]:
+        own = found.setdefault((row["second"], row["divergence"]), {"n": row["n"], "reason": row["reason"]})
+        own[row["measure"]] = _span_of(row)
     rows = tuple(
-        {
-            "measure": MEASURES[row["measure"]],
-            "divergence": row["divergence"],
-            "second": WAYS[row["second"]],
-            "value": _span_of(row),
-            "n": row["n"],
-            "reason": row["reason"],
-        }
-        for row in values["agreement"]["differences"]
+        {"divergence": divergence, "second": WAYS[second], **own} for (second, divergence), own in found.items()
     )
     columns = (
-        Column("measure", "Measure"),
         Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
         Column("second", "Minus that of the forecast"),
-        Column("value", "Difference"),
+        Column("rank", MEASURES["rank"]),
+        Column("error", MEASURES["error"]),
         Column("n", "Shifts", lambda value: f"{value:,}"),
         Column("reason", "Why no interval"),
     )
