@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewardlab.audit.forecast import ASSOCIATIONS, DOUBLE, EFFECTS, NAIVE
+from rewardlab.audit.forecast import ASSOCIATIONS, BEST_OF, DOUBLE, EFFECTS, NAIVE, OWN, SINGLE, TILT
 from rewardlab.audit.summary import number
 from rewardlab.evaluate.shift import Values
 from rewardlab.report.blocks import Figure, Section, disclosure
@@ -39,15 +39,15 @@ _MOST_ROWS_OPEN = 40
 MEASURES = {
     "rank": "Rank correlation",
     "error": "Mean distance of forecast and shift",
-    "slope": "Slope of shifts on forecasts",
+    "slope": "Slope of shifts on forecasts (1: the right size)",
     "signs": "Signs forecast",
     "carried": "Signs forecast, without an effect of their own",
-    "coverage": "Intervals that hold the difference",
+    "coverage": "Shifts within the forecast's interval",
 }
 _MET = (
     "Each dot is an attribute after a training: across, what was forecast before it; upwards, what the policy has "
-    "learned at that distance from its reference. On the dashed line both are the same. Bars are intervals. Other ways "
-    "to forecast are in the table."
+    "learned at that distance from its reference. On the dashed line both are the same. Bars are intervals. A forecast "
+    "is a straight line and may go beyond what a share can do. Other ways to forecast are in the table."
 )
 _PATH = (
     "Change of the share of answers with the attribute, against the distance from the reference, checkpoint by "
@@ -67,8 +67,20 @@ _SHIFTS = (
 )
 _AGREEMENT = (
     "Intervals are percentiles over resamples of whole reward models. Signs count where a shift is larger than what "
-    "matters and than two standard errors. A slope below 1 means that forecasts promise too much."
+    "matters and than two standard errors. A slope below 1 means that forecasts promise too much. Rows may speak of "
+    "different shifts, as some forecasts are refused: the second table is on the same ones."
 )
+_KEY = (
+    (EFFECTS, "effects of the audit, and which attributes go together in the policy's own answers"),
+    (DOUBLE, "the attribute's own effect in the audit, by rewrites of rewrites"),
+    (OWN, "the same, audited on answers of the policy"),
+    (SINGLE, "the same by single rewrites"),
+    (NAIVE, "the audit's difference in reward between answers with and without the attribute"),
+    (ASSOCIATIONS, "rewards of the policy's own answers: how they go along with the attribute"),
+    (TILT, "rewards of the policy's own answers, weighted towards the high ones"),
+    (BEST_OF, "rewards of the policy's own answers, the best of some"),
+)
+"""What each way of forecasting is made from."""
 
 
 def findings(values: Values) -> list[str]:
@@ -225,12 +237,15 @@ def shift_sections(values: Values) -> list[Section]:
     sentences: list[Figure | Html] = [element("ol", [element("li", line) for line in values["findings"]])]
     met = [one for one in (_met_figure(values, at) for at in _distances(values)) if one is not None]
     paths: list[Figure | Html] = [_path_figure(values, place, one) for place, one in enumerate(values["attributes"])]
-    tables = [_agreement_table(values), _differences_table(values)] if values["agreement"]["measures"] else []
+    tables: list[Figure | Html] = []
+    if values["agreement"]["measures"]:
+        key = [element("li", f"{WAYS[by]}: {words}.") for by, words in _KEY]
+        tables = [element("ul", key), _agreement_table(values).to_html(), _differences_table(values).to_html()]
     sections = [
         Section("findings", "Findings", "", sentences),
         Section("met", "Predicted and realised", "", met),
         Section("paths", "The ways there", "", paths),
-        Section("agreement", "How forecasts met shifts", _AGREEMENT, [one.to_html() for one in tables]),
+        Section("agreement", "How forecasts met shifts", _AGREEMENT, tables),
         Section("shifts", "Shifts", _SHIFTS, [_folded(_shift_table(values))]),
     ]
     return [section for section in sections if section.blocks]
@@ -293,7 +308,7 @@ def met_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
     place: Spec = {
         "x": {"field": "x", **x},
         "y": {"field": "y", **y},
-        "color": {"field": "way", "type": "nominal", "scale": color_scale(ways)},
+        "color": {"field": "way", "type": "nominal", "scale": color_scale(ways), "legend": {"labelLimit": 300}},
     }
     faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.06}
     bar: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45}
