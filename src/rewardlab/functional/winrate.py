@@ -274,36 +274,49 @@ def fit_logistic(
 
     Source: logistic regression with a ridge, le Cessie and van Houwelingen 1992; fractions: Papke and Wooldridge 1996.
     """
-    each = np.full(len(preference), 1.0) if weights is None else weights
-    each = each / each.sum()
-    ridge = _ridges(penalty, columns.shape[1])
-    found = np.zeros(columns.shape[1])
-    value = _objective(columns, preference, each, ridge, found)
+    each = np.ones(len(preference)) if weights is None else weights
+    return _fit_all(columns, preference, _ridges(penalty, columns.shape[1]), each[None, :])[0]
+
+
+def _fit_all(
+    columns: Float[np.ndarray, "n k"],
+    preference: Float[np.ndarray, " n"],
+    ridge: Float[np.ndarray, " k"],
+    weights: Float[np.ndarray, "draws n"],
+) -> Float[np.ndarray, "draws k"]:
+    """`fit_logistic` with each row of the weights, at once."""
+    each = weights / weights.sum(axis=1, keepdims=True)
+    k = columns.shape[1]
+    products = (columns[:, :, None] * columns[:, None, :]).reshape(-1, k * k)
+    found = np.zeros((len(each), k))
+    value = _objectives(columns, preference, ridge, each, found)
     for _ in range(_STEPS):
-        q = expit(columns @ found)
-        slope = columns.T @ (each * (q - preference)) + ridge * found
-        matrix = (columns * (each * q * (1.0 - q))[:, None]).T @ columns + np.diag(ridge)
-        step = np.linalg.lstsq(matrix, slope, rcond=None)[0]
-        size = float(np.abs(step).max())
-        scale = min(1.0, _LARGEST_STEP / max(size, _CONVERGED))
-        following = _objective(columns, preference, each, ridge, found - scale * step)
-        while following > value + 1e-12 * abs(value) and scale > 1e-6:
-            scale /= 2.0
-            following = _objective(columns, preference, each, ridge, found - scale * step)
-        found, value = found - scale * step, following
-        if size < _CONVERGED:
+        q = expit(found @ columns.T)
+        slope = (each * (q - preference)) @ columns + ridge * found
+        matrix = ((each * q * (1.0 - q)) @ products).reshape(-1, k, k) + np.diag(ridge)
+        # Weights that leave a single win, at one length, may leave a direction flat.
+        step = (np.linalg.pinv(matrix, hermitian=True) @ slope[:, :, None])[:, :, 0]
+        size = np.abs(step).max(axis=1, initial=0.0)
+        scale = np.minimum(1.0, _LARGEST_STEP / np.maximum(size, _CONVERGED))
+        following = _objectives(columns, preference, ridge, each, found - scale[:, None] * step)
+        while (rising := (following > value + 1e-12 * np.abs(value)) & (scale > 1e-6)).any():
+            scale = np.where(rising, scale / 2.0, scale)
+            following = _objectives(columns, preference, ridge, each, found - scale[:, None] * step)
+        found, value = found - scale[:, None] * step, following
+        if size.max(initial=0.0) < _CONVERGED:
             break
     return found
 
 
-def _objective(
+def _objectives(
     columns: Float[np.ndarray, "n k"],
     preference: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, " n"],
     ridge: Float[np.ndarray, " k"],
-    found: Float[np.ndarray, " k"],
-) -> float:
-    return float(weights @ _loss(preference, columns @ found)) + float(ridge @ np.square(found)) / 2.0
+    weights: Float[np.ndarray, "draws n"],
+    found: Float[np.ndarray, "draws k"],
+) -> Float[np.ndarray, " draws"]:
+    fit = (weights * _loss(preference, found @ columns.T)).sum(axis=1)
+    return np.asarray(fit + np.square(found) @ ridge / 2.0)
 
 
 def _loss(p: Float[np.ndarray, "*#n"], z: Float[np.ndarray, "*#n"]) -> Float[np.ndarray, "*#n"]:
@@ -466,41 +479,6 @@ def _refitted(
     fitted = _fit_all(columns, preference, ridge, weights)
     predicted = expit(fitted @ _at_equal_length(columns).T)
     return np.asarray((weights * predicted).sum(axis=1) / weights.sum(axis=1))
-
-
-def _fit_all(
-    columns: Float[np.ndarray, "n k"],
-    preference: Float[np.ndarray, " n"],
-    ridge: Float[np.ndarray, " k"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, "draws k"]:
-    """`fit_logistic` with each row of the weights, at once."""
-    each = weights / weights.sum(axis=1, keepdims=True)
-    k = columns.shape[1]
-    products = (columns[:, :, None] * columns[:, None, :]).reshape(-1, k * k)
-    found = np.zeros((len(each), k))
-
-    def objective(at: Float[np.ndarray, "draws k"]) -> Float[np.ndarray, " draws"]:
-        fit = (each * _loss(preference, at @ columns.T)).sum(axis=1)
-        return np.asarray(fit + np.square(at) @ ridge / 2.0)
-
-    value = objective(found)
-    for _ in range(_STEPS):
-        q = expit(found @ columns.T)
-        slope = (each * (q - preference)) @ columns + ridge * found
-        matrix = ((each * q * (1.0 - q)) @ products).reshape(-1, k, k) + np.diag(ridge)
-        # A resample whose only win stands at one length may leave a direction flat.
-        step = (np.linalg.pinv(matrix, hermitian=True) @ slope[:, :, None])[:, :, 0]
-        size = np.abs(step).max(axis=1, initial=0.0)
-        scale = np.minimum(1.0, _LARGEST_STEP / np.maximum(size, _CONVERGED))
-        following = objective(found - scale[:, None] * step)
-        while (rising := (following > value + 1e-12 * np.abs(value)) & (scale > 1e-6)).any():
-            scale = np.where(rising, scale / 2.0, scale)
-            following = objective(found - scale[:, None] * step)
-        found, value = found - scale[:, None] * step, following
-        if size.max(initial=0.0) < _CONVERGED:
-            break
-    return found
 
 
 def logit_ends(value: float, error: float, freedom: float, level: float = 0.95) -> tuple[float, float]:
