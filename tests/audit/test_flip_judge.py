@@ -26,6 +26,7 @@ def test_a_judge_that_cannot_be_used_is_told_with_its_place(tmp_path: Path) -> N
         ({"measure": "words", "above": "median"}, "judge.above: found 'median'"),
         ({"measure": "words", "above": math.nan}, "judge.above: found nan"),
         ({"ask": {"question": "Is it?"}, "by": "some-model"}, "judge.above: found nothing"),
+        ({"ask": {"question": "Is it?"}, "above": 0.5}, "judge.by: found nothing; expected the model that was asked"),
         ({"measure": "wrods", "above": 3.0}, "judge.measure: found 'wrods'; expected a known measure. Did you mean"),
         ({"above": 3.0}, "judge.measure: found nothing"),
         ({"measure": "tokens", "above": 3.0}, "judge.model: found no model"),

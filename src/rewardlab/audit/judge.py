@@ -44,7 +44,8 @@ def judge_of(values: Mapping[str, Any], rewrites: Path) -> Numbers:
         DataError: no judge that is known, what it said cannot be read, or texts that it was not asked about.
     """
     if "ask" in values:
-        _refuse(_without_number(values, rewrites))
+        nobody = [] if values.get("by") else [Problem(f"{rewrites}: judge.by", "nothing", "the model that was asked")]
+        _refuse([*nobody, *_without_number(values, rewrites)])
         said = _read_judged((rewrites if rewrites.is_dir() else rewrites.parent) / JUDGED)
         return lambda texts: _exceeds(said(texts), float(values["above"]))
     rule = measured_by(values, rewrites)
