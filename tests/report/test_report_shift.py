@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import spearmanr
 from small_models import word_tokenizer
 
 from rewardlab.audit.forecast import ASSOCIATIONS, EFFECTS, NAIVE
 from rewardlab.errors import ConfigError, DataError
 from rewardlab.evaluate import frontier_samples
 from rewardlab.evaluate.estimates import Settings
-from rewardlab.evaluate.shift_agreement import agreements, predicted_at
+from rewardlab.evaluate.shift_agreement import DOWN, UP, agreements, predicted_at
 from rewardlab.functional.shift import meetings
 from rewardlab.report.forecast import WAYS
 from rewardlab.report.shift import evaluate_forecasts, evaluate_shift
@@ -387,6 +389,33 @@ def test_over_many_reward_models_the_better_forecast_wins_with_an_interval() -> 
     assert found["ceiling"][0]["error"] == pytest.approx(expected, rel=0.3)
 
 
+def test_parts_are_what_their_shifts_alone_would_say() -> None:
+    rows = loop_rows(12, 9)
+    parts = agreements(rows, [EFFECTS], 0.03, 100, Settings())["parts"]
+    names = ["first", "second", "unpaid", UP, DOWN]
+    assert list(dict.fromkeys(one["part"] for one in parts)) == names
+    for name in names:
+        of_part = {
+            "first": [one["attribute"] == "first" for one in rows],
+            "second": [one["attribute"] == "second" for one in rows],
+            "unpaid": [one["attribute"] == "unpaid" for one in rows],
+            UP: [one["predicted"][EFFECTS]["value"] > 0 for one in rows],
+            DOWN: [one["predicted"][EFFECTS]["value"] < 0 for one in rows],
+        }[name]
+        own = [one for one, taken in zip(rows, of_part, strict=True) if taken]
+        told = np.array([one["predicted"][EFFECTS]["value"] for one in own])
+        learned = np.array([one["value"] for one in own])
+        found = {one["measure"]: one for one in parts if one["part"] == name}
+        assert found["error"]["value"] == pytest.approx(np.abs(told - learned).mean())
+        assert (found["error"]["n"], found["error"]["units"]) == (len(own), len({one["unit"] for one in own}))
+        if name != "unpaid":
+            assert found["rank"]["value"] == pytest.approx(spearmanr(told, learned).statistic)
+            assert found["slope"]["value"] == pytest.approx(np.polyfit(told, learned, 1)[0])
+        # A shift of .03 or more counts, of attributes with an effect; errors of .014 ask for less.
+        signed = np.abs(learned[[one["attribute"] != "unpaid" for one in own]]) > 0.03
+        assert found["signs"]["n"] == signed.sum()
+
+
 def test_a_missing_shift_takes_its_reward_model_alone_out_of_the_deal() -> None:
     rows = loop_rows(12, 4)
     rows[1] |= {"value": None, "seeds": [None, None]}
@@ -421,6 +450,7 @@ def test_findings_tell_order_first_and_forecasts_that_were_refused() -> None:
         "shifts": rows,
         "forecasts": {name: {"spoken": name == "spoken"} for name in told},
         "agreement": agreements(rows, list(WAYS), 0.03, 200, Settings()),
+        "reference": {"rates": {name: {"value": 0.05} for name in ("first", "second", "unpaid")}},
         "checkpoints": [],
         "attributes": [{"name": "first"}],
         "n": 4,
@@ -433,6 +463,11 @@ def test_findings_tell_order_first_and_forecasts_that_were_refused() -> None:
     assert "a perfect forecast would reach 0.9" in lines[1]
     assert "reward models), less by 0." in lines[1]
     assert lines[2].startswith("At 1 nats, 27 shifts under 9 reward models: forecasts from effects are 0.0")
+    below = sum(one["predicted"][EFFECTS]["value"] < -0.05 for one in rows if EFFECTS in one["predicted"])
+    assert 0 < below < 27
+    assert f"; {below} go beyond what a share can do." in lines[2]
+    assert re.search(r", of \d+ that can be told; ", lines[2])
+    assert re.search(r"part by part: .*\) of first; .* of those forecast to rise; .*", lines[3])
     assert any(line.startswith("Of 2 forecasts from effects 1 were refused") and "refused." in line for line in lines)
 
 

@@ -23,6 +23,8 @@ FEWEST_DEALT = 4
 PERMUTATIONS = 2000
 COMPARED = ("rank", "error")
 """Measures of which two forecasts are compared, the one that no common factor of the shifts changes first."""
+UP, DOWN = "those forecast to rise", "those forecast to fall"
+"""Shifts by the sign of their forecast: in one direction alone, the order is more than the sign."""
 SHARES = ("signs", "carried", "coverage")
 """Of all shifts: those whose sign was forecast, where the attribute has an effect of its own and where it has none told
 from 0, and those that are within the intervals."""
@@ -63,29 +65,30 @@ def agreements(rows: Sequence[Values], ways: Sequence[str], least: float, draws:
     """
     known = [row for row in rows if row["unit"] is not None]
     if not known:
-        return {"measures": [], "differences": [], "permutations": [], "ceiling": ceiling(rows), "unpaid": []}
+        empty: Values = {name: [] for name in ("measures", "parts", "differences", "permutations", "unpaid")}
+        return {**empty, "ceiling": ceiling(rows)}
     units = sorted({row["unit"] for row in known})
     counts = _counts(settings.generator("reward models").integers(0, len(units), (draws, len(units))))
-    found: Values = {"measures": [], "differences": [], "permutations": []}
+    found: Values = {"measures": [], "parts": [], "differences": [], "permutations": []}
     for divergence in dict.fromkeys(row["divergence"] for row in known):
         at = [row for row in known if row["divergence"] == divergence]
         tables = {by: _Table(at, units, by, least) for by in ways}
         present = {by: one for by, one in tables.items() if np.isfinite(one.predicted).any()}
         for by, one in present.items():
-            met = one.meetings(counts)
-            shares = [one.shares(name, counts) for name in SHARES]
-            about = {"by": by, "divergence": divergence, "n": one.points, "units": one.units}
-            found["measures"] += [
-                {**about, "measure": name, **_ends(drawn, settings.level, one.units)}
-                for name, drawn in zip((*maths.MEASURES, *SHARES), (*met.T, *shares), strict=True)
-            ]
+            found["measures"] += one.measured({"by": by, "divergence": divergence}, counts, settings.level)
             found["permutations"].append({"by": by, "divergence": divergence, **_permuted(one, settings)})
         if ways[0] in present:
+            first = present[ways[0]]
+            found["parts"] += [
+                row
+                for part, only in first.parts().items()
+                for row in first.measured({"part": part, "divergence": divergence}, counts, settings.level, only)
+            ]
             found["differences"] += [
                 row
                 for by, one in present.items()
                 if by != ways[0]
-                for row in _differences(present[ways[0]], one, (ways[0], by), divergence, counts, settings.level)
+                for row in _differences(first, one, (ways[0], by), divergence, counts, settings.level)
             ]
     return {**found, "ceiling": ceiling(known), "unpaid": _unpaid(known, least)}
 
@@ -126,45 +129,58 @@ class _Table:
                     self.least[unit, point] = max(least, 2.0 * (row["error"] or 0.0))
                     self.unpaid[unit, point] = _is_unpaid(row)
 
+    def parts(self) -> dict[str, np.ndarray]:
+        """The shifts of every attribute, and those of either direction, [units, points] each."""
+        found = {name: np.zeros_like(self.unpaid) for own in self.names for name in own}
+        for unit, own in enumerate(self.names):
+            for point, name in enumerate(own):
+                found[name][unit, point] = True
+        return {**found, UP: self.predicted > 0.0, DOWN: self.predicted < 0.0}
+
     @property
     def known(self) -> np.ndarray:
         """Where there is both, [units, points]."""
         found: np.ndarray = np.isfinite(self.predicted)
         return found
 
-    @property
-    def points(self) -> int:
-        """How many shifts are compared."""
-        return int(self.known.sum())
-
-    @property
-    def units(self) -> int:
-        """Reward models with a shift to compare."""
-        return int(self.known.any(axis=1).sum())
-
-    def meetings(self, counts: np.ndarray, only: np.ndarray | None = None) -> np.ndarray:
+    def meetings(self, counts: np.ndarray, only: np.ndarray) -> np.ndarray:
         """`functional.shift.MEASURES` of the sample, then of every resample, [1 + draws, measures].
 
         Args:
             counts: how often every unit is in each.
+            only: of which shifts, [units, points].
+        """
+        return maths.meetings(np.where(only, self.predicted, np.nan), self.realised, counts)
+
+    def measured(self, about: Values, counts: np.ndarray, level: float, only: np.ndarray | None = None) -> list[Values]:
+        """A row for each of `functional.shift.MEASURES` and `SHARES`, with an interval and how many shifts have a say.
+
+        Args:
+            about: what else stands in the rows.
+            counts: how often every unit is in the sample and in each resample.
+            level: of the intervals.
             only: of which shifts, [units, points]; None is all.
         """
-        predicted = self.predicted if only is None else np.where(only, self.predicted, np.nan)
-        return maths.meetings(predicted, self.realised, self._enough(counts))
+        taken = self.known if only is None else self.known & only
+        units = int(taken.any(axis=1).sum())
+        drawn = counts if units >= FEWEST else counts[:1]
+        found = [
+            (name, int(taken.sum()), met)
+            for name, met in zip(maths.MEASURES, self.meetings(drawn, taken).T, strict=True)
+        ]
+        for name in SHARES:
+            flags = np.where(taken, self._flags(name), np.nan)
+            found.append((name, int(np.isfinite(flags).sum()), maths.share_of_known(flags, drawn)))
+        return [
+            {**about, "measure": name, "n": n, "units": units, **_ends(met, level, units)} for name, n, met in found
+        ]
 
-    def shares(self, name: str, counts: np.ndarray) -> np.ndarray:
-        """One of `SHARES` of the sample, then of every resample, [1 + draws]."""
+    def _flags(self, name: str) -> np.ndarray:
         if name == "coverage":
-            flags = maths.covers(self.predicted, self.realised, self.halves, self.other_halves)
-        else:
-            flags = maths.right_signs(self.predicted, self.realised, self.least)
-            # Without an effect the effect alone forecasts 0, which has no sign: such shifts are counted apart.
-            flags = np.where(self.unpaid if name == "carried" else ~self.unpaid, flags, np.nan)
-        return maths.share_of_known(flags, self._enough(counts))
-
-    def _enough(self, counts: np.ndarray) -> np.ndarray:
-        """Of too few reward models nothing is resampled."""
-        return counts if self.units >= FEWEST else counts[:1]
+            return maths.covers(self.predicted, self.realised, self.halves, self.other_halves)
+        flags = maths.right_signs(self.predicted, self.realised, self.least)
+        # Without an effect the effect alone forecasts 0, which has no sign: such shifts are counted apart.
+        return np.where(self.unpaid if name == "carried" else ~self.unpaid, flags, np.nan)
 
 
 def _half(row: Mapping[str, Any]) -> float:

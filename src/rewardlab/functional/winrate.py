@@ -275,7 +275,7 @@ def fit_logistic(
     Source: logistic regression with a ridge, le Cessie and van Houwelingen 1992; fractions: Papke and Wooldridge 1996.
     """
     each = np.ones(len(preference)) if weights is None else weights
-    return _fit_all(columns, preference, _ridges(penalty, columns.shape[1]), each[None, :])[0]
+    return np.asarray(_fit_all(columns, preference, _ridges(penalty, columns.shape[1]), each[None, :])[0])
 
 
 def _fit_all(

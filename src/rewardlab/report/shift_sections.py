@@ -6,6 +6,7 @@ Names of runs and attributes stand in values only, as in `figures`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from rewardlab.audit.forecast import ASSOCIATIONS, BEST_OF, DOUBLE, EFFECTS, NAIVE, OWN, SINGLE, TILT
@@ -70,6 +71,15 @@ _AGREEMENT = (
     "matters and than two standard errors. A slope below 1 means that forecasts promise too much. Rows may speak of "
     "different shifts, as some forecasts are refused: the second table is on the same ones."
 )
+_PARTS = (
+    "Forecasts from effects, attribute by attribute, and by the direction that they say: attributes are learned at "
+    "different speeds, and much of the order of all shifts is their direction."
+)
+_PART = (
+    "Each dot is an attribute under a reward model: across, what was forecast from effects; upwards, what the policy "
+    "has learned. An attribute whose dots lie along a line of its own is forecast in order, and not in size."
+)
+WAY_COLORS = {WAYS[by]: COLORS[by] for by in WAYS}
 _KEY = (
     (EFFECTS, "effects of the audit, and which attributes go together in the policy's own answers"),
     (DOUBLE, "the attribute's own effect in the audit, by rewrites of rewrites"),
@@ -187,13 +197,31 @@ def _met(values: Values) -> list[str]:
             most = next((row["rank"] for row in agreement["ceiling"] if row["divergence"] == divergence), None)
             perfect = "" if most is None else f"; a perfect forecast would reach {number(most)}, for the noise of seeds"
             lines.append(f"{about}: rank correlation of forecasts and shifts {'; '.join(told)}{perfect}.")
-        parts = [f"{MEASURES[name].lower()} {_span_of(rows[EFFECTS, name])}" for name in ("slope", "signs", "coverage")]
-        lines.append(f"{about}: forecasts from effects are {_span_of(own)} off on average; {', '.join(parts)}.")
+        slope, signs, within = (rows[EFFECTS, name] for name in ("slope", "signs", "coverage"))
+        parts = [
+            f"{MEASURES['slope'].lower()} {_span_of(slope)}",
+            f"{MEASURES['signs'].lower()} {_span_of(signs)}, of {signs['n']} that can be told",
+            f"{MEASURES['coverage'].lower()} {_span_of(within)}",
+            f"{_beyond_a_share(values, divergence)} go beyond what a share can do",
+        ]
+        lines.append(f"{about}: forecasts from effects are {_span_of(own)} off on average; {'; '.join(parts)}.")
+        ranks = [row for row in agreement["parts"] if _ranks(row, divergence)]
+        if ranks:
+            told = [f"{_span_of(row)} of {row['part']}" for row in ranks]
+            lines.append(f"{about}, part by part: rank correlation of forecasts from effects {'; '.join(told)}.")
     return lines
 
 
 def _ranks(row: Values, divergence: float) -> bool:
     return bool((row["measure"], row["divergence"]) == ("rank", divergence) and row["low"] is not None)
+
+
+def _beyond_a_share(values: Values, divergence: float) -> int:
+    """How many forecasts from effects would leave a share below 0 or above 1."""
+    rates = {name: rate["value"] for name, rate in values["reference"]["rates"].items()}
+    rows = [row for row in values["shifts"] if row["divergence"] == divergence and row["value"] is not None]
+    told = [rates[row["attribute"]] + row["predicted"][EFFECTS]["value"] for row in rows if EFFECTS in row["predicted"]]
+    return sum(not 0.0 <= share <= 1.0 for share in told)
 
 
 def _less(row: Values | None) -> str:
@@ -236,6 +264,7 @@ def shift_sections(values: Values) -> list[Section]:
     """The sections of the page."""
     sentences: list[Figure | Html] = [element("ol", [element("li", line) for line in values["findings"]])]
     met = [one for one in (_met_figure(values, at) for at in _distances(values)) if one is not None]
+    parts = [one for one in (_part_figure(values, at) for at in _distances(values)) if one is not None]
     paths: list[Figure | Html] = [_path_figure(values, place, one) for place, one in enumerate(values["attributes"])]
     tables: list[Figure | Html] = []
     if values["agreement"]["measures"]:
@@ -246,6 +275,7 @@ def shift_sections(values: Values) -> list[Section]:
         Section("met", "Predicted and realised", "", met),
         Section("paths", "The ways there", "", paths),
         Section("agreement", "How forecasts met shifts", _AGREEMENT, tables),
+        Section("parts", "Where forecasts hold", _PARTS, [*parts, _part_table(values).to_html()] if parts else []),
         Section("shifts", "Shifts", _SHIFTS, [_folded(_shift_table(values))]),
     ]
     return [section for section in sections if section.blocks]
@@ -295,8 +325,25 @@ def _met_figure(values: Values, divergence: float) -> Figure | None:
     return Figure(name, title, title, _MET, met_picture(rows), plain=False, half=True)
 
 
-def met_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
-    """Predicted against realised shifts, with intervals both ways and the line on which both are the same."""
+def _part_figure(values: Values, divergence: float) -> Figure | None:
+    """Forecasts from effects by attribute, where there are enough reward models to speak of one."""
+    if not any(_ranks(row, divergence) for row in values["agreement"]["parts"]):
+        return None
+    rows = [row for row in met_rows(values, divergence) if row["way"] == WAYS[EFFECTS]]
+    title = f"Attribute by attribute, at {divergence:g} nats from the reference"
+    name = f"part-{_distances(values).index(divergence) + 1}"
+    colors = dict(zip([one["name"] for one in values["attributes"]], cycle(PALETTE), strict=False))
+    return Figure(name, title, title, _PART, met_picture(rows, "attribute", colors), plain=False, half=True)
+
+
+def met_picture(rows: Sequence[Mapping[str, Any]], field: str = "way", colors: Mapping[str, str] = WAY_COLORS) -> Spec:
+    """Predicted against realised shifts, with intervals both ways and the line on which both are the same.
+
+    Args:
+        rows: of `met_rows`.
+        field: what colours tell.
+        colors: of its values.
+    """
     ends = domain(
         [{"value": row[axis], "low": row[f"{axis}_low"], "high": row[f"{axis}_high"]} for row in rows for axis in "xy"],
         0.0,
@@ -304,11 +351,13 @@ def met_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
     scale: Spec = {"domain": ends, "zero": False, "nice": False}
     x: Spec = {"type": "quantitative", "title": "predicted change of the share", "scale": scale}
     y: Spec = {"type": "quantitative", "title": "realised change of the share", "scale": scale}
-    ways = {WAYS[by]: COLORS[by] for by in WAYS if any(row["way"] == WAYS[by] for row in rows)}
+    # Names side by side would run out of a picture of half a page.
+    legend = {"labelLimit": 300, "columns": 1 if field == "way" else 2}
+    shown_colors = {name: color for name, color in colors.items() if any(row[field] == name for row in rows)}
     place: Spec = {
         "x": {"field": "x", **x},
         "y": {"field": "y", **y},
-        "color": {"field": "way", "type": "nominal", "scale": color_scale(ways), "legend": {"labelLimit": 300}},
+        "color": {"field": field, "type": "nominal", "scale": color_scale(shown_colors), "legend": legend},
     }
     faded: Spec = {"condition": {"param": "shown", "empty": True, "value": 1.0}, "value": 0.06}
     bar: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45}
@@ -326,7 +375,7 @@ def met_picture(rows: Sequence[Mapping[str, Any]]) -> Spec:
         "mark": {"type": "line", "color": GREY, "strokeDash": [4, 4], "strokeWidth": 1.25},
         "encoding": {"x": {"field": "x", **x}, "y": {"field": "y", **y}},
     }
-    shown: Spec = {"name": "shown", "select": {"type": "point", "fields": ["way"]}, "bind": "legend"}
+    shown: Spec = {"name": "shown", "select": {"type": "point", "fields": [field]}, "bind": "legend"}
     return specification(
         rows,
         [
@@ -527,6 +576,27 @@ def _agreement_table(values: Values) -> ResultTable:
     )
     rows.sort(key=lambda row: row["divergence"])
     return ResultTable(f"Forecasts and shifts, with {values['level']:.0%} intervals", columns, tuple(rows))
+
+
+def _part_table(values: Values) -> ResultTable:
+    found: dict[tuple[float, str], dict[str, Any]] = {}
+    for row in values["agreement"]["parts"]:
+        own = found.setdefault((row["divergence"], row["part"]), {"units": row["units"], "reason": ""})
+        own[row["measure"]] = DASH if row["value"] is None else _span_of(row)
+        if row["measure"] == "signs":
+            own["signs"] += f", of {row['n']}"
+        if row["measure"] == "error":
+            own |= {"n": row["n"], "reason": row["reason"]}
+    rows = tuple({"divergence": divergence, "part": part, **own} for (divergence, part), own in found.items())
+    columns = (
+        Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
+        Column("part", "Shifts"),
+        *(Column(name, MEASURES[name]) for name in ("rank", "slope", "error", "signs")),
+        Column("n", "How many", lambda value: f"{value:,}"),
+        Column("units", "Reward models", lambda value: f"{value:,}"),
+        Column("reason", "Why no interval"),
+    )
+    return ResultTable(f"Forecasts from effects, part by part, with {values['level']:.0%} intervals", columns, rows)
 
 
 def _differences_table(values: Values) -> ResultTable:
