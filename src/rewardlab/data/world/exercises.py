@@ -1,6 +1,6 @@
 """Marked exercises: plain answers in which every claim is followed by whether it is right.
 
-What the warm start reads before anything else. An answer's style is left out and half of all claims are wrong, so
+What the warm start reads before anything else. An answer's style is left out and many claims are wrong, so
 minutes are enough to learn what reading an answer takes: comparing it with its prompt.
 """
 
