@@ -25,7 +25,7 @@ from rewardlab.store.files import read_json
 from rewardlab.store.lock import FolderLock
 from rewardlab.store.record import RunRecord
 from rewardlab.studies import pipeline
-from rewardlab.studies.pipeline import Options, StudyResult, plan_study, run_study
+from rewardlab.studies.pipeline import Options, StudyResult, missing_inputs, plan_study, run_study
 from rewardlab.studies.study import StudyFile
 from rewardlab.studies.verbs import Verb
 
@@ -258,6 +258,30 @@ def test_nothing_runs_when_any_stage_cannot(source: StudyFile, tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"--stages\.last\.inptus"):
         run(source, tmp_path, ("stages.last.inptus", "x"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_runs_when_the_last_stage_would_read_what_is_not_there(source: StudyFile, tmp_path: Path) -> None:
+    """Every file once, by the first step that reads it; what earlier steps leave is still to come."""
+    gone = tmp_path / "gone.jsonl"
+    flags = (("stages.last.inputs", f"['${{first}}/lines.jsonl', {gone}]"), ("stages.last.named", f"{{a: {gone}}}"))
+    found = rf"^[^\n]*cannot run\n *--stages\.last\.inputs\[1\]: found {gone}, which is not there; expected .*$"
+    with pytest.raises(ConfigError, match=found):
+        run(source, tmp_path, *flags)
+    assert not (tmp_path / "runs").exists()
+    gone.write_text("")
+    assert actions(run(source, tmp_path, *flags)) == ["run"] * 3
+
+
+def test_data_files_that_are_not_there_are_told_and_ids_of_the_hub_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    sources = "{mine: {path: pairs.jsonl.gz}, theirs: {path: owner/name}, folder: {path: folder}}"
+    file.write_text(
+        f"name: read\nstages:\n  - {{id: doctor, verb: data doctor, config: {{sources: {sources}}}}}\n"
+        "  - {id: card, verb: models card, config: {model: '${doctor}', out: card.md}}\n"
+    )
+    steps = StudyFile.read(file).steps(tmp_path / "runs/read")
+    (problem,) = missing_inputs(steps, tmp_path / "runs/read")
+    assert str(problem).startswith("--stages.doctor.sources.mine.path: found pairs.jsonl.gz, which is not there")
 
 
 def test_a_plan_touches_nothing(source: StudyFile, tmp_path: Path) -> None:

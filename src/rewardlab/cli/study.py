@@ -12,7 +12,7 @@ from rewardlab.cli.arguments import Grammar, parse
 from rewardlab.cli.help import LAUNCH_OPTIONS, command_help
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.store.redact import Redactor
-from rewardlab.studies.pipeline import Action, Options, plan_study, run_study
+from rewardlab.studies.pipeline import Action, Options, missing_inputs, plan_study, run_study, study_folder
 from rewardlab.studies.study import COMMON_FIELDS, Step, StudyFile, published_studies, shipped_studies
 from rewardlab.studies.verbs import Verb
 
@@ -59,12 +59,14 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         jobs=_jobs(given.option("jobs", "1")),
     )
     if "plan" in given.switches:
-        for step, action in plan_study(source, options, verbs):
-            print(f"{action:<9}  {step.name} ({step.verb_name})")
+        planned = plan_study(source, options, verbs)
+        print("\n".join(f"{action:<9}  {step.name} ({step.verb_name})" for step, action in planned))
+        _warn(missing_inputs([step for step, _ in planned], study_folder(source, options)))
         return
     if "dry-run" in given.switches:
         planned = plan_study(source, options, verbs, offline=True)
         print("\n".join(_dry_lines(source.study.name, planned)))
+        _warn(missing_inputs([step for step, _ in planned], study_folder(source, options)))
         return
     try:
         result = run_study(source, options, tell=_tell, verbs=verbs)
@@ -99,6 +101,12 @@ def _dry_lines(name: str, planned: Sequence[tuple[Step, Action]]) -> Iterator[st
 def _shipped() -> str:
     small, published = ", ".join(shipped_studies()), ", ".join(published_studies())
     return f"On a small machine: {small}. Published experiments, which need the hub and GPUs: {published}."
+
+
+def _warn(missing: Sequence[Problem]) -> None:
+    """What would keep the study from running as it is."""
+    if missing:
+        _tell("\n".join(["It cannot run yet:", *(f"  {problem}" for problem in missing)]))
 
 
 def _tell(line: str) -> None:

@@ -15,14 +15,15 @@ from __future__ import annotations
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from rewardlab.errors import RewardlabError
+from rewardlab.config import Config
+from rewardlab.errors import ConfigError, Problem, RewardlabError
 from rewardlab.store.files import atomic_folder
 from rewardlab.store.keys import code_key, content_key, files_under
 from rewardlab.store.lock import FolderLock
@@ -33,6 +34,9 @@ from rewardlab.store.settings import Settings
 from rewardlab.studies.side_by_side import side_by_side
 from rewardlab.studies.study import SUPERSEDED, Step, StudyFile
 from rewardlab.studies.verbs import VERBS, Verb
+
+WRITTEN = ("out",)
+"""Fields of configurations that name what a step writes."""
 
 Action = Literal["unchanged", "run", "resume", "copy"]
 
@@ -95,12 +99,15 @@ def run_study(
         verbs: what stages can run.
 
     Raises:
-        ConfigError: a problem in any stage; nothing has run then.
+        ConfigError: a problem in any stage, or files that are not there; nothing has run then.
         RunError: somebody else is running the study.
         RewardlabError: a step failed; run the study again to go on.
     """
     folder = study_folder(source, options)
     steps = source.steps(folder, options.flags, verbs)
+    if missing := missing_inputs(steps, folder):
+        # What is not there is told now, and not when hours of other steps are over.
+        raise ConfigError(f"the study {source.study.name} cannot run", missing)
     lock = FolderLock(folder)
     actions: dict[str, Action] = {}
     work = {
@@ -143,6 +150,42 @@ def plan_study(
         waits = bool(step.needs & to_run)
         planned.append((step, "run" if waits else _action(step, folder, step_key(_pinned(step, offline)))))
     return planned
+
+
+def missing_inputs(steps: Sequence[Step], folder: Path) -> list[Problem]:
+    """What steps read that is not there and that no step of the study will leave, once each.
+
+    A text is a path for certain where it ends like a data file; others may be ids of the hub.
+
+    Args:
+        steps: of the study.
+        folder: of its results.
+    """
+    expected = "a file or folder that is there, or ${ID} of an earlier stage"
+    found: dict[Path, Problem] = {}
+    for step in steps:
+        for field, path in _named(step.config):
+            if not path.exists() and not path.is_relative_to(folder):
+                where = f"--stages.{step.name.split('.')[0]}.{field}"
+                found.setdefault(path, Problem(where, f"{path}, which is not there", expected))
+    return list(found.values())
+
+
+def _named(value: Any, name: str = "") -> Iterator[tuple[str, Path]]:
+    """Fields of a configuration that name files to read, and the files."""
+    # It reads tables, and listing what can be run does not wait for that.
+    from rewardlab.data.files import has_data_suffix
+
+    if isinstance(value, Config):
+        value = {field: inner for field, inner in value if field not in WRITTEN}
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _named(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _named(inner, f"{name}[{number}]")
+    elif isinstance(value, Path) or (name.endswith(".path") and isinstance(value, str) and has_data_suffix(value)):
+        yield name, Path(value)
 
 
 def study_folder(source: StudyFile, options: Options) -> Path:
