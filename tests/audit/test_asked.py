@@ -133,7 +133,7 @@ def test_flips_that_the_judge_says_nothing_about_are_not_counted(tmp_path: Path)
         holds(["a", "elsewhere"])
     (tmp_path / "judged.jsonl").write_text('{"text_id": 3}\n')
     with pytest.raises(DataError, match="cannot be read"):
-        judge_of({"ask": {}, "above": 0.5}, tmp_path)
+        judge_of({"ask": {}, "by": "some-model", "above": 0.5}, tmp_path)
     assert np.isnan(judge_of({"measure": "words", "above": 2.0}, tmp_path)(["a b c"])).tolist() == [False]
 
 

@@ -219,10 +219,10 @@ def test_a_study_from_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> 
         "[2/2] run  last (join files), after first",
         """    rewardlab join files --inputs '["runs/other/first/lines.jsonl"]'""",
     ]
-    missing = "--stages.first.source: found gone.txt, which is not there; expected a file or folder that is there"
-    for planned in ("--plan", "--dry-run"):
-        assert call(*words, planned, "--stages.first.source", "gone.txt") == 0
-        assert capsys.readouterr().err.startswith(f"It cannot run yet:\n  {missing}")
+    missing = "step first: source: found gone.txt, which is not there; expected a file or folder that is there"
+    for how in (["--plan"], ["--dry-run"], ["--run", "third"]):
+        assert call(*words, *how, "--stages.first.source", "gone.txt") == 0
+        assert capsys.readouterr().err.startswith(f"Steps will fail for what they read:\n  {missing}")
     assert call(*words) == 0
     printed = capsys.readouterr()
     assert printed.out == "1 lines were made\n"

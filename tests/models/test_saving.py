@@ -298,7 +298,8 @@ def test_the_lines_of_the_documentation_give_the_score_of_the_scorer(tmp_path: P
         scorer = found["scorer"]
         text = [found["turn"]] if "turn" in found else "Name a prime.\n"
         answer = "In the north." if "turn" in found else "Seven."
-        assert found.get("same", found["reward"]) == pytest.approx(scorer([text], [answer])[0], abs=1e-6)
+        assert found["reward"] == pytest.approx(scorer([text], [answer])[0], abs=1e-6)
+        assert found.get("same", found["reward"]) == pytest.approx(found["reward"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

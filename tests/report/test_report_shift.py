@@ -22,7 +22,8 @@ from rewardlab.functional.shift import meetings
 from rewardlab.report.forecast import WAYS
 from rewardlab.report.shift import evaluate_forecasts, evaluate_shift
 from rewardlab.report.shift_inputs import ForecastEvaluation, ShiftEvaluation, attributes_of
-from rewardlab.report.shift_sections import findings
+from rewardlab.report.shift_sections import _part_table, findings, shift_sections
+from rewardlab.report.words import DASH
 from rewardlab.store.files import read_json, write_json
 from rewardlab.store.runs import Run
 from tests.evaluate.test_evaluate_frontier import PROMPTS, TEMPERATURE, log_softmax, prompts_of, recorded, save
@@ -416,6 +417,41 @@ def test_parts_are_what_their_shifts_alone_would_say() -> None:
         assert found["signs"]["n"] == signed.sum()
 
 
+@pytest.mark.parametrize(("models", "figures"), [(10, 1), (5, 0)])
+def test_the_page_has_a_table_of_parts_and_a_picture_where_models_are_enough(models: int, figures: int) -> None:
+    rows = loop_rows(models, 7)
+    names = ["first", "second", "unpaid"]
+    log_odds = {"log_odds": {"value": None}, "unreached": 0, "before_first": 0, "reason": ""}
+    values = {
+        "shifts": [{**one, **log_odds} for one in rows],
+        "agreement": agreements(rows, list(WAYS), 0.03, 200, Settings()),
+        "reference": {"rates": {name: {"value": 0.5} for name in names}},
+        "attributes": [{"name": name} for name in names],
+        "paths": [],
+        "forecasts": {},
+        "findings": [],
+        "level": 0.95,
+    }
+    (section,) = [one for one in shift_sections(values) if one.name == "parts"]
+    *pictures, table = section.blocks
+    assert [one.name for one in pictures] == ["part-1"] * figures
+    for picture in pictures:
+        drawn = picture.spec["data"]["values"]
+        assert [(row["run"], row["attribute"], row["x"], row["y"]) for row in drawn] == [
+            (one["run"], one["attribute"], one["predicted"][EFFECTS]["value"], one["value"]) for one in rows
+        ]
+    found = {row["part"]: row for row in _part_table(values).rows}
+    assert list(found) == [*names, UP, DOWN]
+    signed = sum(abs(one["value"]) > 0.03 for one in rows if one["attribute"] == "first")
+    assert found["first"]["signs"].startswith("1.00")
+    assert found["first"]["signs"].endswith(f", of {signed}")
+    assert (found["unpaid"]["signs"], found["unpaid"]["n"]) == (DASH, models)
+    assert found["unpaid"]["carried"].endswith(f", of {models}")
+    reason = "" if figures else "5 reward models; an interval over them needs 8"
+    assert found["first"]["reason"] == reason
+    assert all(name in str(table) for name in (*names, UP, DOWN))
+
+
 def test_a_missing_shift_takes_its_reward_model_alone_out_of_the_deal() -> None:
     rows = loop_rows(12, 4)
     rows[1] |= {"value": None, "seeds": [None, None]}
@@ -450,7 +486,7 @@ def test_findings_tell_order_first_and_forecasts_that_were_refused() -> None:
         "shifts": rows,
         "forecasts": {name: {"spoken": name == "spoken"} for name in told},
         "agreement": agreements(rows, list(WAYS), 0.03, 200, Settings()),
-        "reference": {"rates": {name: {"value": 0.05} for name in ("first", "second", "unpaid")}},
+        "reference": {"rates": {"first": {"value": 0.05}, "second": {"value": 0.95}, "unpaid": {"value": 0.5}}},
         "checkpoints": [],
         "attributes": [{"name": "first"}],
         "n": 4,
@@ -463,9 +499,12 @@ def test_findings_tell_order_first_and_forecasts_that_were_refused() -> None:
     assert "a perfect forecast would reach 0.9" in lines[1]
     assert "reward models), less by 0." in lines[1]
     assert lines[2].startswith("At 1 nats, 27 shifts under 9 reward models: forecasts from effects are 0.0")
-    below = sum(one["predicted"][EFFECTS]["value"] < -0.05 for one in rows if EFFECTS in one["predicted"])
-    assert 0 < below < 27
-    assert f"; {below} go beyond what a share can do." in lines[2]
+    # Forecasts are below .3: of what half of the answers have they stay within a share, elsewhere not all do.
+    rates = {"first": 0.05, "second": 0.95, "unpaid": 0.5}
+    ends = [rates[one["attribute"]] + one["predicted"][EFFECTS]["value"] for one in rows if EFFECTS in one["predicted"]]
+    below, above = sum(end < 0 for end in ends), sum(end > 1 for end in ends)
+    assert min(below, above) > 0
+    assert f"; beyond what a share can do are {below + above} of 27." in lines[2]
     assert re.search(r", of \d+ that can be told; ", lines[2])
     assert re.search(r"part by part: .*\) of first; .* of those forecast to rise; .*", lines[3])
     assert any(line.startswith("Of 2 forecasts from effects 1 were refused") and "refused." in line for line in lines)

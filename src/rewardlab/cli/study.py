@@ -12,7 +12,7 @@ from rewardlab.cli.arguments import Grammar, parse
 from rewardlab.cli.help import LAUNCH_OPTIONS, command_help
 from rewardlab.errors import ConfigError, Problem
 from rewardlab.store.redact import Redactor
-from rewardlab.studies.pipeline import Action, Options, missing_inputs, plan_study, run_study, study_folder
+from rewardlab.studies.pipeline import Action, Options, missing_inputs, plan_study, run_study
 from rewardlab.studies.study import COMMON_FIELDS, Step, StudyFile, published_studies, shipped_studies
 from rewardlab.studies.verbs import Verb
 
@@ -61,13 +61,15 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
     if "plan" in given.switches:
         planned = plan_study(source, options, verbs)
         print("\n".join(f"{action:<9}  {step.name} ({step.verb_name})" for step, action in planned))
-        _warn(missing_inputs([step for step, _ in planned], study_folder(source, options)))
+        _tell_missing(missing_inputs(source, options, verbs))
         return
     if "dry-run" in given.switches:
         planned = plan_study(source, options, verbs, offline=True)
         print("\n".join(_dry_lines(source.study.name, planned)))
-        _warn(missing_inputs([step for step, _ in planned], study_folder(source, options)))
+        _tell_missing(missing_inputs(source, options, verbs))
         return
+    # Now, and not when hours of other steps are over; what does not need them can run all the same.
+    _tell_missing(missing_inputs(source, options, verbs))
     try:
         result = run_study(source, options, tell=_tell, verbs=verbs)
     except BaseException as error:
@@ -103,10 +105,10 @@ def _shipped() -> str:
     return f"On a small machine: {small}. Published experiments, which need the hub and GPUs: {published}."
 
 
-def _warn(missing: Sequence[Problem]) -> None:
-    """What would keep the study from running as it is."""
+def _tell_missing(missing: Sequence[Problem]) -> None:
+    """What would stop the study at a later step."""
     if missing:
-        _tell("\n".join(["It cannot run yet:", *(f"  {problem}" for problem in missing)]))
+        _tell("\n".join(["Steps will fail for what they read:", *(f"  {problem}" for problem in missing)]))
 
 
 def _tell(line: str) -> None:

@@ -208,7 +208,8 @@ def _differences(
     """First minus second forecast, on the shifts that both speak of, in the same resamples."""
     both = first.known & second.known
     units = int(both.any(axis=1).sum())
-    apart = first.meetings(counts, both) - second.meetings(counts, both)
+    drawn = counts if units >= FEWEST else counts[:1]
+    apart = first.meetings(drawn, both) - second.meetings(drawn, both)
     about = {"first": names[0], "second": names[1], "divergence": divergence, "n": int(both.sum()), "units": units}
     return [
         {**about, "measure": name, **_ends(apart[:, maths.MEASURES.index(name)], level, units)} for name in COMPARED

@@ -202,10 +202,10 @@ def _met(values: Values) -> list[str]:
             f"{MEASURES['slope'].lower()} {_span_of(slope)}",
             f"{MEASURES['signs'].lower()} {_span_of(signs)}, of {signs['n']} that can be told",
             f"{MEASURES['coverage'].lower()} {_span_of(within)}",
-            f"{_beyond_a_share(values, divergence)} go beyond what a share can do",
+            f"beyond what a share can do are {_beyond_a_share(values, divergence)} of {own['n']}",
         ]
         lines.append(f"{about}: forecasts from effects are {_span_of(own)} off on average; {'; '.join(parts)}.")
-        ranks = [row for row in agreement["parts"] if _ranks(row, divergence)]
+        ranks = [row for row in agreement["parts"] if _ranks(row, divergence) and row["n"] < own["n"]]
         if ranks:
             told = [f"{_span_of(row)} of {row['part']}" for row in ranks]
             lines.append(f"{about}, part by part: rank correlation of forecasts from effects {'; '.join(told)}.")
@@ -266,6 +266,7 @@ def shift_sections(values: Values) -> list[Section]:
     met = [one for one in (_met_figure(values, at) for at in _distances(values)) if one is not None]
     parts = [one for one in (_part_figure(values, at) for at in _distances(values)) if one is not None]
     paths: list[Figure | Html] = [_path_figure(values, place, one) for place, one in enumerate(values["attributes"])]
+    told = values["agreement"]["parts"]
     tables: list[Figure | Html] = []
     if values["agreement"]["measures"]:
         key = [element("li", f"{WAYS[by]}: {words}.") for by, words in _KEY]
@@ -275,7 +276,7 @@ def shift_sections(values: Values) -> list[Section]:
         Section("met", "Predicted and realised", "", met),
         Section("paths", "The ways there", "", paths),
         Section("agreement", "How forecasts met shifts", _AGREEMENT, tables),
-        Section("parts", "Where forecasts hold", _PARTS, [*parts, _part_table(values).to_html()] if parts else []),
+        Section("parts", "Where forecasts hold", _PARTS, [*parts, _part_table(values).to_html()] if told else []),
         Section("shifts", "Shifts", _SHIFTS, [_folded(_shift_table(values))]),
     ]
     return [section for section in sections if section.blocks]
@@ -583,15 +584,15 @@ def _part_table(values: Values) -> ResultTable:
     for row in values["agreement"]["parts"]:
         own = found.setdefault((row["divergence"], row["part"]), {"units": row["units"], "reason": ""})
         own[row["measure"]] = DASH if row["value"] is None else _span_of(row)
-        if row["measure"] == "signs":
-            own["signs"] += f", of {row['n']}"
+        if row["measure"] in ("signs", "carried"):
+            own[row["measure"]] = f"{own[row['measure']]}, of {row['n']}" if row["n"] else DASH
         if row["measure"] == "error":
             own |= {"n": row["n"], "reason": row["reason"]}
     rows = tuple({"divergence": divergence, "part": part, **own} for (divergence, part), own in found.items())
     columns = (
         Column("divergence", "KL (nats)", lambda value: f"{value:g}"),
         Column("part", "Shifts"),
-        *(Column(name, MEASURES[name]) for name in ("rank", "slope", "error", "signs")),
+        *(Column(name, MEASURES[name]) for name in ("rank", "slope", "error", "signs", "carried")),
         Column("n", "How many", lambda value: f"{value:,}"),
         Column("units", "Reward models", lambda value: f"{value:,}"),
         Column("reason", "Why no interval"),

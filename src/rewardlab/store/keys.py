@@ -116,7 +116,7 @@ def paths_in(value: Any, name: str = "") -> Iterator[Path]:
             yield from paths_in(inner, name)
     elif isinstance(value, Path) or (isinstance(value, str) and (name in PATH_NAMES or _looks_like_a_path(value))):
         path = _named_file(value) if isinstance(value, str) else value
-        if value and path is not None and _exists(path):
+        if value and path is not None and is_there(path):
             yield path
 
 
@@ -176,7 +176,8 @@ def _looks_like_a_path(text: str) -> bool:
     return "\0" not in text and "\n" not in text and len(text) < 4096 and ("/" in text or bool(Path(text).suffix))
 
 
-def _exists(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; not where the system cannot say, or no path can have the name."""
     try:
         return path.exists()
     except (OSError, ValueError):

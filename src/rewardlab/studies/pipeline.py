@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rewardlab.config import Config
-from rewardlab.errors import ConfigError, Problem, RewardlabError
+from rewardlab.errors import Problem, RewardlabError
 from rewardlab.store.files import atomic_folder
-from rewardlab.store.keys import code_key, content_key, files_under
+from rewardlab.store.keys import code_key, content_key, files_under, is_there
 from rewardlab.store.lock import FolderLock
 from rewardlab.store.provenance import packages
 from rewardlab.store.record import RunRecord, find_runs
@@ -34,9 +34,6 @@ from rewardlab.store.settings import Settings
 from rewardlab.studies.side_by_side import side_by_side
 from rewardlab.studies.study import SUPERSEDED, Step, StudyFile
 from rewardlab.studies.verbs import VERBS, Verb
-
-WRITTEN = ("out",)
-"""Fields of configurations that name what a step writes."""
 
 Action = Literal["unchanged", "run", "resume", "copy"]
 
@@ -99,15 +96,12 @@ def run_study(
         verbs: what stages can run.
 
     Raises:
-        ConfigError: a problem in any stage, or files that are not there; nothing has run then.
+        ConfigError: a problem in any stage; nothing has run then.
         RunError: somebody else is running the study.
         RewardlabError: a step failed; run the study again to go on.
     """
     folder = study_folder(source, options)
     steps = source.steps(folder, options.flags, verbs)
-    if missing := missing_inputs(steps, folder):
-        # What is not there is told now, and not when hours of other steps are over.
-        raise ConfigError(f"the study {source.study.name} cannot run", missing)
     lock = FolderLock(folder)
     actions: dict[str, Action] = {}
     work = {
@@ -152,40 +146,50 @@ def plan_study(
     return planned
 
 
-def missing_inputs(steps: Sequence[Step], folder: Path) -> list[Problem]:
-    """What steps read that is not there and that no step of the study will leave, once each.
+def missing_inputs(source: StudyFile, options: Options, verbs: Mapping[str, Verb] = VERBS) -> list[Problem]:
+    """Files and folders of data and of other runs that steps name, that are not there and no step before leaves.
 
-    A text is a path for certain where it ends like a data file; others may be ids of the hub.
+    Each once. The step that reads it finds more: models, what a folder does not hold, a name of the hub that is none.
 
     Args:
-        steps: of the study.
-        folder: of its results.
+        source: the study.
+        options: how it would be run.
+        verbs: what stages can run.
+
+    Raises:
+        ConfigError: a problem in any stage.
     """
-    expected = "a file or folder that is there, or ${ID} of an earlier stage"
+    folder = study_folder(source, options)
+    coming = [folder.resolve()]
     found: dict[Path, Problem] = {}
-    for step in steps:
+    for step in source.steps(folder, options.flags, verbs):
         for field, path in _named(step.config):
-            if not path.exists() and not path.is_relative_to(folder):
-                where = f"--stages.{step.name.split('.')[0]}.{field}"
-                found.setdefault(path, Problem(where, f"{path}, which is not there", expected))
+            if field == "out":
+                coming.append(path.resolve())
+            elif not is_there(path) and not any(path.resolve().is_relative_to(one) for one in coming):
+                expected = "a file or folder that is there, or what a stage before leaves"
+                found.setdefault(path, Problem(f"step {step.name}: {field}", f"{path}, which is not there", expected))
     return list(found.values())
 
 
 def _named(value: Any, name: str = "") -> Iterator[tuple[str, Path]]:
-    """Fields of a configuration that name files to read, and the files."""
-    # It reads tables, and listing what can be run does not wait for that.
-    from rewardlab.data.files import has_data_suffix
+    """Fields of a configuration that name files and folders, and these; of data what can be no name of the hub."""
+    # They read tables, and listing what can be run does not wait for that.
+    from rewardlab.data.files import is_hub_id
+    from rewardlab.data.source import DataSource
 
+    if isinstance(value, DataSource):
+        yield from [] if is_hub_id(value.path) else [(f"{name}.path", Path(value.path))]
     if isinstance(value, Config):
-        value = {field: inner for field, inner in value if field not in WRITTEN}
+        value = dict(value)
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _named(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            yield from _named(inner, f"{name}[{number}]")
-    elif isinstance(value, Path) or (name.endswith(".path") and isinstance(value, str) and has_data_suffix(value)):
-        yield name, Path(value)
+            yield from _named(inner, f"{name}.{number}")
+    elif isinstance(value, Path):
+        yield name, value
 
 
 def study_folder(source: StudyFile, options: Options) -> Path:
