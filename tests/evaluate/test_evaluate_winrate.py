@@ -48,6 +48,26 @@ def words(server: Loopback, *more: str) -> list[str]:
 # --- recorded ------------------------------------------------------------------------------------------------------
 
 
+def test_how_often_a_judge_agrees_with_people_is_what_their_files_say(shared: Path, tmp_path: Path) -> None:
+    """LLMBar and what was processed with it, judged by counting words: a pair of answers as long is half right."""
+    folder = shared / "data" / "llmbar"
+    flags = ["--labelled", str(folder), "--judge", "rule:length_words", "--draws", "100"]
+    assert main(["evaluate", "winrate", *flags, "--run", "people"]) == 0
+    values = result(tmp_path, "people")
+    right: dict[str, list[float]] = {}
+    for file in sorted(folder.glob("*.json")):
+        for row in json.loads(file.read_text(encoding="utf-8")):
+            first, second = row["output_1"], row["output_2"]
+            # A pair of equal answers is set aside, and one of which an answer is blank.
+            if first.split() != second.split() and first.split() and second.split():
+                ahead = np.sign(len(first.split()) - len(second.split())) * (1 if row["label"] == 1 else -1)
+                right.setdefault(file.name, []).append((1 + ahead) / 2)
+    assert len(right) == 8
+    for name, own in {"all": [one for each in right.values() for one in each], **right}.items():
+        found = estimate(values, f"agreement.{name}")
+        assert (found["value"], found["n"]) == (pytest.approx(np.mean(own), abs=1e-12), len(own))
+
+
 def test_the_published_trio(shared: Path, tmp_path: Path) -> None:
     flags = [
         word

@@ -58,19 +58,15 @@ def run_command(words: Sequence[str], verbs: Mapping[str, Verb]) -> None:
         console_level=given.option("log-level", "warning"),
         jobs=_jobs(given.option("jobs", "1")),
     )
-    if "plan" in given.switches:
-        planned = plan_study(source, options, verbs)
-        print("\n".join(f"{action:<9}  {step.name} ({step.verb_name})" for step, action in planned))
+    if {"plan", "dry-run"} & given.switches:
+        offline = "plan" not in given.switches
+        planned = plan_study(source, options, verbs, offline=offline)
+        print("\n".join(_dry_lines(source.study.name, planned) if offline else _plan_lines(planned)))
         _tell_missing(missing_inputs(source, options, verbs))
         return
-    if "dry-run" in given.switches:
-        planned = plan_study(source, options, verbs, offline=True)
-        print("\n".join(_dry_lines(source.study.name, planned)))
-        _tell_missing(missing_inputs(source, options, verbs))
-        return
-    # Now, and not when hours of other steps are over; what does not need them can run all the same.
-    _tell_missing(missing_inputs(source, options, verbs))
     try:
+        # Now, and not when hours of other steps are over; what does not need them can run all the same.
+        _tell_missing(missing_inputs(source, options, verbs))
         result = run_study(source, options, tell=_tell, verbs=verbs)
     except BaseException as error:
         error.add_note("Go on with the same command, mended where it has to be.")
@@ -87,6 +83,11 @@ def _jobs(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError("the study cannot run", [Problem("--jobs", repr(text), "a whole number, 1 or more")])
     return int(text)
+
+
+def _plan_lines(planned: Sequence[tuple[Step, Action]]) -> Iterator[str]:
+    """What would be done with every step."""
+    return (f"{action:<9}  {step.name} ({step.verb_name})" for step, action in planned)
 
 
 def _dry_lines(name: str, planned: Sequence[tuple[Step, Action]]) -> Iterator[str]:

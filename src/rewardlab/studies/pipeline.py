@@ -164,6 +164,7 @@ def missing_inputs(source: StudyFile, options: Options, verbs: Mapping[str, Verb
     found: dict[Path, Problem] = {}
     for step in source.steps(folder, options.flags, verbs):
         for field, path in _named(step.config):
+            # A card's further place: nothing else is written outside of a step's folder.
             if field == "out":
                 coming.append(path.resolve())
             elif not is_there(path) and not any(path.resolve().is_relative_to(one) for one in coming):
